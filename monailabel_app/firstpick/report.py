@@ -1,0 +1,21 @@
+"""What people read: a proposal as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def table(proposal: Mapping[str, Any]) -> str:
+    """A proposal as text for a terminal."""
+    picks = proposal["picks"]
+    width = max([len(pick["study_id"]) for pick in picks] + [5])
+    lines = [f"{'rank':>4}  {'study':{width}}  {'share':>6}  why"]
+    lines += [f"{p['rank']:>4}  {p['study_id']:{width}}  {p['share']:>6.1%}  {p['reason']}" for p in picks]
+    covered = proposal["coverage"][-1] if proposal["coverage"] else 0.0
+    lines.append(
+        f"{len(picks)} of {proposal['n_pool']} studies by {proposal['strategy']} on {proposal['encoder']}; "
+        f"with what is labelled they cover {covered:.0%}. "
+        f"{len(proposal['failed'])} failed, {len(proposal['left_out'])} left out."
+    )
+    return "\n".join(lines)

@@ -1,0 +1,176 @@
+"""Strategies that choose rows of a matrix, and the one function that calls them.
+
+A strategy is a pure function ``(X, n_select, *, labelled, rng, **params) -> Selection`` that trusts its
+input; the first line of its docstring is its label in the user interface. To add one, write the function
+in a file of its own and name it in `STRATEGIES`.
+"""
+# ruff: noqa: N803 - X is a matrix, as in scikit-learn
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from firstpick.selection.geometry import content_order
+from firstpick.selection.kmeans import kmeans
+from firstpick.selection.result import Selection
+from firstpick.selection.scaling import SCALINGS
+from firstpick.selection.uniform import uniform
+
+__all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", "select"]
+
+STRATEGIES: Mapping[str, Callable[..., Selection]] = {
+    "kmeans": kmeans,
+    "random": uniform,
+}
+
+_GIVEN_BY_SELECT = ("X", "n_select", "labelled", "rng")
+
+Entry = TypeVar("Entry")
+
+
+def describe(strategy: str) -> str:
+    """Return what a strategy does in one line.
+
+    Examples
+    --------
+    >>> describe("random")
+    'Draw studies at random, each with the same chance.'
+    """
+    check_strategy(strategy)
+    return (inspect.getdoc(STRATEGIES[strategy]) or "").partition("\n")[0]
+
+
+def check_strategy(strategy: str, params: Collection[str] = ()) -> None:
+    """Raise ValueError, with the nearest known names, unless a strategy and its parameters exist.
+
+    Examples
+    --------
+    >>> check_strategy("kmean")
+    Traceback (most recent call last):
+    ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of kmeans, random.
+    """
+    function = _look_up("strategy", strategy, STRATEGIES)
+    allowed = [name for name in inspect.signature(function).parameters if name not in _GIVEN_BY_SELECT]
+    for name in params:
+        if name not in allowed:
+            has = f"It has {', '.join(allowed)}" if allowed else "It has none"
+            msg = f"parameter {name!r} is not known to strategy {strategy!r}. {has}."
+            raise ValueError(msg)
+
+
+def select(
+    strategy: str,
+    X: ArrayLike,
+    n_select: int,
+    *,
+    labelled: Collection[int] = (),
+    excluded: Collection[int] = (),
+    seed: int = 0,
+    scaling: str = "l2",
+    **params: Any,
+) -> Selection:
+    """Choose the rows to label next.
+
+    Parameters
+    ----------
+    strategy : str
+        A key of `STRATEGIES`.
+    X : array_like of shape (n_rows, dim)
+        One embedding per row; finite, within the range of float32. Not modified.
+    n_select : int
+        How many to choose, 1 or more. Where fewer rows are left, all of them are returned.
+    labelled : collection of int
+        Rows that are labelled: never chosen, but taken into account.
+    excluded : collection of int
+        Rows that may not be chosen and are left out of the arithmetic altogether: they shape neither the
+        scaling nor the clusters. A row that is labelled too counts as labelled.
+    seed : int
+        0 or more. The same numbers, labelled set, parameters and seed give the same rows.
+    scaling : str
+        A key of `SCALINGS`: ``l2`` unit rows, ``standardise`` columns of mean 0 and deviation 1, or ``none``.
+    **params
+        Parameters of the strategy.
+
+    Returns
+    -------
+    Selection
+        Rows of ``X``, most useful first, unique; ``min(n_select, rows left)`` of them.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known, ``X`` is not a finite matrix, a row is out of range, ``n_select`` is below 1,
+        or nothing is left to choose.
+
+    Notes
+    -----
+    Strategies see the rows in an order of their own content, so neither file names nor the order of the
+    listing can matter. Of exact duplicates, which nobody can tell apart, the first listed comes first.
+
+    Examples
+    --------
+    Two directions; the one that is labelled already is not chosen again.
+
+    >>> X = [[1, 0], [9, 1], [0, 1], [1, 8]]
+    >>> select("kmeans", X, 1, labelled=[0]).indices.tolist()
+    [2]
+    """
+    check_strategy(strategy, params)
+    scale = _look_up("scaling", scaling, SCALINGS)
+    values = _matrix(X)
+    if n_select < 1:
+        msg = f"n_select must be 1 or more; got {n_select}."
+        raise ValueError(msg)
+    is_labelled = _mask("labelled", labelled, len(values))
+    is_out = _mask("excluded", excluded, len(values)) & ~is_labelled
+    rows = np.flatnonzero(~is_out)
+    n_left = len(rows) - int(is_labelled.sum())
+    if n_left == 0:
+        msg = f"nothing left to choose: all {len(values)} rows are labelled or excluded."
+        raise ValueError(msg)
+    rows = rows[content_order(values[rows])]
+    chosen = STRATEGIES[strategy](
+        scale(values[rows]),
+        min(n_select, n_left),
+        labelled=np.flatnonzero(is_labelled[rows]),
+        rng=np.random.default_rng(seed),
+        **params,
+    )
+    return Selection(rows[chosen.indices], chosen.scores)
+
+
+def _look_up(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    msg = f"{kind} {name!r} is not known.{hint} Choose one of {', '.join(table)}."
+    raise ValueError(msg)
+
+
+def _matrix(X: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(X, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] == 0:  # noqa: PLR2004 - a matrix
+        msg = f"X must have one row of numbers per study; got an array of shape {values.shape}."
+        raise ValueError(msg)
+    if not (np.abs(values) <= np.finfo(np.float32).max).all():  # False for NaN as well
+        bad = int(np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max).all(axis=1))[0])
+        msg = f"X must hold finite numbers within the range of float32; row {bad} does not."
+        raise ValueError(msg)
+    return values
+
+
+def _mask(name: str, rows: Collection[int], n_rows: int) -> NDArray[np.bool_]:
+    wrong = [row for row in rows if not 0 <= row < n_rows]
+    if wrong:
+        msg = f"{name} holds row {wrong[0]}; X has {n_rows} rows, counted from 0."
+        raise ValueError(msg)
+    mask = np.zeros(n_rows, dtype=np.bool_)
+    mask[list(rows)] = True
+    return mask

@@ -1,0 +1,24 @@
+"""What every strategy returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen rows, most useful first.
+
+    Attributes
+    ----------
+    indices : ndarray of shape (n_picks,), intp
+        Rows of ``X``; unique, none labelled, none excluded.
+    scores : ndarray of shape (n_picks,), float64
+        The strategy's own criterion when the row was picked; its docstring says which.
+    """
+
+    indices: NDArray[np.intp]
+    scores: NDArray[np.float64]

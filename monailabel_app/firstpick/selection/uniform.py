@@ -1,0 +1,46 @@
+"""Strategy ``random``: the baseline that every other strategy has to beat."""
+# ruff: noqa: N803 - X is a matrix, as in scikit-learn
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.selection.result import Selection
+
+
+def uniform(
+    X: NDArray[np.float64], n_select: int, *, labelled: NDArray[np.intp], rng: np.random.Generator
+) -> Selection:
+    """Draw studies at random, each with the same chance.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, dim), float64
+        Only its length matters.
+    n_select : int
+        At most the number of rows not labelled.
+    labelled : ndarray of shape (n_labelled,), intp
+        Rows that are not drawn.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Selection
+        ``n_select`` unique rows without replacement, in the order of the draw. The score is the chance
+        that each row had at the first draw, the same for all.
+
+    Notes
+    -----
+    The first ``m`` of ``n`` picks are the ``m`` picks that a smaller batch with the same seed gets.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> picked = uniform(np.zeros((4, 1)), 2, labelled=np.array([1]), rng=rng)
+    >>> sorted({0, 2, 3}.intersection(picked.indices.tolist())) == sorted(picked.indices.tolist())
+    True
+    """
+    candidates = np.setdiff1d(np.arange(len(X)), labelled)
+    picks = rng.permutation(candidates)[:n_select]
+    return Selection(picks.astype(np.intp), np.full(n_select, 1.0 / len(candidates)))

@@ -1,0 +1,105 @@
+"""The MONAI Label app."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.config import settings
+from monailabel.interfaces.app import MONAILabelApp
+
+from firstpick import __version__
+from firstpick.config import ConfigError, load_config, state_folder
+from firstpick.decisions import Decisions
+from firstpick.server.background import Background
+from firstpick.server.datastore import StudiesDatastore, copy_labels
+from firstpick.server.routes import make_router
+from firstpick.server.strategy import BatchStrategy, batch_strategies
+from firstpick.server.worklist import Worklist
+from firstpick.store import Cache
+
+logger = logging.getLogger(__name__)
+
+MONAILABEL_VERSION = "0.8.5"
+
+
+class FirstPickApp(MONAILabelApp):  # type: ignore[misc]
+    """Serves which studies to segment first; no models of its own."""
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        _check_monailabel()
+        if studies.startswith(("http://", "https://")):
+            msg = f"FirstPick reads a folder of studies; got the address {studies}. Export the studies to a folder."
+            raise ConfigError(msg)
+        own = {key: value for key, value in conf.items() if key not in ("config", "server_mode")}
+        self._config = load_config(conf.get("config"), own)
+        self._state = state_folder(self._config, studies, app_dir=app_dir)
+        self._cache = Cache(self._state)
+        self._decisions = Decisions(self._state)
+        names = [label.name for label in sorted(self._config.labels, key=lambda label: label.value)]
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=dict(conf),
+            name="FirstPick",
+            description="Which studies to segment first, and why",
+            version=__version__,
+            labels=names,
+        )
+        self._auto_update_scoring = False  # else MONAI Label starts a process at every next sample
+
+    def init_datastore(self) -> StudiesDatastore:
+        """The studies folder, read only; labels go to the state folder."""
+        folder = self._state / "datastore"
+        copy_labels(Path(self.studies), folder)
+        return StudiesDatastore(self.studies, folder)
+
+    def init_strategies(self) -> dict[str, BatchStrategy]:
+        """Every strategy under its name, the configured one first as ``firstpick``."""
+        self._worklist = Worklist(self._config, self._cache, self._decisions, self._datastore)
+        return batch_strategies(self._worklist, self._config.strategy)
+
+    def info(self) -> dict[str, Any]:
+        """MONAI Label's facts, and the labels' values and colours."""
+        labels = self._config.labels
+        return {
+            **super().info(),
+            "label_values": {label.name: label.value for label in labels},
+            "label_colors": {label.name: [int(label.color[i : i + 2], 16) for i in (1, 3, 5)] for label in labels},
+        }
+
+    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the next sample; an unknown strategy gets 404 with the known names."""
+        strategy = request.get("strategy") or "firstpick"
+        if strategy not in self._strategies:
+            raise HTTPException(
+                404, f"Strategy '{strategy}' is not known. Choose one of {', '.join(self._strategies)}."
+            )
+        sample: dict[str, Any] = super().next_sample({**request, "strategy": strategy})
+        return sample
+
+    def on_save_label(self, image_id: str, label_id: str) -> None:
+        """Close the study if the label is final."""
+        super().on_save_label(image_id, label_id)
+        self._worklist.label_saved(image_id)
+
+    def on_init_complete(self) -> None:
+        """Add our routes and start looking at the studies."""
+        super().on_init_complete()
+        server = sys.modules.get("monailabel.app")
+        if server is not None:
+            server.app.include_router(make_router(self._worklist), prefix=settings.MONAI_LABEL_API_STR)
+            server.app.openapi_schema = None
+        Background(Path(self.studies), self._config, self._cache, self._datastore, self._worklist).start()
+
+
+def _check_monailabel() -> None:
+    """Warn about a version that FirstPick was not tested with."""
+    version = importlib.metadata.version("monailabel")
+    if version != MONAILABEL_VERSION:
+        logger.warning("FirstPick was tested with monailabel %s; this is %s.", MONAILABEL_VERSION, version)

@@ -1,0 +1,77 @@
+"""The thread that looks at the studies folder, has new studies embedded and keeps proposals standing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from firstpick.config import Config
+from firstpick.embedding import LocalPool, embed
+from firstpick.encoders import EncoderError
+from firstpick.folder import list_studies
+from firstpick.server.datastore import StudiesDatastore
+from firstpick.server.worklist import Worklist
+from firstpick.store import Cache, StoreError
+from firstpick.studies import Study
+from firstpick.volumes import convert_series
+
+logger = logging.getLogger(__name__)
+
+
+class Background(threading.Thread):
+    """Lists, embeds and proposes, again every few seconds; a problem is said in the status and tried again."""
+
+    def __init__(
+        self, studies_dir: Path, config: Config, cache: Cache, datastore: StudiesDatastore, worklist: Worklist
+    ) -> None:
+        super().__init__(name="firstpick", daemon=True)
+        self._studies_dir = studies_dir
+        self._config = config
+        self._cache = cache
+        self._datastore = datastore
+        self._worklist = worklist
+        self._known: dict[str, object] = {}
+        self._listed: list[Study] | None = None
+
+    def run(self) -> None:
+        """Work until the process ends."""
+        wake = threading.Event()
+        while True:
+            try:
+                self._look()
+                self._worklist.problem = ""
+            except (EncoderError, StoreError, OSError) as error:
+                logger.warning("%s", error)
+                self._worklist.problem = str(error)
+                self._listed = None
+            except Exception as error:
+                logger.exception("The background thread failed; it goes on")
+                self._worklist.problem = f"FirstPick failed unexpectedly ({error}); the server's log has the details."
+                self._listed = None
+            wake.wait(self._config.rescan_s)
+
+    def _look(self) -> None:
+        """One look at the folder; little to do when it holds what it held."""
+        studies, left_out = list_studies(self._studies_dir, self._config.eligible, known=self._known)
+        self._worklist.take_listing(studies, left_out)
+        if studies != self._listed:
+            self._embed(studies, retry_failed=self._listed is None)
+            self._worklist.take_pool()
+            self._listed = studies
+        self._worklist.keep_standing()
+
+    def _embed(self, studies: list[Study], *, retry_failed: bool) -> None:
+        """Embed what is missing, and convert DICOM series to the files that annotators open."""
+        config = self._config
+        with LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s, background=True) as executor:
+            for progress in embed(
+                studies, config.encoder_spec, self._cache, executor=executor, retry_failed=retry_failed
+            ):
+                self._worklist.take_progress(progress)
+            series = [study for study in studies if study.is_series and not self._datastore.converted(study).exists()]
+            for study in series:
+                target = self._datastore.converted(study)
+                conversion = executor.submit(convert_series, study.source, target, study.series_uid)
+                if error := conversion.exception():
+                    logger.warning("Study %s cannot be converted: %s", study.study_id, error)

@@ -1,0 +1,240 @@
+"""FirstPick's own routes under ``/firstpick``; plain functions, so that none blocks the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Body, Response
+from pydantic import BaseModel, Field
+
+from firstpick.encoders import ENCODERS
+from firstpick.selection import STRATEGIES, describe
+from firstpick.server.worklist import Worklist
+
+
+class Named(BaseModel):
+    """A study and the reason why it cannot be proposed."""
+
+    study_id: str
+    reason: str
+
+
+class Pick(BaseModel):
+    """One chosen study, why, and where it stands."""
+
+    rank: int
+    study_id: str
+    score: float
+    share: float = Field(description="Part of the unlabelled pool nearest to this pick; shares sum to 1.")
+    stands_for: int
+    lookalikes: list[str]
+    unusual: bool
+    reason: str
+    replaces: str
+    status: str = Field(description="open, reserved, done or skipped")
+    client: str
+    until: float = Field(description="When the reservation ends, in seconds since the epoch; 0 for none.")
+
+
+class Proposal(BaseModel):
+    """The ordered batch."""
+
+    model_config = {"extra": "allow"}
+
+    schema_: int = Field(alias="schema")
+    strategy: str
+    encoder: str
+    provenance: dict[str, Any]
+    coverage: list[float] = Field(description="Part of the pool within the radius of the first 1..n picks.")
+    picks: list[Pick]
+    failed: list[Named]
+    left_out: list[Named]
+
+
+class Progress(BaseModel):
+    """How far the embedding is, in studies; rate per second."""
+
+    total: int
+    done: int
+    failed: int
+    left_out: int
+    rate: float
+    seconds_left: float | None
+
+
+class HeldStudy(BaseModel):
+    """A reserved study."""
+
+    study_id: str
+    until: float
+
+
+class Reader(BaseModel):
+    """Somebody who works on studies now."""
+
+    client: str
+    studies: list[HeldStudy]
+
+
+class Label(BaseModel):
+    """What annotators draw."""
+
+    name: str
+    value: int
+    color: str
+
+
+class ServerStatus(BaseModel):
+    """How things stand."""
+
+    version: str
+    state: str = Field(description="listing, embedding, ready, empty or problem")
+    message: str
+    progress: Progress
+    encoder: str
+    fingerprint: str
+    strategy: str
+    batch_size: int
+    n_pool: int
+    n_labelled: int
+    n_skipped: int
+    readers: list[Reader]
+    labels: list[Label]
+    failed: list[Named]
+    left_out: list[Named]
+    notes: dict[str, list[str]]
+    notice: str
+
+
+class StudyStatus(BaseModel):
+    """Where one study stands."""
+
+    study_id: str
+    status: str
+    client: str
+    reason: str
+    until: float
+
+
+class Point(BaseModel):
+    """A study in the plane of the first two principal components."""
+
+    study_id: str
+    x: float
+    y: float
+    status: str
+    rank: int | None
+
+
+class PoolMap(BaseModel):
+    """The whole pool as points."""
+
+    points: list[Point]
+
+
+class Described(BaseModel):
+    """A name of the configuration and what it does."""
+
+    name: str
+    description: str
+
+
+class NewProposal(BaseModel):
+    """What the new batch shall be; the configuration's values where nothing is said."""
+
+    strategy: str = ""
+    batch_size: int | None = None
+    seed: int | None = None
+    partial: bool = Field(False, description="Choose among what is embedded so far.")
+    client_id: str = ""
+
+
+class StudyOfClient(BaseModel):
+    """A study, and who acts on it."""
+
+    study_id: str
+    client_id: str = ""
+
+
+class Skip(StudyOfClient):
+    """A study to take out, who says so and why."""
+
+    reason: str
+
+
+def make_router(worklist: Worklist) -> APIRouter:
+    """Routes over one work list."""
+    router = APIRouter(prefix="/firstpick", tags=["FirstPick"])
+
+    @router.get("/status", response_model=ServerStatus)
+    def status() -> Any:
+        """How far the embedding is, what failed, who works on what."""
+        return worklist.status()
+
+    @router.get("/proposal", response_model=Proposal)
+    def proposal(strategy: str = "") -> Any:
+        """Return the standing batch with live statuses; 503 while studies are being embedded."""
+        return worklist.proposal(strategy)
+
+    @router.post("/proposal", response_model=Proposal)
+    def new_proposal(wanted: NewProposal = Body(default_factory=NewProposal)) -> Any:  # noqa: B008 - FastAPI's way
+        """Make a new batch; reserved picks stay on top."""
+        return worklist.new_proposal(
+            wanted.strategy,
+            batch_size=wanted.batch_size,
+            seed=wanted.seed,
+            partial=wanted.partial,
+            client=wanted.client_id,
+        )
+
+    @router.get("/strategies", response_model=list[Described])
+    def strategies() -> Any:
+        """Return the strategies by name."""
+        return [{"name": name, "description": describe(name)} for name in sorted(STRATEGIES)]
+
+    @router.get("/encoders", response_model=list[Described])
+    def encoders() -> Any:
+        """Return the encoders by name."""
+        return [{"name": name, "description": row.description} for name, row in sorted(ENCODERS.items())]
+
+    @router.get("/map", response_model=PoolMap)
+    def pool_map() -> Any:
+        """Return the pool in two dimensions, with statuses and the ranks of the standing batch."""
+        return worklist.map()
+
+    @router.get("/thumbnail/{study_id:path}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+    def thumbnail(study_id: str) -> Response:
+        """Return a study's picture."""
+        return Response(worklist.thumbnail(study_id), media_type="image/png")
+
+    @router.post("/reserve", response_model=StudyStatus)
+    def reserve(wanted: StudyOfClient) -> Any:
+        """Reserve a study for 30 minutes, or renew; 409 if somebody else has it."""
+        return worklist.reserve(wanted.study_id, wanted.client_id)
+
+    @router.post("/heartbeat", response_model=StudyStatus)
+    def heartbeat(wanted: StudyOfClient) -> Any:
+        """Say that the reader is still at it; 409, with whose it is, if the reservation is lost."""
+        return worklist.reserve(wanted.study_id, wanted.client_id)
+
+    @router.post("/release", response_model=StudyStatus)
+    def release(wanted: StudyOfClient) -> Any:
+        """Give a study back."""
+        return worklist.release(wanted.study_id, wanted.client_id)
+
+    @router.post("/skip", response_model=StudyStatus)
+    def skip(wanted: Skip) -> Any:
+        """Take a study out for everyone; the next best of what it stood for takes its place."""
+        return worklist.skip(wanted.study_id, wanted.client_id, wanted.reason)
+
+    @router.post("/unskip", response_model=StudyStatus)
+    def unskip(wanted: StudyOfClient) -> Any:
+        """Undo a skip."""
+        return worklist.unskip(wanted.study_id, wanted.client_id)
+
+    @router.post("/reopen", response_model=StudyStatus)
+    def reopen(wanted: StudyOfClient) -> Any:
+        """Open a done study again; only a newer final label closes it."""
+        return worklist.reopen(wanted.study_id, wanted.client_id)
+
+    return router

@@ -1,0 +1,237 @@
+"""All state on disk: decisions (backed up) and the cache (can be rebuilt), one SQLite file each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.studies import LeftOut, Pool, Sample, Study
+
+logger = logging.getLogger(__name__)
+
+CACHE_VERSION = 1
+_CACHE_TABLES = """
+create table if not exists embeddings (
+    fingerprint text, study_id text, stamp text, vector blob not null,
+    primary key (fingerprint, study_id, stamp)
+) without rowid;
+create table if not exists failures (
+    fingerprint text, study_id text, stamp text, reason text not null, at real not null,
+    primary key (fingerprint, study_id, stamp)
+) without rowid;
+create table if not exists pictures (
+    study_id text primary key, stamp text not null, thumbnail blob not null, notes text not null
+) without rowid;
+"""
+
+
+class StoreError(Exception):
+    """State cannot be read or written; the text says which folder, why and what to do."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a worker made of one study.
+
+    Attributes
+    ----------
+    study : Study
+    vector : ndarray of shape (dim,), float32
+    thumbnail : bytes
+        PNG.
+    notes : tuple of str
+        What was done to the data while reading.
+    """
+
+    study: Study
+    vector: NDArray[np.float32]
+    thumbnail: bytes
+    notes: tuple[str, ...]
+
+
+def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sqlite3.Connection:
+    """Open or create one SQLite file in WAL mode.
+
+    Parameters
+    ----------
+    path : Path
+    tables : str
+        ``create table if not exists`` statements.
+    version : int
+        Schema number; kept in the file's ``user_version``.
+    durable : bool
+        Whether each commit is forced to the disk.
+
+    Raises
+    ------
+    StoreError
+        If the file was written by a newer version, or its folder cannot be written.
+    sqlite3.DatabaseError
+        If the file is not a database.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        found = int(connection.execute("pragma user_version").fetchone()[0])
+    except (sqlite3.OperationalError, OSError) as error:
+        msg = f"The state folder {path.parent} cannot be used: {error}. Choose another with --state or state_dir."
+        raise StoreError(msg) from error
+    if found > version:
+        connection.close()
+        msg = (
+            f"{path} was written by a newer FirstPick (schema {found}; this one knows {version}). "
+            "Upgrade FirstPick, or choose another folder with --state."
+        )
+        raise StoreError(msg)
+    problem = connection.execute("pragma quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        connection.close()
+        raise sqlite3.DatabaseError(problem)
+    with explain_errors(path):
+        connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+        connection.executescript(tables)
+        connection.execute(f"pragma user_version = {version}")
+    return connection
+
+
+@contextlib.contextmanager
+def explain_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about a full or read-only disk into one sentence."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        free = shutil.disk_usage(path.parent).free // 2**20 if path.parent.exists() else 0
+        msg = f"The state in {path.parent} cannot be written: {error} ({free} MB free). Nothing done so far is lost."
+        raise StoreError(msg) from error
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Write all of a block or nothing, before any other process writes."""
+    with explain_errors(path):
+        connection.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            if connection.in_transaction:  # SQLite itself rolls back on a full disk
+                connection.execute("rollback")
+            raise
+        connection.execute("commit")
+
+
+class Cache:
+    """Embeddings, thumbnails and failures; rebuilds itself when corrupt.
+
+    Embeddings are keyed by fingerprint, study and stamp: a changed recipe or file is a new key, so
+    nothing is ever invalidated. Used from several threads of one process; other processes may read
+    and write the same file.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be used, or was written by a newer version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "cache.sqlite"
+        self._lock = threading.Lock()
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError as error:
+            logger.warning("%s is corrupt (%s): kept aside as *.corrupt and built anew.", self.path, error)
+            set_aside(self.path)
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        return open_database(self.path, tables=_CACHE_TABLES, version=CACHE_VERSION, durable=False)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, transaction(self._connection, self.path):
+            yield self._connection
+
+    def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        with self._lock, explain_errors(self.path):
+            return self._connection.execute(query, parameters).fetchall()
+
+    def put(self, fingerprint: str, results: Iterable[Embedded]) -> None:
+        """Store what workers made, all or nothing."""
+        with self._transaction() as connection:
+            for item in results:
+                key = (fingerprint, item.study.study_id, item.study.stamp)
+                vector = np.ascontiguousarray(item.vector, dtype="<f4").tobytes()
+                connection.execute("insert or replace into embeddings values (?, ?, ?, ?)", (*key, vector))
+                connection.execute("delete from failures where fingerprint = ? and study_id = ? and stamp = ?", key)
+                connection.execute(
+                    "insert or replace into pictures values (?, ?, ?, ?)",
+                    (item.study.study_id, item.study.stamp, item.thumbnail, "\n".join(item.notes)),
+                )
+
+    def put_failure(self, fingerprint: str, study: Study, reason: str) -> None:
+        """Remember that a study could not be embedded, and why."""
+        with self._transaction() as connection:
+            connection.execute(
+                "insert or replace into failures values (?, ?, ?, ?, ?)",
+                (fingerprint, study.study_id, study.stamp, reason, time.time()),
+            )
+
+    def missing(self, fingerprint: str, studies: Iterable[Study], *, retry_failed: bool = False) -> list[Study]:
+        """Studies that still have to be embedded, in the order given."""
+        query = "select study_id, stamp from embeddings where fingerprint = ?"
+        known = set(self._rows(query, (fingerprint,)))
+        if not retry_failed:
+            known |= set(self._rows(query.replace("embeddings", "failures"), (fingerprint,)))
+        return [study for study in studies if (study.study_id, study.stamp) not in known]
+
+    def failures(self, fingerprint: str, studies: Iterable[Study]) -> list[LeftOut]:
+        """Studies that could not be embedded as they are now, with the reason."""
+        query = "select study_id, stamp, reason from failures where fingerprint = ?"
+        reasons = {(row[0], row[1]): str(row[2]) for row in self._rows(query, (fingerprint,))}
+        keys = ((study.study_id, study.stamp) for study in studies)
+        return [LeftOut(key[0], reasons[key]) for key in keys if key in reasons]
+
+    def pool(self, fingerprint: str, studies: Iterable[Study]) -> Pool:
+        """Embeddings of those studies that have one, sorted by study."""
+        query = "select study_id, stamp, vector from embeddings where fingerprint = ?"
+        vectors = {(row[0], row[1]): row[2] for row in self._rows(query, (fingerprint,))}
+        found = sorted(study for study in studies if (study.study_id, study.stamp) in vectors)
+        if not found:
+            return Pool((), np.empty((0, 0), dtype=np.float32))
+        blob = b"".join(vectors[study.study_id, study.stamp] for study in found)  # type: ignore[misc]
+        array = np.frombuffer(blob, dtype="<f4").astype(np.float32).reshape(len(found), -1)
+        return Pool(tuple(Sample(study.study_id) for study in found), array)
+
+    def thumbnail(self, study_id: str) -> bytes | None:
+        """PNG of a study, or None."""
+        rows = self._rows("select thumbnail from pictures where study_id = ?", (study_id,))
+        return rows[0][0] if rows else None  # type: ignore[return-value]
+
+    def notes(self) -> dict[str, tuple[str, ...]]:
+        """What was done to the data while reading, for the studies where something was."""
+        rows = self._rows("select study_id, notes from pictures where notes != ''")
+        return {str(row[0]): tuple(str(row[1]).split("\n")) for row in rows}
+
+    def close(self) -> None:
+        """Close the file; the object cannot be used afterwards."""
+        with self._lock:
+            self._connection.close()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a corrupt database (and drop its journal) so that nothing is deleted for good."""
+    aside = path.with_suffix(f".corrupt-{int(time.time())}")
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside

@@ -1,0 +1,137 @@
+"""Read a study's voxels, whatever its format, to one form: float32, RAS+, mm, finite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.formats import Stored, VolumeError, convert_series, one_sentence, read_stored
+
+__all__ = ["Volume", "VolumeError", "convert_series", "read_volume"]
+
+_orientations: Any = nibabel.orientations  # has no types
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The voxels of one study.
+
+    Attributes
+    ----------
+    array : ndarray of shape (nx, ny, nz), float32, finite
+        Stored units (Hounsfield units for CT). A volume is RAS+: x grows to the patient's Right, y to
+        Anterior, z to Superior. A picture has shape (n_columns, n_rows, 1): x is the column from left
+        to right, y the row from top to bottom, as stored, never flipped. May be a flipped or transposed
+        view: cut from it what you need, and make only that contiguous.
+    spacing : tuple of 3 floats
+        Distance of neighbouring voxels along x, y and z in mm; 1 where the file does not say.
+    is_picture : bool
+        True for a 2-D picture: PNG and its like, or a DICOM file with a single frame.
+    modality : str
+        DICOM modality (``CT``, ``MR``, ``CR``, ...); empty when the file does not say.
+    notes : tuple of str
+        What was done to the data: first frame taken, NaN replaced, ...
+    """
+
+    array: NDArray[np.float32]
+    spacing: tuple[float, float, float]
+    is_picture: bool = False
+    modality: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(path: str | Path, *, series_uid: str = "") -> Volume:
+    """Read the voxels of one study.
+
+    Parameters
+    ----------
+    path : str or Path
+        NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF or BMP by its ending; a DICOM file of any name; or a
+        folder with a DICOM series.
+    series_uid : str
+        ``SeriesInstanceUID`` of the series to read from a folder. Empty: the instances that have none,
+        or else the folder's only series.
+
+    Returns
+    -------
+    Volume
+        RAS+ by the file's affine. Axes are flipped and exchanged, never resampled: an oblique volume
+        keeps its grid, its axes named after the nearest anatomical ones. Slopes and intercepts are
+        applied, MONOCHROME1 is inverted, colour becomes luminance (ITU-R BT.601), alpha is ignored.
+        Of several frames, pages or components the first is taken; NaN and infinity become the smallest
+        finite value.
+
+    Raises
+    ------
+    VolumeError
+        If the study is missing, cannot be read, is damaged, or holds no voxel or no finite value.
+    """
+    path = Path(path)
+    try:
+        stored = read_stored(path, series_uid=series_uid)
+        notes = stored.notes + _make_finite(path.name, stored.array)
+        return _to_ras(stored, notes)
+    except VolumeError:
+        raise
+    except FileNotFoundError as error:
+        msg = f"{path.name} does not exist."
+        raise VolumeError(msg) from error
+    except PermissionError as error:
+        msg = f"{path.name} may not be read: permission denied."
+        raise VolumeError(msg) from error
+    except MemoryError as error:
+        msg = f"{path.name} does not fit into memory."
+        raise VolumeError(msg) from error
+    except Exception as error:  # the libraries raise whatever a damaged file makes them stumble over
+        msg = f"{path.name} cannot be read, it may be damaged or incomplete: {one_sentence(error, path)}."
+        raise VolumeError(msg) from error
+
+
+def _to_ras(stored: Stored, notes: tuple[str, ...]) -> Volume:
+    array = stored.array
+    spacing = np.linalg.norm(stored.affine, axis=0)
+    usable = np.isfinite(spacing) & (spacing > 0)
+    if not usable.all():
+        notes += ("no usable spacing: 1 mm assumed",)
+        spacing = np.where(usable, spacing, 1.0)
+    if not stored.is_picture:
+        turn = _orientation(stored.affine)
+        if turn is None:
+            notes += ("no usable orientation: axes taken as stored",)
+        else:
+            array = _orientations.apply_orientation(array, turn)  # a view
+            spacing = spacing[np.argsort(turn[:, 0])]
+    x, y, z = spacing.tolist()
+    return Volume(array, (x, y, z), stored.is_picture, stored.modality, notes)
+
+
+def _orientation(affine: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Find for each stored axis the anatomical axis and the sign; None if the affine is singular."""
+    if not np.isfinite(affine).all():
+        return None
+    full = np.eye(4)
+    full[:3, :3] = affine
+    turn: NDArray[np.float64] = _orientations.io_orientation(full)
+    return None if np.isnan(turn).any() else turn
+
+
+def _make_finite(name: str, array: NDArray[np.float32]) -> tuple[str, ...]:
+    """Replace NaN and infinity in place by the smallest finite value, slice by slice; note it if there were any."""
+    n_finite, smallest = 0, np.inf
+    for slab in np.moveaxis(array, 2, 0):
+        finite = np.isfinite(slab)
+        n_finite += int(np.count_nonzero(finite))
+        smallest = min(smallest, float(slab.min(initial=np.inf, where=finite)))
+    if n_finite == array.size:
+        return ()
+    if n_finite == 0:
+        msg = f"{name} holds no finite value."
+        raise VolumeError(msg)
+    for slab in np.moveaxis(array, 2, 0):
+        slab[~np.isfinite(slab)] = smallest
+    return (f"{array.size - n_finite} values that were not finite set to the smallest one, {smallest:.6g}",)

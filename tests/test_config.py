@@ -1,0 +1,111 @@
+"""The configuration: every problem is said at once, at the door."""
+
+from pathlib import Path
+
+import pytest
+
+from firstpick.cli import flat, keys_table
+from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
+
+ROOT = Path(__file__).parents[1]
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_a_file_the_defaults_hold():
+    assert load_config() == Config()
+
+
+def test_a_file_and_then_the_command_line_win(tmp_path):
+    path = write(tmp_path, "batch_size: 20\nviews: {size: 224, percentiles: [1, 99]}\neligible: {modalities: [CT]}\n")
+    config = load_config(path, {"batch_size": "5", "views.per_plane": "1", "encoder": "pixels", "auto_next": "true"})
+    assert (config.batch_size, config.encoder, config.auto_next) == (5, "pixels", True)
+    assert (config.views.size, config.views.per_plane, config.views.percentiles) == (224, 1, (1.0, 99.0))
+    assert config.eligible.modalities == ("CT",)
+
+
+def test_a_folder_name_that_looks_like_a_number_stays_text():
+    assert load_config(None, {"state_dir": "2024"}).state_dir == "2024"
+
+
+def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
+    path = write(
+        tmp_path,
+        "stratgy: kmeans\nbatch_size: many\nencoder: dinov2\nviews: {sise: 3}\nscaling: l3\nlabels: [{name: a, value: 0}]\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    text = str(caught.value)
+    assert all(line.startswith(str(path)) for line in text.splitlines())
+    assert "key 'stratgy' is not known. Did you mean 'strategy'?" in text
+    assert "batch_size must be a whole number; got 'many'." in text
+    assert "key 'views.sise' is not known. Did you mean 'views.size'?" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("strategy", "kmean", "Did you mean 'kmeans'? Choose one of kmeans, random."),
+        ("encoder", "dinov2", "encoder 'dinov2' is not known. Did you mean 'dinov2-s'?"),
+        ("params", "{n_start: 3}", "n_init"),
+        ("scaling", "l3", "scaling 'l3' is not known. Choose one of l2, none, standardise."),
+        ("batch_size", "0", "batch_size must be at least 1; got 0."),
+        ("batch_size", "true", "batch_size must be a whole number; got True."),
+        ("views.planes", "[axial, oblique]", "oblique"),
+        ("views", "3", "views must hold keys and values; got 3."),
+        ("views.percentiles", "[1, 2, 3]", "views.percentiles must be a list of 2 values"),
+        ("eligible.series_description", "'('", "unterminated"),
+        ("weights", "/no/such/file", "weights '/no/such/file' cannot be read."),
+        ("labels", "[{value: 1}]", "needs name"),
+        ("labels", "[{name: a, value: 0}]", "value of 'a' must be at least 1 (0 is background); got 0."),
+        ("labels", "[{name: a, value: 1}, {name: a, value: 1}]", "labels: name 'a' is used twice."),
+        ("labels", "[{name: a, value: 1, color: red}]", "color of 'a' must look like #ffcc00; got 'red'."),
+        ("pooling", "median", "Choose one of mean, mean+max."),
+    ],
+)
+def test_a_wrong_value_says_what_is_allowed(key, value, text):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {key: value})
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- a", "must hold keys and values")])
+def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, text))
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_config(tmp_path / "missing.yaml")
+
+
+def test_state_never_lies_in_the_studies_or_app_folder(tmp_path):
+    for kind in ("studies", "app"):
+        config = load_config(None, {"state_dir": str(tmp_path / kind / "state")})
+        with pytest.raises(ConfigError, match=f"lies in the {kind} folder"):
+            state_folder(config, tmp_path / "studies", app_dir=tmp_path / "app")
+
+
+def test_state_on_a_network_disk_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("firstpick.config._file_system", lambda path: "nfs4")
+    with pytest.raises(ConfigError, match=r"network disk \(nfs4\)"):
+        state_folder(load_config(None, {"state_dir": str(tmp_path)}), "/studies")
+
+
+def test_each_studies_folder_has_a_default_state_of_its_own(tmp_path):
+    first, second = (state_folder(Config(), tmp_path / name / "images") for name in "ab")
+    assert first != second
+    assert first.name.startswith("images-")
+    assert first == state_folder(Config(), str(tmp_path / "a" / "images"))
+
+
+def test_every_key_is_documented_in_the_readmes_table():
+    assert list(flat(Config())) == list(KEYS)
+    assert keys_table() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sample_configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sample_configuration_loads(path):
+    assert load_config(path).encoder == "dinov2-s"

@@ -1,0 +1,166 @@
+"""Embedding: all that can be embedded is, once; what dies or hangs takes only itself down."""
+
+import os
+import signal
+import time
+from concurrent.futures import Future, TimeoutError
+
+import numpy as np
+import pytest
+
+from firstpick import embedding
+from firstpick.embedding import LocalPool, chunks, embed, embed_chunk
+from firstpick.encoders import EncoderSpec
+from firstpick.folder import list_studies
+from firstpick.store import Cache
+from firstpick.studies import Study
+from firstpick.views import ViewSpec
+
+SPEC = EncoderSpec(name="pixels", views=ViewSpec(size=32, per_plane=1))
+
+
+class Inline:
+    """Runs a task at once in this process, or dies on it as a test wants."""
+
+    def __init__(self, dies=lambda chunk: None):
+        self.dies = dies
+        self.chunks = []
+
+    def submit(self, function, chunk, spec):
+        self.chunks.append([study.study_id for study in chunk])
+        future = Future()
+        error = self.dies(chunk)
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(function(chunk, spec))
+        return future
+
+
+@pytest.fixture
+def cache(tmp_path):
+    cache = Cache(tmp_path / "state")
+    yield cache
+    cache.close()
+
+
+@pytest.fixture
+def studies(phantom_volume):
+    for number in range(12):
+        phantom_volume.nifti(f"studies/case_{number:02d}.nii", array=np.roll(phantom_volume.array, number, axis=0))
+    return list_studies(phantom_volume.folder / "studies")[0]
+
+
+def test_every_study_is_embedded_with_thumbnail_and_progress(studies, cache):
+    steps = list(embed(studies, SPEC, cache, executor=Inline()))
+    pool = cache.pool(SPEC.fingerprint(), studies)
+    assert pool.study_ids == tuple(f"case_{number:02d}" for number in range(12))
+    assert all(cache.thumbnail(study.study_id).startswith(b"\x89PNG") for study in studies)
+    assert (steps[0].n_done, steps[-1].n_done, steps[-1].n_total) == (0, 12, 12)
+    assert steps[-1].rate > 0
+    assert steps[-1].seconds_left == 0
+    assert min(steps[-1].stages.values()) > 0
+
+
+def test_a_study_has_the_same_embedding_alone_and_in_any_chunk(studies):
+    together = embed_chunk(studies, SPEC)
+    for item in together.embedded:
+        alone = embed_chunk([item.study], SPEC).embedded[0]
+        np.testing.assert_allclose(alone.vector, item.vector, rtol=1e-5)
+
+
+def test_a_second_run_embeds_nothing_and_a_new_file_only_itself(studies, cache, phantom_volume):
+    list(embed(studies, SPEC, cache, executor=Inline()))
+    again = Inline()
+    assert list(embed(studies, SPEC, cache, executor=again))[-1].n_done == 12
+    assert again.chunks == []
+    phantom_volume.nifti("studies/new.nii")
+    listed, _ = list_studies(phantom_volume.folder / "studies")
+    list(embed(listed, SPEC, cache, executor=again))
+    assert again.chunks == [["new"]]
+
+
+def test_an_unreadable_study_does_not_disturb_the_others(studies, cache, phantom_volume):
+    (phantom_volume.folder / "studies" / "case_05.nii").write_bytes(b"")
+    listed, _ = list_studies(phantom_volume.folder / "studies")
+    last = list(embed(listed, SPEC, cache, executor=Inline()))[-1]
+    assert (last.n_done, last.n_failed) == (11, 1)
+    (failure,) = cache.failures(SPEC.fingerprint(), listed)
+    assert (failure.study_id, failure.reason) == ("case_05", "case_05.nii is empty (0 bytes).")
+
+
+def test_a_study_deleted_while_it_waits_fails_alone(studies, cache):
+    os.unlink(studies[3].source)  # noqa: PTH108
+    last = list(embed(studies, SPEC, cache, executor=Inline()))[-1]
+    assert (last.n_done, last.n_failed) == (11, 1)
+
+
+def test_a_dead_chunk_is_retried_study_by_study_and_a_killed_study_once_more(studies, cache):
+    deaths = []
+
+    def dies(chunk):
+        guilty = any(study.study_id == "case_02" for study in chunk)
+        deaths.append(guilty)
+        return OSError("worker died") if guilty and sum(deaths) < 3 else None
+
+    executor = Inline(dies)
+    assert list(embed(studies, SPEC, cache, executor=executor))[-1].n_done == 12
+    assert executor.chunks.count(["case_02"]) == 2
+
+
+def test_a_study_that_hangs_alone_is_given_up_with_the_reason(studies, cache):
+    hangs = Inline(lambda chunk: TimeoutError() if any(study.study_id == "case_02" for study in chunk) else None)
+    last = list(embed(studies, SPEC, cache, executor=hangs))[-1]
+    assert (last.n_done, last.n_failed) == (11, 1)
+    assert "longer than the time limit" in cache.failures(SPEC.fingerprint(), studies)[0].reason
+    assert hangs.chunks.count(["case_02"]) == 1
+
+
+def test_a_failure_is_tried_again_only_when_asked(studies, cache):
+    broken = Inline(lambda chunk: TimeoutError() if chunk[0].study_id == "case_00" else None)
+    list(embed(studies[:1], SPEC, cache, executor=broken))
+    assert list(embed(studies[:1], SPEC, cache, executor=Inline()))[-1].n_failed == 1
+    last = list(embed(studies[:1], SPEC, cache, executor=Inline(), retry_failed=True))[-1]
+    assert (last.n_done, last.n_failed) == (1, 0)
+
+
+def test_small_studies_share_a_chunk_and_series_and_large_files_go_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "_CHUNK_BYTES", 1000)
+    sizes = {"a": 10, "b": 10, "c": 2000, "d": 10, "e": 990, "f": 10}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    listed = [Study(name, "", str(tmp_path / name)) for name in sizes]
+    listed.insert(2, Study("series", "", str(tmp_path), is_series=True))
+    ids = [[study.study_id for study in chunk] for chunk in chunks(listed)]
+    assert ids == [["a", "b"], ["series"], ["c"], ["d", "e"], ["f"]]
+    assert [len(chunk) for chunk in chunks(listed[:1] * 20)] == [8, 8, 4]
+
+
+def test_a_second_run_waits_for_the_first_and_shows_its_progress(studies, cache):
+    first = embed(studies, SPEC, cache, executor=Inline())
+    next(first)  # holds the lock now
+    second = embed(studies, SPEC, cache, executor=Inline())
+    assert next(second).n_done == 0
+    list(first)
+    assert list(second)[-1].n_done == 12
+
+
+def end_by(how):
+    """What a reader does to its own process."""
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(("how", "error"), [("crash", "ProcessExpired"), ("hang", "TimeoutError")])
+def test_a_worker_that_crashes_or_hangs_ends_only_its_task(how, error):
+    with LocalPool(n_workers=1, time_limit_s=3) as pool:
+        assert type(pool.submit(end_by, how).exception()).__name__ == error
+        assert pool.submit(len, "abc").result() == 3
+
+
+@pytest.mark.slow
+def test_real_worker_processes_embed_everything(studies, cache):
+    with LocalPool(n_workers=2) as pool:
+        last = list(embed(studies, SPEC, cache, executor=pool))[-1]
+    assert (last.n_done, last.n_failed) == (12, 0)

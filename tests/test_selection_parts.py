@@ -1,0 +1,74 @@
+"""The parts around the strategies: names, scalings, geometry, and the strategy ``random``."""
+# ruff: noqa: N806 - X is a matrix, as in scikit-learn
+
+import numpy as np
+import pytest
+
+from firstpick.selection import SCALINGS, STRATEGIES, select
+from firstpick.selection.geometry import content_order, distances, nearest, principal_plane, unit_rows
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+def test_an_unknown_strategy_gets_a_near_miss():
+    with pytest.raises(ValueError, match=r"^strategy 'randon' is not known\. Did you mean 'random'\? Choose one of "):
+        select("randon", [[1.0]], 1)
+    assert list(STRATEGIES) == sorted(STRATEGIES)
+
+
+def test_random_draws_every_row_about_as_often():
+    # 1,200 seeds, 3 of 6 rows: each is expected 600 times with a deviation of 17; 5 deviations are allowed
+    times = np.zeros(6)
+    for seed in range(1200):
+        times[select("random", np.arange(6.0)[:, None], 3, seed=seed).indices] += 1
+    np.testing.assert_allclose(times, 600, atol=87)
+
+
+def test_a_smaller_random_batch_is_the_start_of_a_larger_one():
+    X = rng().normal(size=(40, 3))
+    np.testing.assert_array_equal(select("random", X, 3).indices, select("random", X, 9).indices[:3])
+
+
+def test_scalings():
+    X = np.array([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30], [3e-30, 4e-30]])
+    np.testing.assert_allclose(SCALINGS["l2"](X), [[0.6, 0.8], [0, 0], [0.6, 0.8], [0.6, 0.8]])
+    constant = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 6.0]])  # the mean of three 0.1 is not 0.1
+    scaled = SCALINGS["standardise"](constant)
+    np.testing.assert_array_equal(scaled[:, 0], 0)
+    np.testing.assert_allclose([scaled[:, 1].mean(), scaled[:, 1].std()], [0, 1], atol=1e-12)
+    np.testing.assert_array_equal(SCALINGS["none"](X), X)
+
+
+def test_distances_agree_with_the_plain_formula_in_blocks_of_any_size():
+    X, Y = unit_rows(rng().normal(size=(30, 5))), unit_rows(rng().normal(size=(7, 5)) + 1)
+    plain = np.linalg.norm(X[:, None] - Y[None], axis=2)
+    np.testing.assert_allclose(distances(X, Y), plain, atol=1e-6)
+    for block_bytes in (1, 200, 10**6):
+        index, distance = nearest(X, Y, block_bytes=block_bytes)
+        np.testing.assert_array_equal(index, plain.argmin(axis=1))
+        np.testing.assert_allclose(distance, plain.min(axis=1), atol=1e-6)
+
+
+def test_equal_rows_are_at_distance_zero_and_ties_go_to_the_lowest_row():
+    X = unit_rows(rng().normal(size=(200, 384)))
+    twice = np.vstack([X, X])
+    index, distance = nearest(twice, twice)
+    np.testing.assert_array_equal(index, np.tile(np.arange(200), 2))
+    np.testing.assert_array_equal(distance, 0)
+
+
+def test_content_order_sorts_by_the_first_column_first():
+    X = np.array([[1.0, 5.0], [0.0, 9.0], [1.0, 2.0], [-0.0, 1.0]])
+    np.testing.assert_array_equal(content_order(X), [3, 1, 2, 0])
+
+
+def test_the_plane_keeps_distances_of_rows_that_lie_in_one():
+    angles = np.radians([0, 20, 50, 90, 200])
+    X = np.column_stack([np.cos(angles), np.zeros(5), np.sin(angles)])
+    plane = principal_plane(5 * X)
+    for a, b in ((0, 1), (2, 4), (3, 0)):
+        assert np.linalg.norm(plane[a] - plane[b]) == pytest.approx(np.linalg.norm(X[a] - X[b]))
+    np.testing.assert_allclose(principal_plane(np.ones((4, 3))), 0, atol=1e-12)
+    assert principal_plane(np.ones((1, 3))).shape == (1, 2)
