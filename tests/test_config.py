@@ -35,7 +35,7 @@ def test_a_folder_name_that_looks_like_a_number_stays_text():
 def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
     path = write(
         tmp_path,
-        "stratgy: kmeans\nbatch_size: many\nencoder: dinov2\nviews: {sise: 3}\nscaling: l3\nlabels: [{name: a, value: 0}]\n",
+        "stratgy: kmeans\nbatch_size: many\nencoder: dinov2\nviews: {sise: 3}\nscaling: l3\n",
     )
     with pytest.raises(ConfigError) as caught:
         load_config(path)

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from concurrent.futures import Future, TimeoutError
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ class Inline:
 
     def submit(self, function, chunk, spec):
         self.chunks.append([study.study_id for study in chunk])
-        future = Future()
+        future = futures.Future()
         error = self.dies(chunk)
         if error is not None:
             future.set_exception(error)
@@ -67,6 +67,23 @@ def test_a_study_has_the_same_embedding_alone_and_in_any_chunk(studies):
     for item in together.embedded:
         alone = embed_chunk([item.study], SPEC).embedded[0]
         np.testing.assert_allclose(alone.vector, item.vector, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dinov2-s", "pixels"])
+def test_a_volume_stored_with_other_axes_but_the_right_affine_has_the_same_embedding(phantom_volume, name):
+    phantom_volume.array = np.random.default_rng(0).integers(0, 1000, phantom_volume.array.shape).astype(np.int16)
+    for axes in ("RAS", "LPI", "ASR", "IRP"):
+        phantom_volume.nifti(f"turned/{axes}.nii", axes=axes)
+    turned, _ = list_studies(phantom_volume.folder / "turned")
+    spec = EncoderSpec(name=name, views=ViewSpec(size=56))
+    vectors = [item.vector for item in embed_chunk(turned, spec).embedded]
+    assert len(vectors) == 4
+    for vector in vectors[1:]:
+        cosine = vector @ vectors[0] / np.linalg.norm(vector) / np.linalg.norm(vectors[0])
+        assert cosine > 0.999
+    mirrored = phantom_volume.nifti("mirrored/other.nii", array=phantom_volume.array[::-1])
+    other = embed_chunk(list_studies(mirrored.parent)[0], spec).embedded[0].vector
+    assert np.abs(other - vectors[0]).max() > 1e-3  # the law above is not empty
 
 
 def test_a_second_run_embeds_nothing_and_a_new_file_only_itself(studies, cache, phantom_volume):
@@ -109,7 +126,9 @@ def test_a_dead_chunk_is_retried_study_by_study_and_a_killed_study_once_more(stu
 
 
 def test_a_study_that_hangs_alone_is_given_up_with_the_reason(studies, cache):
-    hangs = Inline(lambda chunk: TimeoutError() if any(study.study_id == "case_02" for study in chunk) else None)
+    hangs = Inline(
+        lambda chunk: futures.TimeoutError() if any(study.study_id == "case_02" for study in chunk) else None
+    )
     last = list(embed(studies, SPEC, cache, executor=hangs))[-1]
     assert (last.n_done, last.n_failed) == (11, 1)
     assert "longer than the time limit" in cache.failures(SPEC.fingerprint(), studies)[0].reason
@@ -117,7 +136,7 @@ def test_a_study_that_hangs_alone_is_given_up_with_the_reason(studies, cache):
 
 
 def test_a_failure_is_tried_again_only_when_asked(studies, cache):
-    broken = Inline(lambda chunk: TimeoutError() if chunk[0].study_id == "case_00" else None)
+    broken = Inline(lambda chunk: futures.TimeoutError() if chunk[0].study_id == "case_00" else None)
     list(embed(studies[:1], SPEC, cache, executor=broken))
     assert list(embed(studies[:1], SPEC, cache, executor=Inline()))[-1].n_failed == 1
     last = list(embed(studies[:1], SPEC, cache, executor=Inline(), retry_failed=True))[-1]

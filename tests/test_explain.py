@@ -1,5 +1,4 @@
 """Who a pick stands for, what is unusual, and how much a batch covers."""
-# ruff: noqa: N803, N806 - X is a matrix, as in scikit-learn
 
 import numpy as np
 import pytest

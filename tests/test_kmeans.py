@@ -1,5 +1,4 @@
 """Strategy ``kmeans`` on pools whose answer can be worked out by hand."""
-# ruff: noqa: N803, N806 - X is a matrix, as in scikit-learn
 
 import numpy as np
 import pytest

@@ -1,5 +1,4 @@
 """Laws that every strategy keeps on every awkward pool. A new entry of STRATEGIES is tested without a new line."""
-# ruff: noqa: N806 - X is a matrix, as in scikit-learn
 
 import inspect
 

@@ -1,5 +1,4 @@
 """The parts around the strategies: names, scalings, geometry, and the strategy ``random``."""
-# ruff: noqa: N806 - X is a matrix, as in scikit-learn
 
 import numpy as np
 import pytest

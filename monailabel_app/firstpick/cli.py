@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,14 +119,14 @@ class Session:
     """What most commands need: settings, the studies and their state."""
 
     config: Config
-    folder: Path
-    state: Path
     studies: list[Study]
     left_out: list[LeftOut]
     cache: Cache
+    decisions: Decisions
 
 
-def _open(options: argparse.Namespace) -> Session:
+@contextlib.contextmanager
+def _session(options: argparse.Namespace) -> Iterator[Session]:
     config = load_config(options.config, _overrides(options))
     folder = Path(options.studies)
     studies, left_out = list_studies(folder, config.eligible)
@@ -133,7 +134,8 @@ def _open(options: argparse.Namespace) -> Session:
         msg = f"{folder} holds no study that FirstPick can read ({len(left_out)} left out)."
         raise UsageError(msg)
     state = state_folder(config, folder)
-    return Session(config, folder, state, studies, left_out, Cache(state))
+    with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
+        yield Session(config, studies, left_out, cache, decisions)
 
 
 # -- commands
@@ -160,71 +162,73 @@ def serve_command(options: argparse.Namespace) -> int:
         msg = f"{folder} is not a folder."
         raise UsageError(msg)
     state = state_folder(config, folder)
+    Cache(state).close()  # says now, in one line, if the state cannot be used
+    Decisions(state).close()
     command, environment = _server_command(options, folder, state, overrides, host=options.host, port=options.port)
     print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
-    if hasattr(os, "fork"):
+    if os.name != "nt":
         os.execve(command[0], command, environment)  # noqa: S606 - our own interpreter, no shell wanted
     return subprocess.call(command, env=environment)
 
 
 def embed_command(options: argparse.Namespace) -> None:
     """Embed what is missing, with a progress bar."""
-    session = _open(options)
-    last = _embed(session, retry_failed=True)
-    print(
-        f"{last.n_done} of {last.n_total} studies embedded, {last.n_failed} failed, {len(session.left_out)} left out."
-    )
-    if last.n_failed:
-        print("firstpick list --failed says why.")
-    if options.profile:
-        for stage in STAGES:
-            print(f"{stage:9} {last.stages.get(stage, 0.0):8.2f} s")
-        print(f"{'wall':9} {last.seconds:8.2f} s")
+    with _session(options) as session:
+        last = _embed(session, retry_failed=True)
+        n_left_out = len(session.left_out)
+        print(f"{last.n_done} of {last.n_total} studies embedded, {last.n_failed} failed, {n_left_out} left out.")
+        if last.n_failed:
+            print("firstpick list --failed says why.")
+        if options.profile:
+            for stage in STAGES:
+                print(f"{stage:9} {last.stages.get(stage, 0.0):8.2f} s")
+            print(f"{'wall':9} {last.seconds:8.2f} s")
 
 
 def pick_command(options: argparse.Namespace) -> None:
     """Embed what is missing, then choose a batch."""
-    session = _open(options)
-    config, spec = session.config, session.config.encoder_spec
-    _embed(session)
-    decisions = Decisions(session.state)
-    statuses = decisions.statuses()
-    labelled = {i for i, status in statuses.items() if status.status == "done"} | _read_ids(options.labelled)
-    proposal = propose(
-        session.cache.pool(spec.fingerprint(), session.studies),
-        strategy=config.strategy,
-        batch_size=config.batch_size,
-        labelled=labelled,
-        excluded={i for i, status in statuses.items() if status.status == "skipped"},
-        seed=config.seed,
-        scaling=config.scaling,
-        encoder=config.encoder,
-        fingerprint=spec.fingerprint(),
-        failed=session.cache.failures(spec.fingerprint(), session.studies),
-        left_out=session.left_out,
-        **config.params,
-    ).to_dict()
-    proposal = with_statuses(proposal, statuses)
-    print(json.dumps(proposal, indent=2) if options.json else table(proposal))
+    with _session(options) as session:
+        config, spec = session.config, session.config.encoder_spec
+        _embed(session)
+        statuses = session.decisions.statuses()
+        labelled = {i for i, status in statuses.items() if status.status == "done"} | _read_ids(options.labelled)
+        if unknown := labelled - {study.study_id for study in session.studies}:
+            print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
+        proposal = propose(
+            session.cache.pool(spec.fingerprint(), session.studies),
+            strategy=config.strategy,
+            batch_size=config.batch_size,
+            labelled=labelled,
+            excluded={i for i, status in statuses.items() if status.status == "skipped"},
+            seed=config.seed,
+            scaling=config.scaling,
+            encoder=config.encoder,
+            fingerprint=spec.fingerprint(),
+            failed=session.cache.failures(spec.fingerprint(), session.studies),
+            left_out=session.left_out,
+            **config.params,
+        ).to_dict()
+        proposal = with_statuses(proposal, statuses)
+        print(json.dumps(proposal, indent=2) if options.json else table(proposal))
 
 
 def export_command(options: argparse.Namespace) -> None:
     """Write the pool as ``.npz``, or the decisions as CSV."""
-    session = _open(options)
-    out = Path(options.out)
-    if options.decisions:
-        events = Decisions(session.state).events()
-        with out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ("at", "study_id", "kind", "client", "detail"))
-            writer.writeheader()
-            writer.writerows(events)
-        print(f"{out}: {len(events)} decisions.")
-        return
-    _embed(session)
-    pool = session.cache.pool(session.config.encoder_spec.fingerprint(), session.studies)
-    with out.open("wb") as file:
-        np.savez(file, study_ids=np.array(pool.study_ids, dtype=str), vectors=pool.vectors)
-    print(f"{out}: {len(pool)} studies, {pool.vectors.shape[1]} numbers each.")
+    with _session(options) as session:
+        out = Path(options.out)
+        if options.decisions:
+            events = session.decisions.events()
+            with out.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, ("at", "study_id", "kind", "client", "detail"))
+                writer.writeheader()
+                writer.writerows(events)
+            print(f"{out}: {len(events)} decisions.")
+            return
+        _embed(session)
+        pool = session.cache.pool(session.config.encoder_spec.fingerprint(), session.studies)
+        with out.open("wb") as file:
+            np.savez(file, study_ids=np.array(pool.study_ids, dtype=str), vectors=pool.vectors)
+        print(f"{out}: {len(pool)} studies, {pool.vectors.shape[1]} numbers each.")
 
 
 def check_command(options: argparse.Namespace) -> None:
@@ -243,11 +247,11 @@ def list_command(options: argparse.Namespace) -> None:
         if not options.studies:
             msg = "list --failed needs --studies DIR."
             raise UsageError(msg)
-        session = _open(options)
-        for item in session.cache.failures(session.config.encoder_spec.fingerprint(), session.studies):
-            print(f"{item.study_id}\tfailed\t{item.reason}")
-        for item in session.left_out:
-            print(f"{item.study_id}\tleft out\t{item.reason}")
+        with _session(options) as session:
+            for item in session.cache.failures(session.config.encoder_spec.fingerprint(), session.studies):
+                print(f"{item.study_id}\tfailed\t{item.reason}")
+            for item in session.left_out:
+                print(f"{item.study_id}\tleft out\t{item.reason}")
         return
     if options.what != "encoders":
         for name in sorted(STRATEGIES):

@@ -17,11 +17,31 @@ import nibabel
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
-from scipy import ndimage
+from tqdm import tqdm
 
 from firstpick.report import table
 
+_nibabel: Any = nibabel  # has no types
+
 N_STUDIES = 36
+_KINDS = ("head", "abdomen", "head", "limb", "head", "abdomen")
+_BODIES: dict[str, list[tuple[Any, Any, float]]] = {  # centre, radii and brightness of the body, then of each organ
+    "head": [
+        ((0, 0, 0), (0.66, 0.82, 0.78), 900),
+        ((0, 0, 0), (0.58, 0.74, 0.7), 450),
+        ((-0.12, 0.05, 0.1), (0.07, 0.3, 0.14), 150),
+        ((0.12, 0.05, 0.1), (0.07, 0.3, 0.14), 150),
+    ],
+    "abdomen": [
+        ((0, 0, 0), (0.9, 0.62, 0.95), 250),
+        ((0.38, 0.1, 0.3), (0.38, 0.38, 0.4), 480),
+        ((-0.5, -0.1, 0.3), (0.18, 0.2, 0.25), 560),
+        ((0.35, -0.25, -0.35), (0.13, 0.13, 0.25), 650),
+        ((-0.35, -0.25, -0.35), (0.13, 0.13, 0.25), 650),
+        ((0, -0.4, 0), (0.12, 0.14, 0.9), 1000),
+    ],
+    "limb": [((0, 0, 0), (0.34, 0.36, 0.98), 300), ((0.05, 0, 0), (0.1, 0.1, 0.95), 1100)],
+}
 _START_SECONDS = 120.0
 
 
@@ -34,35 +54,29 @@ def make_studies() -> Path:
     folder = platformdirs.user_cache_path("firstpick") / f"sample-studies-{N_STUDIES}"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(N_STUDIES):
-        kind = ("head", "abdomen", "limb")[(0, 1, 0, 2, 0, 1)[number % 6]]
+        kind = _KINDS[number % len(_KINDS)]
         path = folder / f"{kind}_{number:03d}.nii.gz"
         if not path.exists():
-            image = nibabel.Nifti1Image(_phantom(kind, np.random.default_rng(number)), np.diag([2.0, 2.0, 2.0, 1.0]))
+            image = _nibabel.Nifti1Image(_phantom(kind, np.random.default_rng(number)), np.diag([2.0, 2.0, 2.0, 1.0]))
             partial = path.with_name(f".{path.name}")
-            nibabel.save(image, partial)
+            _nibabel.save(image, partial)
             partial.replace(path)
     return folder
 
 
 def _phantom(kind: str, rng: np.random.Generator) -> NDArray[np.int16]:
     """A smooth body with organs inside, int16, (64, 64, 64)."""
-    shapes = {
-        "head": ((0.62, 0.78, 0.75), [((0, 0, 0), (0.55, 0.7, 0.66), 400), ((0.15, 0, 0.05), (0.1, 0.25, 0.12), 150)]),
-        "abdomen": (
-            (0.9, 0.6, 0.95),
-            [((0.35, 0.05, 0.3), (0.4, 0.4, 0.35), 350), ((0, -0.35, 0), (0.12, 0.12, 0.9), 900)],
-        ),
-        "limb": ((0.35, 0.35, 0.98), [((0, 0, 0), (0.1, 0.1, 0.95), 1100)]),
-    }
-    outer, organs = shapes[kind]
+    from scipy import ndimage  # noqa: PLC0415 - slow to import, and no other command needs it
+
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 64)] * 3, indexing="ij"))
-    scale = rng.uniform(0.8, 1.05)
-    volume = 200.0 * _ellipsoid(grid, (0, 0, 0), outer, scale)
-    for centre, radii, value in organs:
-        shifted = tuple(c + rng.normal(0, 0.03) for c in centre)
-        volume = np.where(_ellipsoid(grid, shifted, radii, scale), value * rng.uniform(0.7, 1.2), volume)
+    scale = rng.uniform(0.75, 1.05)
+    volume = np.zeros(grid.shape[1:])
+    for centre, radii, value in _BODIES[kind]:
+        shifted = tuple(c + rng.normal(0, 0.02) for c in centre)
+        volume = np.where(_ellipsoid(grid, shifted, radii, scale), value * rng.uniform(0.8, 1.2), volume)
     volume = ndimage.gaussian_filter(volume, rng.uniform(0.6, 1.5)) + rng.normal(0, rng.uniform(5, 40), volume.shape)
-    return volume.astype(np.int16)
+    rounded: NDArray[np.int16] = volume.astype(np.int16)
+    return rounded
 
 
 def _ellipsoid(
@@ -112,28 +126,28 @@ def run_demo(command: Sequence[str], environment: Mapping[str, str], *, log: Pat
 
 
 def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    """Wait until every study is embedded, with the server's own words as progress."""
-    start, said = time.monotonic(), ""
-    while True:
-        if server.poll() is not None:
-            msg = f"the server ended. The end of {log}:\n{_tail(log)}"
-            raise OSError(msg)
-        try:
-            status = _get(f"{address}/firstpick/status")
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            if time.monotonic() - start > _START_SECONDS:
-                msg = f"the server does not answer. The end of {log}:\n{_tail(log)}"
-                raise OSError(msg) from None
+    """Wait until every study is embedded, with a progress bar."""
+    start = time.monotonic()
+    with tqdm(unit="study", desc="Embedding", file=sys.stderr, leave=False) as bar:
+        while True:
+            if server.poll() is not None:
+                msg = f"the server ended. The end of {log}:\n{_tail(log)}"
+                raise OSError(msg)
+            try:
+                status = _get(f"{address}/firstpick/status")
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                if time.monotonic() - start > _START_SECONDS:
+                    msg = f"the server does not answer. The end of {log}:\n{_tail(log)}"
+                    raise OSError(msg) from None
+            else:
+                if status["state"] == "ready":
+                    return
+                if status["state"] in ("problem", "empty"):
+                    raise OSError(status["message"])
+                progress = status["progress"]
+                bar.total = progress["total"] or None
+                bar.update(progress["done"] + progress["failed"] - bar.n)
             time.sleep(0.3)
-            continue
-        if status["message"] != said:
-            said = status["message"]
-            print(said, file=sys.stderr)
-        if status["state"] == "ready":
-            return
-        if status["state"] in ("problem", "empty"):
-            raise OSError(said)
-        time.sleep(0.5)
 
 
 def _get(address: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, TimeoutError, wait
+from concurrent import futures
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,11 +102,11 @@ class LocalPool:
         future: Future[Any] = self._pool.schedule(function, args=args, timeout=self.time_limit_s)
         return future
 
-    def __enter__(self) -> LocalPool:
+    def __enter__(self) -> LocalPool:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
 
@@ -346,7 +347,7 @@ class _Run:
         except Exception as error:  # noqa: BLE001 - a worker may die of anything
             if len(chunk) > 1:
                 self._todo.extend(((study,), 1) for study in chunk)
-            elif attempt == 1 and not isinstance(error, TimeoutError):
+            elif attempt == 1 and not isinstance(error, futures.TimeoutError):
                 self._todo.append((chunk, attempt + 1))
             else:
                 self._fail(chunk[0], _why(error))
@@ -399,7 +400,7 @@ def _size(path: str) -> int:
 
 def _why(error: BaseException) -> str:
     """One sentence about how a worker ended."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, futures.TimeoutError):
         return "Reading and encoding it took longer than the time limit for one study."
     if isinstance(error, ProcessExpired):
         return (

@@ -8,7 +8,6 @@ studies as the cosine does), whatever scaling the strategy used.
 to its nearest pick, however far, and the shares of a batch sum to 1. Coverage counts the studies that have
 something labelled or picked close by; it grows with every batch.
 """
-# ruff: noqa: N803 - X is a matrix, as in scikit-learn
 
 from __future__ import annotations
 

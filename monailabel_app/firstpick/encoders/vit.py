@@ -19,7 +19,7 @@ from firstpick.volumes import Volume
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
-_BATCH = 32
+_BATCH = 64
 
 
 class Block(nn.Module):
@@ -46,7 +46,8 @@ class Block(nn.Module):
         )
         attended = functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + self.scale1 * self.output(attended.transpose(1, 2).reshape(n, length, dim))
-        return tokens + self.scale2 * self.fc2(functional.gelu(self.fc1(self.norm2(tokens))))
+        result: Tensor = tokens + self.scale2 * self.fc2(functional.gelu(self.fc1(self.norm2(tokens))))
+        return result
 
 
 class VisionTransformer(nn.Module):
@@ -93,7 +94,7 @@ class _TransformerEncoder:
         if spec.views.size % network.patch:
             msg = (
                 f"encoder '{spec.name}' sees patches of {network.patch} pixels: views.size must be a multiple of it; "
-                f"got {spec.views.size}. Take {round(spec.views.size / network.patch) * network.patch or network.patch}."
+                f"got {spec.views.size}. Take {max(1, round(spec.views.size / network.patch)) * network.patch}."
             )
             raise EncoderError(msg)
         self._load(network, spec)

@@ -4,7 +4,6 @@ A strategy is a pure function ``(X, n_select, *, labelled, rng, **params) -> Sel
 input; the first line of its docstring is its label in the user interface. To add one, write the function
 in a file of its own and name it in `STRATEGIES`.
 """
-# ruff: noqa: N803 - X is a matrix, as in scikit-learn
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Order, distances and neighbours of rows, in bounded memory."""
-# ruff: noqa: N803 - X and Y are matrices, as in scikit-learn
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Strategy ``kmeans``: one study from the middle of each cluster."""
-# ruff: noqa: N803 - X is a matrix, as in scikit-learn
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from firstpick.selection.result import Selection
 
@@ -92,7 +92,6 @@ def _clusters(
     """Return the cluster of every row, and the centres; a cluster may be empty among near-equal rows."""
     from sklearn.cluster import KMeans  # noqa: PLC0415 - a server must start without it
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - comes with it
 
     model = KMeans(n_clusters, n_init=n_init, random_state=seed, algorithm="lloyd")
     with threadpool_limits(limits=1), warnings.catch_warnings():

@@ -1,5 +1,4 @@
 """Ways to scale the features before a strategy sees them."""
-# ruff: noqa: N803 - X is a matrix, as in scikit-learn
 
 from __future__ import annotations
 

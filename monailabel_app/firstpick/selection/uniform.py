@@ -1,5 +1,4 @@
 """Strategy ``random``: the baseline that every other strategy has to beat."""
-# ruff: noqa: N803 - X is a matrix, as in scikit-learn
 
 from __future__ import annotations
 

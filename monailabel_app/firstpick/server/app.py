@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,47 @@ from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 
 from firstpick import __version__
-from firstpick.config import ConfigError, load_config, state_folder
+from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.decisions import Decisions
 from firstpick.server.background import Background
 from firstpick.server.datastore import StudiesDatastore, copy_labels
+from firstpick.server.errors import explain_errors
 from firstpick.server.routes import make_router
 from firstpick.server.strategy import BatchStrategy, batch_strategies
 from firstpick.server.worklist import Worklist
-from firstpick.store import Cache
+from firstpick.store import Cache, StoreError
 
 logger = logging.getLogger(__name__)
 
 MONAILABEL_VERSION = "0.8.5"
 
 
-class FirstPickApp(MONAILabelApp):  # type: ignore[misc]
+@dataclass(frozen=True)
+class _House:
+    """What lives as long as the process: MONAI Label makes a new app on ``/reload``."""
+
+    config: Config
+    datastore: StudiesDatastore
+    worklist: Worklist
+    background: Background
+
+
+_houses: dict[tuple[str, str], _House] = {}
+
+
+class FirstPickApp(MONAILabelApp):
     """Serves which studies to segment first; no models of its own."""
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         _check_monailabel()
-        if studies.startswith(("http://", "https://")):
-            msg = f"FirstPick reads a folder of studies; got the address {studies}. Export the studies to a folder."
-            raise ConfigError(msg)
-        own = {key: value for key, value in conf.items() if key not in ("config", "server_mode")}
-        self._config = load_config(conf.get("config"), own)
-        self._state = state_folder(self._config, studies, app_dir=app_dir)
-        self._cache = Cache(self._state)
-        self._decisions = Decisions(self._state)
-        names = [label.name for label in sorted(self._config.labels, key=lambda label: label.value)]
+        key = (app_dir, studies)
+        try:
+            if key not in _houses:
+                _houses[key] = _build(app_dir, studies, conf)
+        except (ConfigError, StoreError) as error:
+            logger.critical("FirstPick cannot start. %s", error)
+            raise
+        self._house = _houses[key]
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -49,24 +63,21 @@ class FirstPickApp(MONAILabelApp):  # type: ignore[misc]
             name="FirstPick",
             description="Which studies to segment first, and why",
             version=__version__,
-            labels=names,
+            labels=[label.name for label in sorted(self._house.config.labels, key=lambda label: label.value)],
         )
         self._auto_update_scoring = False  # else MONAI Label starts a process at every next sample
 
     def init_datastore(self) -> StudiesDatastore:
         """The studies folder, read only; labels go to the state folder."""
-        folder = self._state / "datastore"
-        copy_labels(Path(self.studies), folder)
-        return StudiesDatastore(self.studies, folder)
+        return self._house.datastore
 
     def init_strategies(self) -> dict[str, BatchStrategy]:
         """Every strategy under its name, the configured one first as ``firstpick``."""
-        self._worklist = Worklist(self._config, self._cache, self._decisions, self._datastore)
-        return batch_strategies(self._worklist, self._config.strategy)
+        return batch_strategies(self._house.worklist, self._house.config.strategy)
 
     def info(self) -> dict[str, Any]:
         """MONAI Label's facts, and the labels' values and colours."""
-        labels = self._config.labels
+        labels = self._house.config.labels
         return {
             **super().info(),
             "label_values": {label.name: label.value for label in labels},
@@ -75,7 +86,7 @@ class FirstPickApp(MONAILabelApp):  # type: ignore[misc]
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Give the next sample; an unknown strategy gets 404 with the known names."""
-        strategy = request.get("strategy") or "firstpick"
+        strategy = str(request.get("strategy") or "firstpick")
         if strategy not in self._strategies:
             raise HTTPException(
                 404, f"Strategy '{strategy}' is not known. Choose one of {', '.join(self._strategies)}."
@@ -86,16 +97,33 @@ class FirstPickApp(MONAILabelApp):  # type: ignore[misc]
     def on_save_label(self, image_id: str, label_id: str) -> None:
         """Close the study if the label is final."""
         super().on_save_label(image_id, label_id)
-        self._worklist.label_saved(image_id)
+        self._house.worklist.label_saved(image_id)
 
     def on_init_complete(self) -> None:
         """Add our routes and start looking at the studies."""
         super().on_init_complete()
         server = sys.modules.get("monailabel.app")
         if server is not None:
-            server.app.include_router(make_router(self._worklist), prefix=settings.MONAI_LABEL_API_STR)
+            server.app.include_router(make_router(self._house.worklist), prefix=settings.MONAI_LABEL_API_STR)
             server.app.openapi_schema = None
-        Background(Path(self.studies), self._config, self._cache, self._datastore, self._worklist).start()
+            explain_errors(server.app)
+        self._house.background.start()
+
+
+def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _House:
+    """Check the configuration, open the state and put everything together."""
+    if studies.startswith(("http://", "https://")):
+        msg = f"FirstPick reads a folder of studies; got the address {studies}. Export the studies to a folder."
+        raise ConfigError(msg)
+    own = {key: value for key, value in conf.items() if key not in ("config", "server_mode")}
+    config = load_config(conf.get("config"), own)
+    state = state_folder(config, studies, app_dir=app_dir)
+    cache = Cache(state)
+    decisions = Decisions(state)
+    copy_labels(Path(studies), state / "datastore")
+    datastore = StudiesDatastore(studies, state / "datastore")
+    worklist = Worklist(config, cache, decisions, datastore)
+    return _House(config, datastore, worklist, Background(Path(studies), config, cache, datastore, worklist))
 
 
 def _check_monailabel() -> None:

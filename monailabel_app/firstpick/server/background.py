@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from pathlib import Path
 
@@ -36,28 +37,33 @@ class Background(threading.Thread):
 
     def run(self) -> None:
         """Work until the process ends."""
-        wake = threading.Event()
+        _spare_workers_the_server()
+        now = self._worklist.now
         while True:
+            self._worklist.wanted.clear()
             try:
                 self._look()
-                self._worklist.problem = ""
+                now.problem = ""
             except (EncoderError, StoreError, OSError) as error:
                 logger.warning("%s", error)
-                self._worklist.problem = str(error)
+                now.problem = str(error)
                 self._listed = None
             except Exception as error:
                 logger.exception("The background thread failed; it goes on")
-                self._worklist.problem = f"FirstPick failed unexpectedly ({error}); the server's log has the details."
+                now.problem = f"FirstPick failed unexpectedly ({error}); the server's log has the details."
                 self._listed = None
-            wake.wait(self._config.rescan_s)
+            self._worklist.wanted.wait(self._config.rescan_s)
 
     def _look(self) -> None:
         """One look at the folder; little to do when it holds what it held."""
         studies, left_out = list_studies(self._studies_dir, self._config.eligible, known=self._known)
         self._worklist.take_listing(studies, left_out)
         if studies != self._listed:
+            if not self._cache.missing(self._worklist.now.fingerprint, studies):
+                self._worklist.now.take_pool()  # the batch stands before failed studies are tried again
+                self._worklist.keep_standing()
             self._embed(studies, retry_failed=self._listed is None)
-            self._worklist.take_pool()
+            self._worklist.now.take_pool()
             self._listed = studies
         self._worklist.keep_standing()
 
@@ -68,10 +74,17 @@ class Background(threading.Thread):
             for progress in embed(
                 studies, config.encoder_spec, self._cache, executor=executor, retry_failed=retry_failed
             ):
-                self._worklist.take_progress(progress)
+                self._worklist.now.take_progress(progress)
             series = [study for study in studies if study.is_series and not self._datastore.converted(study).exists()]
             for study in series:
                 target = self._datastore.converted(study)
                 conversion = executor.submit(convert_series, study.source, target, study.series_uid)
                 if error := conversion.exception():
                     logger.warning("Study %s cannot be converted: %s", study.study_id, error)
+
+
+def _spare_workers_the_server() -> None:
+    """Keep spawned processes from importing this one's main module: MONAI Label, with seconds and 300 MB of torch."""
+    main = sys.modules["__main__"]
+    main.__spec__ = None
+    vars(main).pop("__file__", None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
@@ -18,14 +19,15 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from firstpick.formats import ENDINGS
 from firstpick.studies import Study
-from firstpick.volumes import convert_series
+from firstpick.volumes import VolumeError, convert_series
 
 logger = logging.getLogger(__name__)
 
 FINAL = str(DefaultLabelTag.FINAL.value)
+_TAG = re.compile(r"\w[\w .@+-]{0,63}")
 
 
-class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
+class StudiesDatastore(LocalDatastore):
     """The studies that `firstpick.folder` lists; labels and MONAI Label's JSON lie in the state folder.
 
     MONAI Label's own class sees only the top of a folder and a few endings, and writes into it. Here
@@ -41,35 +43,42 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
 
     def __init__(self, studies_dir: str, folder: Path) -> None:
         self._folder = folder
+        self._studies_dir = studies_dir
         self._studies: dict[str, Study] = {}
         self._converting = threading.Lock()
+        self._changing = threading.RLock()
         try:
-            self._start(studies_dir)
+            self._start()
         except ValueError as error:
             broken = folder / "datastore_v2.json"
             aside = broken.with_suffix(f".corrupt-{int(time.time())}")
             broken.rename(aside)
             logger.warning("%s was corrupt (%s): kept as %s and built anew from the files.", broken, error, aside.name)
-            self._start(studies_dir)
+            self._start()
 
-    def _start(self, studies_dir: str) -> None:
-        super().__init__(str(self._folder), images_dir=studies_dir, extensions=[f"*{ending}" for ending in ENDINGS])
+    def _start(self) -> None:
+        endings = [f"*{ending}" for ending in ENDINGS]
+        # read_only: it would drop all it knows of labels, since no study is listed yet
+        super().__init__(str(self._folder), images_dir=self._studies_dir, extensions=endings, read_only=True)
 
     def update(self, studies: Iterable[Study]) -> None:
         """Take over a new listing, and look which label files there are."""
-        self._studies = {study.study_id: study for study in studies}
-        self.refresh()
+        with self._changing:
+            self._studies = {study.study_id: study for study in studies}
+            self.refresh()
 
-    def labelled_at(self) -> dict[str, float]:
-        """Studies with a label under the tag ``final``, and when its file was written (seconds since the epoch)."""
-        times = {}
-        for study_id, item in list(self._datastore.objects.items()):
-            if item.labels.get(FINAL):
-                try:
-                    times[study_id] = os.stat(self.get_label_uri(study_id, FINAL)).st_mtime  # noqa: PTH116 - a str
-                except OSError:
-                    continue  # deleted just now: the next refresh drops it
-        return times
+    def labelled_at(self, study_id: str) -> float | None:
+        """When the label under the tag ``final`` was written (seconds since the epoch); None if there is none."""
+        path = self.get_label_uri(study_id, FINAL)
+        try:
+            return Path(path).stat().st_mtime if path else None
+        except OSError:
+            return None  # deleted just now
+
+    def all_labelled_at(self) -> dict[str, float]:
+        """Studies with a label under the tag ``final``, and when each was written."""
+        times = {study_id: self.labelled_at(study_id) for study_id in self._datastore.objects}
+        return {study_id: at for study_id, at in times.items() if at is not None}
 
     def converted(self, study: Study) -> Path:
         """Where the NIfTI file of a DICOM series lies, or will lie."""
@@ -79,7 +88,7 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
     # -- what MONAI Label calls
 
     def get_image_uri(self, image_id: str) -> str:
-        """Path of a study's file; a DICOM series is converted first."""
+        """Path of a study's file; a DICOM series is converted first, 422 if it cannot be."""
         study = self._studies.get(image_id)
         if study is None:
             return ""
@@ -88,7 +97,10 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
         path = self.converted(study)
         with self._converting:
             if not path.exists():
-                convert_series(study.source, path, study.series_uid)
+                try:
+                    convert_series(study.source, path, study.series_uid)
+                except VolumeError as error:
+                    raise HTTPException(422, str(error)) from error
         return str(path)
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
@@ -105,17 +117,41 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Save a label below ``labels/<tag>/``; 400 for a tag that is not a plain name, 404 for an unknown study."""
-        if PurePosixPath(label_tag).name != label_tag or label_tag.startswith(".") or "\\" in label_tag:
-            raise HTTPException(400, f"The tag '{label_tag}' is not allowed: take letters, digits, - and _.")
+        if not _TAG.fullmatch(label_tag):
+            _refuse(400, f"The tag '{label_tag}' is not allowed: take letters, digits, - and _.", label_filename)
         if image_id not in self._studies:
-            raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
-        folder = Path(self._datastore.label_path(label_tag), image_id).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        return str(super().save_label(image_id, label_filename, label_tag, label_info))
+            _refuse(404, f"Study '{image_id}' is not in the studies folder.", label_filename)
+        with self._changing:
+            before = self.get_label_uri(image_id, label_tag)
+            Path(self._datastore.label_path(label_tag), image_id).parent.mkdir(parents=True, exist_ok=True)
+            label_id = str(super().save_label(image_id, label_filename, label_tag, label_info))
+            after = self.get_label_uri(image_id, label_tag)
+            now = time.time()
+            os.utime(after, (now, now))  # finer than the clock of the file system
+            if before not in ("", after):  # another format: else it would come back when this one is deleted
+                Path(before).unlink(missing_ok=True)
+        return label_id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Delete a label; 404 if there is none."""
+        with self._changing:
+            if not self.get_label_uri(label_id, label_tag):
+                raise HTTPException(404, f"Study '{label_id}' has no label under the tag '{label_tag}'.")
+            super().remove_label(label_id, label_tag)
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Add to what is known of a study."""
+        with self._changing:
+            super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Add to what is known of a label."""
+        with self._changing:
+            super().update_label_info(label_id, label_tag, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:  # noqa: ARG002
         """Refuse: the studies folder is only read."""
-        raise HTTPException(403, "FirstPick never writes the studies folder: put the file there yourself.")
+        _refuse(403, "FirstPick never writes the studies folder: put the file there yourself.", image_filename)
 
     def remove_image(self, image_id: str) -> None:
         """Refuse: the studies folder is only read."""
@@ -124,38 +160,60 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
     # -- what its base class asks about files
 
     def _to_id(self, file: str) -> tuple[str, str]:
-        for ending in ENDINGS:
-            if file.lower().endswith(ending):
-                return file[: -len(ending)], file[-len(ending) :]
-        return file, ""
+        ending = next((ending for ending in ENDINGS if file.lower().endswith(ending)), Path(file).suffix)
+        cut = len(file) - len(ending)
+        return file[:cut], file[cut:]
 
-    def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:  # noqa: ARG002
-        found = (file.relative_to(path).as_posix() for file in Path(path).rglob("*") if file.is_file())
-        return {name: name for name in found if self._to_id(name)[1]}
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:  # noqa: FBT001, FBT002
+        super()._init_from_datastore_file(throw_exception)
+        self._datastore.images_dir = self._studies_dir  # the folder may have moved since
 
-    def _add_non_existing_images(self) -> int:
-        self._init_from_datastore_file()
-        new = [study for study_id, study in self._studies.items() if study_id not in self._datastore.objects]
-        for study in new:
-            info = {"ts": int(time.time()), "name": Path(study.source).name}
-            ending = "" if study.is_series else self._to_id(study.source)[1]
-            self._datastore.objects[study.study_id] = ImageLabelModel(image=DataModel(info=info, ext=ending))
-        return len(new)
+    def _reconcile_datastore(self) -> None:
+        """Bring what MONAI Label knows in line with the listing and the label files.
 
-    def _remove_non_existing(self) -> int:
-        self._init_from_datastore_file()
-        n_gone = 0
-        for study_id in list(self._datastore.objects):
-            if study_id not in self._studies:
-                del self._datastore.objects[study_id]
-                n_gone += 1
-                continue
-            labels = self._datastore.objects[study_id].labels
-            for tag in list(labels):
-                if not Path(self._datastore.label_path(tag), f"{study_id}{labels[tag].ext}").exists():
-                    del labels[tag]
-                    n_gone += 1
-        return n_gone
+        Requests read ``objects`` meanwhile: it is replaced, never changed in place.
+        """
+        with self._changing:
+            found = self._label_files()
+            before = self._datastore.objects
+            objects = {study_id: self._known(study, before.get(study_id)) for study_id, study in self._studies.items()}
+            for tag, labels in found.items():
+                for study_id, ending in labels.items():
+                    if study_id in objects and tag not in objects[study_id].labels:
+                        info = {"ts": int(time.time()), "name": f"{study_id}{ending}"}
+                        objects[study_id].labels[tag] = DataModel(info=info, ext=ending)
+            if objects != before:
+                self._datastore.objects = objects
+                self._update_datastore_file()
+
+    def _known(self, study: Study, before: ImageLabelModel | None) -> ImageLabelModel:
+        """A copy of what is known of a study, without labels whose file is gone."""
+        ending = "" if study.is_series else self._to_id(study.source)[1]
+        if before is None or before.image.ext != ending:
+            image = DataModel(info={"ts": int(time.time()), "name": Path(study.source).name}, ext=ending)
+        else:
+            image = before.image
+        labels = {
+            tag: label
+            for tag, label in (before.labels if before else {}).items()
+            if Path(self._datastore.label_path(tag), f"{study.study_id}{label.ext}").exists()
+        }
+        return ImageLabelModel(image=image, labels=labels)
+
+    def _label_files(self) -> dict[str, dict[str, str]]:
+        """Label files on disk: for each tag the studies and their files' endings."""
+        found: dict[str, dict[str, str]] = {}
+        root = Path(self._datastore.label_path(None))
+        for folder in (entry for entry in root.iterdir() if entry.is_dir()):
+            files = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+            found[folder.name] = dict(self._to_id(file) for file in files)
+        return found
+
+
+def _refuse(status: int, reason: str, upload: str) -> NoReturn:
+    """Refuse an upload; MONAI Label would keep its temporary file."""
+    Path(upload).unlink(missing_ok=True)
+    raise HTTPException(status, reason)
 
 
 def copy_labels(studies_dir: Path, folder: Path) -> None:

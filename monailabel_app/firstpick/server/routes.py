@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from firstpick.encoders import ENCODERS
@@ -144,8 +144,8 @@ class NewProposal(BaseModel):
 
     strategy: str = ""
     batch_size: int | None = None
-    seed: int | None = None
-    partial: bool = Field(False, description="Choose among what is embedded so far.")
+    seed: int | None = Field(default=None, ge=0)
+    partial: bool = Field(default=False, description="Choose among what is embedded so far.")
     client_id: str = ""
 
 
@@ -162,7 +162,7 @@ class Skip(StudyOfClient):
     reason: str
 
 
-def make_router(worklist: Worklist) -> APIRouter:
+def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of routes, not a path through code
     """Routes over one work list."""
     router = APIRouter(prefix="/firstpick", tags=["FirstPick"])
 
@@ -177,8 +177,9 @@ def make_router(worklist: Worklist) -> APIRouter:
         return worklist.proposal(strategy)
 
     @router.post("/proposal", response_model=Proposal)
-    def new_proposal(wanted: NewProposal = Body(default_factory=NewProposal)) -> Any:  # noqa: B008 - FastAPI's way
+    def new_proposal(wanted: NewProposal | None = None) -> Any:
         """Make a new batch; reserved picks stay on top."""
+        wanted = wanted or NewProposal()
         return worklist.new_proposal(
             wanted.strategy,
             batch_size=wanted.batch_size,
@@ -205,7 +206,7 @@ def make_router(worklist: Worklist) -> APIRouter:
     @router.get("/thumbnail/{study_id:path}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
     def thumbnail(study_id: str) -> Response:
         """Return a study's picture."""
-        return Response(worklist.thumbnail(study_id), media_type="image/png")
+        return Response(worklist.now.thumbnail(study_id), media_type="image/png")
 
     @router.post("/reserve", response_model=StudyStatus)
     def reserve(wanted: StudyOfClient) -> Any:

@@ -12,7 +12,7 @@ from firstpick.selection import STRATEGIES, describe
 from firstpick.server.worklist import Worklist
 
 
-class BatchStrategy(Strategy):  # type: ignore[misc]
+class BatchStrategy(Strategy):
     """Gives and reserves the first open pick; the whole batch rides under the key ``firstpick``."""
 
     def __init__(self, worklist: Worklist, strategy: str, description: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
@@ -13,107 +13,105 @@ from fastapi import HTTPException
 from firstpick import __version__
 from firstpick.config import Config
 from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_statuses
-from firstpick.embedding import Progress
 from firstpick.proposal import Proposal, propose, with_replacement
 from firstpick.selection import STRATEGIES, check_strategy
-from firstpick.selection.geometry import principal_plane
 from firstpick.server.datastore import StudiesDatastore
+from firstpick.server.snapshot import Snapshot
 from firstpick.store import Cache
-from firstpick.studies import LeftOut, Pool, Study
+from firstpick.studies import LeftOut, Study
+
+logger = logging.getLogger(__name__)
 
 NOBODY = ("", "admin", "user-xyz")
 """Client ids that clients send when nobody said who they are: each such call is a new reader."""
 
 
 class Worklist:
-    """Ranked studies, who works on what, and how far the embedding is.
+    """Ranked studies and who works on what.
 
     The background thread hands in listings, progress and the pool; requests only read them and change
     statuses. Every refusal is an ``HTTPException`` with a text a radiologist can act on.
+
+    Attributes
+    ----------
+    wanted : threading.Event
+        Set when a finished batch waits for the next one.
     """
 
     def __init__(self, config: Config, cache: Cache, decisions: Decisions, datastore: StudiesDatastore) -> None:
         self._config = config
-        self._cache = cache
         self._decisions = decisions
         self._datastore = datastore
-        self._fingerprint = config.encoder_spec.fingerprint()
         self._lock = threading.RLock()
-        self._studies: dict[str, Study] | None = None
-        self._left_out: list[LeftOut] = []
-        self._failed: list[LeftOut] = []
-        self._progress = Progress(0, 0, 0)
-        self._pool: Pool | None = None
-        self._map: tuple[Pool, list[list[float]]] | None = None
-        self.problem = ""
+        self.now = Snapshot(config, cache)
+        self.wanted = threading.Event()
 
-    # -- what the background thread hands in
+    # -- what the background thread asks
 
     def take_listing(self, studies: Sequence[Study], left_out: Sequence[LeftOut]) -> None:
         """Take over which studies there are, and close or open those whose final label came or went."""
         self._datastore.update(studies)
-        with self._lock:
-            self._studies = {study.study_id: study for study in studies}
-            self._left_out = list(left_out)
+        self.now.take_listing(studies, left_out)
         self.sync_labels()
-
-    def take_progress(self, progress: Progress) -> None:
-        """Take over how far the embedding is."""
-        self._progress = progress
-
-    def take_pool(self) -> None:
-        """Load the embeddings, now that every study is embedded or failed."""
-        studies = list((self._studies or {}).values())
-        pool = self._cache.pool(self._fingerprint, studies)
-        with self._lock:
-            self._failed = self._cache.failures(self._fingerprint, studies)
-            self._pool = pool
 
     def keep_standing(self) -> None:
         """Make sure that each strategy has a proposal whose open picks can be annotated."""
+        if self.now.pool is None or not len(self.now.pool):
+            return
         for strategy in sorted(STRATEGIES, key=lambda name: name != self._config.strategy):
-            self._keep_standing(strategy)
+            with self._lock:
+                self._keep_standing(strategy)
 
     def sync_labels(self) -> None:
         """Bring statuses in line with the final labels on disk."""
         statuses = self._decisions.statuses()
-        labelled = self._datastore.labelled_at()
+        labelled = self._datastore.all_labelled_at()
         newer = {i for i, at in labelled.items() if at > statuses.get(i, OPEN).reopened_at}
         done = {study_id for study_id, status in statuses.items() if status.status == "done"}
         self._decisions.mark_done({study_id: self._annotator(study_id) for study_id in newer - done})
         for study_id in done - labelled.keys():
-            if study_id in (self._studies or {}):
+            if study_id in (self.now.studies or {}):
                 self._decisions.reopen(study_id, "", detail="label deleted")
 
     def label_saved(self, study_id: str) -> None:
         """Close a study if a final label newer than its last reopening is there; drafts do not close."""
-        at = self._datastore.labelled_at().get(study_id)
+        at = self._datastore.labelled_at(study_id)
         if at is not None and at > self._decisions.status(study_id).reopened_at:
             self._decisions.mark_done({study_id: self._annotator(study_id)})
+            self._ask_for_next()
 
     def _annotator(self, study_id: str) -> str:
         return str(self._datastore.get_label_info(study_id, "final").get("client_id", ""))
 
     def _keep_standing(self, strategy: str) -> None:
         """Make the first proposal of a strategy, the next one if that is configured, or mend the standing one."""
-        with self._lock:
-            standing = self._decisions.proposal(strategy)
-            if (
-                standing is None
-                or standing["provenance"]["fingerprint"] != self._fingerprint
-                or self._is_over(standing)
-            ):
-                try:
-                    self._propose(strategy, client="")
-                except HTTPException:
-                    return  # nothing left to choose: the routes say so
+        standing = self._decisions.proposal(strategy)
+        try:
+            if standing is None or standing["provenance"]["fingerprint"] != self.now.fingerprint:
+                self._propose(strategy)
+            elif self._is_over(standing):
+                self._propose(strategy, batch_size=standing["batch_size"])
+            elif self._can_grow(standing):
+                self._propose(strategy, batch_size=standing["batch_size"], keep_open=True)
             else:
-                gone = {p["study_id"] for p in standing["picks"]} - set(self._ready_pool().study_ids)
+                picks = {pick["study_id"] for pick in standing["picks"]}
+                gone = (picks - set(self.now.ready_pool().study_ids)) | (picks & self._with_status("skipped"))
                 self._replace(strategy, gone - self._with_status("done"))
+        except HTTPException as error:
+            logger.info("No batch of strategy %s: %s", strategy, error.detail)  # the routes say so
 
     def _is_over(self, standing: Mapping[str, Any]) -> bool:
         closed = self._with_status("done", "skipped")
         return self._config.auto_next and all(pick["study_id"] in closed for pick in standing["picks"])
+
+    def _can_grow(self, standing: Mapping[str, Any]) -> bool:
+        """Tell whether a batch came out short, and more studies have been embedded since."""
+        pool = self.now.ready_pool()
+        return bool(len(standing["picks"]) < standing["batch_size"] and len(pool) > standing["n_pool"])
+
+    def _ask_for_next(self) -> None:
+        if any(self._is_over(standing) for name in STRATEGIES if (standing := self._decisions.proposal(name))):
+            self.wanted.set()
 
     # -- proposals
 
@@ -123,8 +121,8 @@ class Worklist:
         standing = self._decisions.proposal(strategy)
         if standing is None:
             with self._lock:
-                self._ready_pool()
-                standing = self._decisions.proposal(strategy) or self._propose(strategy, client="")
+                self.now.ready_pool()
+                standing = self._decisions.proposal(strategy) or self._propose(strategy)
         return with_statuses(standing, self._decisions.statuses())
 
     def new_proposal(
@@ -140,15 +138,15 @@ class Worklist:
     def next_sample(self, strategy: str, client: str) -> dict[str, Any]:
         """Reserve the first open pick for a client; empty when no pick is open."""
         strategy = self._known(strategy)
+        here = self.now.listed()
         standing = self._decisions.proposal(strategy)
         if standing is None:
-            self._ready_pool()
+            if not set(self.now.ready_pool().study_ids) - self._with_status("done", "skipped"):
+                return {}
             raise HTTPException(503, f"The batch of strategy '{strategy}' is being made. Ask again in a few seconds.")
-        here = self._studies or {}
         reader = client_name(client)
-        first = self._decisions.reserve_first(
-            (pick["study_id"] for pick in standing["picks"] if pick["study_id"] in here or not here), reader
-        )
+        ranked = (pick["study_id"] for pick in standing["picks"])
+        first = self._decisions.reserve_first((study_id for study_id in ranked if study_id in here), reader)
         if first is None:
             return {}
         batch = with_statuses(standing, self._decisions.statuses())
@@ -158,17 +156,18 @@ class Worklist:
         self,
         strategy: str,
         *,
-        client: str,
+        client: str = "",
         batch_size: int | None = None,
         seed: int | None = None,
         partial: bool = False,
+        keep_open: bool = False,
     ) -> dict[str, Any]:
-        """Choose a batch and make it the standing one."""
-        config = self._config
-        pool = self._partial_pool() if partial else self._ready_pool()
-        standing = self._decisions.proposal(strategy)
+        """Choose a batch and make it the standing one; reserved picks (or all) of the former stay on top."""
+        config, now = self._config, self.now
+        pool = now.partial_pool() if partial else now.ready_pool()
+        standing = self._decisions.proposal(strategy) or {"picks": []}
         reserved = self._with_status("reserved")
-        keep = [pick["study_id"] for pick in (standing or {"picks": []})["picks"] if pick["study_id"] in reserved]
+        keep = [pick["study_id"] for pick in standing["picks"] if keep_open or pick["study_id"] in reserved]
         try:
             made = propose(
                 pool,
@@ -179,10 +178,10 @@ class Worklist:
                 seed=config.seed if seed is None else seed,
                 scaling=config.scaling,
                 encoder=config.encoder,
-                fingerprint=self._fingerprint,
-                failed=self._failed,
-                left_out=self._left_out,
-                partial=partial and len(pool) + len(self._failed) < len(self._studies or {}),
+                fingerprint=now.fingerprint,
+                failed=now.failed,
+                left_out=now.left_out,
+                partial=partial and len(pool) + len(now.failed) < len(now.studies or {}),
                 keep=keep,
                 **(config.params if strategy == config.strategy else {}),
             ).to_dict()
@@ -195,18 +194,19 @@ class Worklist:
     def _replace(self, strategy: str, gone: Iterable[str]) -> None:
         """Swap picks that can no longer be annotated for the next best of what they stood for."""
         with self._lock:
-            standing = self._decisions.proposal(strategy)
-            if standing is None or self._pool is None:
+            standing, pool = self._decisions.proposal(strategy), self.now.pool
+            if standing is None or pool is None or not len(pool):
                 return
             proposal = Proposal.from_dict(standing)
             for study_id in gone:
                 if study_id in {pick.study_id for pick in proposal.picks}:
                     proposal = with_replacement(
                         proposal,
-                        self._pool,
+                        pool,
                         study_id,
                         labelled=self._with_status("done"),
                         excluded=self._with_status("skipped"),
+                        unavailable=self._with_status("reserved"),
                     )
             if proposal.to_dict() != standing:
                 self._decisions.put_proposal(strategy, proposal.to_dict(), "")
@@ -226,6 +226,7 @@ class Worklist:
         result = self._change(study_id, lambda: self._decisions.skip(study_id, client, reason))
         for strategy in STRATEGIES:
             self._replace(strategy, [study_id])
+        self._ask_for_next()
         return result
 
     def unskip(self, study_id: str, client: str) -> dict[str, Any]:
@@ -237,7 +238,7 @@ class Worklist:
         return self._change(study_id, lambda: self._decisions.reopen(study_id, client))
 
     def _change(self, study_id: str, change: Any) -> dict[str, Any]:
-        if self._studies is not None and study_id not in self._studies:
+        if study_id not in self.now.listed():
             raise HTTPException(404, f"Study '{study_id}' is not in the studies folder.")
         try:
             return _status_dict(study_id, change())
@@ -251,8 +252,8 @@ class Worklist:
 
     def status(self) -> dict[str, Any]:
         """How things stand, for people and for the Slicer module."""
-        progress, studies = self._progress, self._studies or {}
-        statuses = {i: s for i, s in self._decisions.statuses().items() if i in studies}
+        studies = self.now.studies or {}
+        statuses = {i: status for i, status in self._decisions.statuses().items() if i in studies}
         readers: dict[str, list[dict[str, Any]]] = {}
         for study_id, status in sorted(statuses.items()):
             if status.status == "reserved":
@@ -260,77 +261,26 @@ class Worklist:
         count = [status.status for status in statuses.values()].count
         return {
             "version": __version__,
-            "state": self._state(),
-            "message": self._message(),
-            "progress": {
-                "total": progress.n_total,
-                "done": progress.n_done,
-                "failed": progress.n_failed,
-                "left_out": len(self._left_out),
-                "rate": round(progress.rate, 3),
-                "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
-            },
-            "encoder": self._config.encoder,
-            "fingerprint": self._fingerprint,
+            **self.now.report(),
             "strategy": self._config.strategy,
             "batch_size": self._config.batch_size,
-            "n_pool": 0 if self._pool is None else len(self._pool),
             "n_labelled": count("done"),
             "n_skipped": count("skipped"),
             "readers": [{"client": client, "studies": held} for client, held in sorted(readers.items())],
             "labels": [{"name": x.name, "value": x.value, "color": x.color} for x in self._config.labels],
-            "failed": [{"study_id": item.study_id, "reason": item.reason} for item in self._failed],
-            "left_out": [{"study_id": item.study_id, "reason": item.reason} for item in self._left_out],
-            "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
             "notice": self._decisions.notice,
         }
 
-    def _state(self) -> str:
-        if self.problem:
-            return "problem"
-        if self._studies is None:
-            return "listing"
-        if not self._studies:
-            return "empty"
-        return "ready" if self._pool is not None else "embedding"
-
-    def _message(self) -> str:
-        """One plain sentence about the state."""
-        progress = self._progress
-        if self.problem:
-            return self.problem
-        if self._studies is None:
-            return "Looking which studies there are. Ask again in a few seconds."
-        if not self._studies:
-            return "The studies folder holds no study that FirstPick can read."
-        if self._pool is not None:
-            n_failed = f", {len(self._failed)} could not be read" if self._failed else ""
-            return f"Ready: {len(self._pool)} studies embedded{n_failed}."
-        left = f", about {_duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-        return f"Embedding studies: {progress.n_done} of {progress.n_total} done{left}. Ask again then."
-
     def map(self) -> dict[str, Any]:
         """Return every study's place in the plane of the first two principal components, with its status and rank."""
-        pool = self._ready_pool()
-        with self._lock:
-            if self._map is None or self._map[0] is not pool:
-                self._map = (pool, principal_plane(pool.vectors).round(5).tolist())
-            plane = self._map[1]
         statuses = self._decisions.statuses()
         ranks = {pick["study_id"]: pick["rank"] for pick in self.proposal()["picks"]}
         return {
             "points": [
                 {"study_id": i, "x": x, "y": y, "status": statuses.get(i, OPEN).status, "rank": ranks.get(i)}
-                for i, (x, y) in zip(pool.study_ids, plane, strict=True)
+                for i, (x, y) in self.now.plane().items()
             ]
         }
-
-    def thumbnail(self, study_id: str) -> bytes:
-        """PNG of a study; 404 if there is none (yet)."""
-        picture = self._cache.thumbnail(study_id)
-        if picture is None:
-            raise HTTPException(404, f"There is no picture of study '{study_id}' yet.")
-        return picture
 
     # -- inside
 
@@ -344,29 +294,11 @@ class Worklist:
             raise HTTPException(404, str(error)) from error
         return strategy
 
-    def _ready_pool(self) -> Pool:
-        """Return the pool, or 503 with how far it is."""
-        if self._pool is None or not len(self._pool):
-            raise HTTPException(503, self._message())
-        return self._pool
-
-    def _partial_pool(self) -> Pool:
-        """Return what is embedded so far, or 503 if nothing is."""
-        pool = self._pool or self._cache.pool(self._fingerprint, list((self._studies or {}).values()))
-        if not len(pool):
-            raise HTTPException(503, self._message())
-        return pool
-
 
 def client_name(client: str | None) -> str:
     """Return the reader's name; a missing or default one becomes a new reader."""
     name = (client or "").strip()
     return f"reader-{secrets.token_hex(3)}" if name in NOBODY else name
-
-
-def label_folder(state: Path) -> Path:
-    """Where the server keeps the annotators' labels."""
-    return state / "datastore" / "labels" / "final"
 
 
 def _status_dict(study_id: str, status: Status) -> dict[str, Any]:
@@ -377,7 +309,3 @@ def _status_dict(study_id: str, status: Status) -> dict[str, Any]:
         "reason": status.reason,
         "until": status.until,
     }
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"  # noqa: PLR2004

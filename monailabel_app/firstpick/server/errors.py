@@ -1,0 +1,31 @@
+"""Errors of the server as plain text: every answer says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from firstpick.store import StoreError
+
+logger = logging.getLogger(__name__)
+
+
+def explain_errors(server: FastAPI) -> None:
+    """Give every error a text under ``detail``, for MONAI Label's own routes too, instead of a bare 500."""
+    server.add_exception_handler(StoreError, _cannot_store)
+    server.add_exception_handler(Exception, _unexpected)
+    server.middleware_stack = server.build_middleware_stack()  # it was built when the server started
+
+
+def _cannot_store(_: Request, error: Any) -> JSONResponse:
+    logger.error("%s", error)
+    return JSONResponse({"detail": str(error)}, status_code=507)
+
+
+def _unexpected(_: Request, error: Any) -> JSONResponse:
+    """Say what went wrong; the traceback goes to the log."""
+    text = str(getattr(error, "msg", "")) or str(error) or type(error).__name__
+    return JSONResponse({"detail": f"The server could not do that: {text}"}, status_code=500)

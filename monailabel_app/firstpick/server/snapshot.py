@@ -1,0 +1,162 @@
+"""Which studies there are and how far their embedding is: what the background thread found, for all to read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import HTTPException
+
+from firstpick.config import Config
+from firstpick.embedding import Progress
+from firstpick.selection.geometry import principal_plane
+from firstpick.store import Cache
+from firstpick.studies import LeftOut, Pool, Study
+
+
+class Snapshot:
+    """Written by the background thread alone; every value is replaced, never changed in place.
+
+    Attributes
+    ----------
+    studies : mapping of str to Study, or None
+        By id; None before the first look at the folder.
+    left_out, failed : list of LeftOut
+    pool : Pool or None
+        None until every study is embedded or failed for the first time.
+    problem : str
+        Why the background thread cannot go on; empty if it can.
+    """
+
+    def __init__(self, config: Config, cache: Cache) -> None:
+        self._encoder = config.encoder
+        self._cache = cache
+        self.fingerprint = config.encoder_spec.fingerprint()
+        self.studies: Mapping[str, Study] | None = None
+        self.left_out: list[LeftOut] = []
+        self.failed: list[LeftOut] = []
+        self.pool: Pool | None = None
+        self.problem = ""
+        self._progress = Progress(0, 0, 0)
+        self._plane: tuple[Pool, dict[str, tuple[float, float]]] | None = None
+        self._drawing = threading.Lock()
+
+    # -- what the background thread found
+
+    def take_listing(self, studies: Sequence[Study], left_out: Sequence[LeftOut]) -> None:
+        """Take over which studies there are."""
+        self.studies = {study.study_id: study for study in studies}
+        self.left_out = list(left_out)
+
+    def take_progress(self, progress: Progress) -> None:
+        """Take over how far the embedding is, and what failed so far."""
+        if progress.n_failed != len(self.failed):
+            self.failed = self._cache.failures(self.fingerprint, (self.studies or {}).values())
+        self._progress = progress
+
+    def take_pool(self) -> None:
+        """Load the embeddings, now that every study is embedded or failed."""
+        studies = list((self.studies or {}).values())
+        self.failed = self._cache.failures(self.fingerprint, studies)
+        self.pool = self._cache.pool(self.fingerprint, studies)
+
+    # -- what requests need
+
+    def listed(self) -> Mapping[str, Study]:
+        """Return the studies, or 503 before the first look at the folder."""
+        if self.studies is None:
+            raise HTTPException(503, self.message())
+        return self.studies
+
+    def ready_pool(self) -> Pool:
+        """Return the pool; 503 with how far it is, 409 if there is nothing to embed."""
+        if self.pool is not None and len(self.pool):
+            return self.pool
+        will_come = bool(self.problem) or (self.studies != {} and self.pool is None)
+        raise HTTPException(503 if will_come else 409, self.message())
+
+    def partial_pool(self) -> Pool:
+        """Return what is embedded so far, or 503 if nothing is."""
+        if self.pool is not None:
+            return self.ready_pool()
+        pool = self._cache.pool(self.fingerprint, (self.studies or {}).values())
+        if not len(pool):
+            raise HTTPException(503, self.message())
+        return pool
+
+    def plane(self) -> dict[str, tuple[float, float]]:
+        """Place of each study of the pool in the plane of the first two principal components."""
+        pool = self.ready_pool()
+        with self._drawing:
+            if self._plane is None or self._plane[0] is not pool:
+                points = principal_plane(pool.vectors).round(5).tolist()
+                self._plane = (pool, {i: (x, y) for i, (x, y) in zip(pool.study_ids, points, strict=True)})
+            return self._plane[1]
+
+    def thumbnail(self, study_id: str) -> bytes:
+        """PNG of a study; 404 if there is none (yet)."""
+        picture = self._cache.thumbnail(study_id)
+        if picture is None:
+            raise HTTPException(404, f"There is no picture of study '{study_id}' yet.")
+        return picture
+
+    # -- in words
+
+    def report(self) -> dict[str, Any]:
+        """How far the embedding is, as plain JSON."""
+        progress, pool, studies = self._progress, self.pool, self.studies or {}
+        return {
+            "state": self.state(),
+            "message": self.message(),
+            "progress": {
+                "total": progress.n_total,
+                "done": progress.n_done,
+                "failed": progress.n_failed,
+                "left_out": len(self.left_out),
+                "rate": round(progress.rate, 3),
+                "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
+            },
+            "encoder": self._encoder,
+            "fingerprint": self.fingerprint,
+            "n_pool": 0 if pool is None else len(pool),
+            "failed": [{"study_id": item.study_id, "reason": item.reason} for item in self.failed],
+            "left_out": [{"study_id": item.study_id, "reason": item.reason} for item in self.left_out],
+            "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
+        }
+
+    def state(self) -> str:
+        """One word: listing, embedding, ready, empty or problem."""
+        if self.problem:
+            return "problem"
+        if self.studies is None:
+            return "listing"
+        if not self.studies:
+            return "empty"
+        if self.pool is None:
+            return "embedding"
+        return "ready" if len(self.pool) else "problem"
+
+    def message(self) -> str:
+        """One plain sentence about the state."""
+        progress, pool, n_failed = self._progress, self.pool, len(self.failed)
+        match self.state():
+            case "problem":
+                return self.problem or f"None of the {n_failed} studies could be read; the status says why of each."
+            case "listing":
+                return "Looking which studies there are. Ask again in a few seconds."
+            case "empty":
+                n_out = f" ({len(self.left_out)} left out)" if self.left_out else ""
+                return f"The studies folder holds no study that FirstPick can read{n_out}."
+            case "ready":
+                failed = f", {n_failed} could not be read" if n_failed else ""
+                return f"Ready: {0 if pool is None else len(pool)} studies embedded{failed}."
+        n_looked_at = progress.n_done + progress.n_failed
+        left = "in a minute"
+        if progress.seconds_left is not None:
+            left = f"in about {_duration(progress.seconds_left)}"
+        return f"Embedding studies: {n_looked_at} of {progress.n_total} done. Ask again {left}."
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 1):.0f} s"  # noqa: PLR2004

@@ -1,0 +1,162 @@
+"""The command line: what scripts rely on."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from firstpick.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(phantom_volume, capsys):
+    """Run a command over eight small studies with the fast encoder; return (status, stdout, stderr)."""
+    for number in range(8):
+        array = np.roll(phantom_volume.array, number, axis=number % 3)
+        phantom_volume.nifti(f"studies/case_{number}.nii", array=array)
+    folder = phantom_volume.folder
+    common = ["--studies", str(folder / "studies"), "--state", str(folder / "state"), "--encoder", "pixels"]
+    common += ["--conf", "views.size", "32", "--conf", "n_workers", "1"]
+
+    def run(command, *arguments):
+        status = main([command, *common, *arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    run.folder = folder
+    return run
+
+
+@pytest.mark.slow
+def test_pick_prints_the_proposal_as_json_and_embeds_what_is_missing(run):
+    (run.folder / "studies" / "broken.nii").write_bytes(b"")
+    status, out, _ = run("pick", "--batch-size", "3", "--json", "--strategy", "kmeans", "--seed", "1")
+    proposal = json.loads(out)
+    assert status == 0
+    assert {"schema", "strategy", "encoder", "provenance", "coverage", "picks", "failed", "left_out"} <= proposal.keys()
+    assert [pick["rank"] for pick in proposal["picks"]] == [1, 2, 3]
+    assert sum(pick["share"] for pick in proposal["picks"]) == pytest.approx(1)
+    assert all(pick["reason"] and pick["status"] == "open" for pick in proposal["picks"])
+    assert proposal["failed"] == [{"study_id": "broken", "reason": "broken.nii is empty (0 bytes)."}]
+    again = json.loads(run("pick", "--batch-size", "3", "--json", "--strategy", "kmeans", "--seed", "1")[1])
+    assert again == proposal
+
+
+@pytest.mark.slow
+def test_labelled_studies_are_not_picked_again(run):
+    first = json.loads(run("pick", "--batch-size", "4", "--json")[1])
+    labelled = [pick["study_id"] for pick in first["picks"]]
+    (run.folder / "done.txt").write_text("\n".join(labelled) + "\n")
+    second = json.loads(run("pick", "--batch-size", "4", "--json", "--labelled", str(run.folder / "done.txt"))[1])
+    assert not {pick["study_id"] for pick in second["picks"]} & set(labelled)
+    assert second["n_labelled"] == 4
+
+
+@pytest.mark.slow
+def test_embed_export_and_list_agree(run):
+    (run.folder / "studies" / "broken.nii").write_bytes(b"")
+    status, out, _ = run("embed", "--profile")
+    assert status == 0
+    assert "8 of 9 studies embedded, 1 failed, 0 left out." in out
+    assert all(stage in out for stage in ("reading", "viewing", "encoding", "storing"))
+    run("export", "--out", str(run.folder / "pool.npz"))
+    with np.load(run.folder / "pool.npz", allow_pickle=False) as pool:
+        assert pool["study_ids"].tolist() == [f"case_{number}" for number in range(8)]
+        assert pool["vectors"].shape == (8, 1024)
+        assert pool["vectors"].dtype == np.float32
+    assert run("list", "--failed")[1] == "broken\tfailed\tbroken.nii is empty (0 bytes).\n"
+    run("export", "--decisions", "--out", str(run.folder / "decisions.csv"))
+    assert (run.folder / "decisions.csv").read_text().strip() == "at,study_id,kind,client,detail"
+
+
+def test_the_studies_folder_is_left_as_it_was(run):
+    before = sorted((path, path.stat().st_mtime_ns) for path in (run.folder / "studies").rglob("*"))
+    run("list", "--failed")
+    assert sorted((path, path.stat().st_mtime_ns) for path in (run.folder / "studies").rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "sample_configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sample_configuration_runs(path, phantom_volume, capsys):
+    for number in range(2):
+        array = np.roll(np.repeat(phantom_volume.array, 3, axis=2), number, axis=0)
+        if path.stem == "chest_xray":
+            Image.fromarray((array[:, :, 16] + 1000).astype(np.uint16)).save(phantom_volume.folder / f"x{number}.png")
+        else:
+            phantom_volume.nifti(f"x{number}.nii", array=array)
+    state = phantom_volume.folder.with_name("state")
+    common = ["--studies", str(phantom_volume.folder), "--state", str(state), "--config", str(path)]
+    assert main(["pick", *common, "--json", "--conf", "n_workers", "1"]) == 0
+    proposal = json.loads(capsys.readouterr().out)
+    assert {pick["study_id"] for pick in proposal["picks"]} == {"x0", "x1"}
+    assert proposal["note"]  # fewer than the batch that the file asks for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["pick", "--studies", "missing"], "missing"),
+        (["pick", "--studies", ".", "--strategy", "kmean"], "Did you mean 'kmeans'?"),
+        (["pick", "--studies", ".", "--batch-size", "0"], "batch_size must be at least 1; got 0."),
+        (["embed", "--studies", "."], "holds no study that FirstPick can read"),
+        (["embed", "--studies", ".", "--state", "inside"], "lies in the studies folder"),
+        (["check", "--conf", "sede", "1"], "Did you mean 'seed'?"),
+        (["list", "--failed"], "needs --studies DIR"),
+    ],
+)
+def test_a_users_error_is_one_line_on_stderr_and_status_2(arguments, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inside").mkdir()
+    if text == "lies in the studies folder":
+        (tmp_path / "a.nii").write_bytes(b"x")
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert text in err
+    assert err.startswith("firstpick: ")
+    assert err.count("\n") == 1
+
+
+def test_without_monailabel_serve_prints_the_line_to_type(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("firstpick.cli.importlib.util.find_spec", lambda name: None)
+    assert main(["serve", "--studies", str(tmp_path)]) == 2
+    assert "Type: pip install --no-deps monailabel==0.8.5" in capsys.readouterr().err
+
+
+def test_serve_becomes_monailabel_with_an_app_folder_of_its_own(run, monkeypatch):
+    class Became(Exception):  # noqa: N818 - not an error: this process would be the server now
+        pass
+
+    def become(path, command, environment):
+        raise Became(command, environment)
+
+    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr("firstpick.cli._need_monailabel", lambda: None)  # the core is tested without it too
+    with pytest.raises(Became) as caught:
+        run("serve", "--port", "9000")
+    command, environment = caught.value.args
+    assert command[1:4] == ["-m", "monailabel.main", "start_server"]
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--port") + 1] == "9000"
+    assert environment["MONAI_LABEL_AUTO_UPDATE_SCORING"] == "false"
+    app = run.folder / "state" / "app"
+    assert command[command.index("--app") + 1] == str(app)
+    assert "FirstPickApp" in (app / "main.py").read_text()
+
+
+def test_check_prints_every_effective_value(capsys):
+    assert main(["check", "--batch-size", "7", "--conf", "views.size", "56"]) == 0
+    out = capsys.readouterr().out
+    assert "batch_size: 7\n" in out
+    assert "views.size: 56\n" in out
+
+
+def test_list_names_and_describes_everything(capsys):
+    main(["list"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("kmeans", "random", "dinov2-s", "pixels", "random-init"))
