@@ -54,6 +54,7 @@ def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
         ("params", "{n_start: 3}", "n_init"),
         ("scaling", "l3", "scaling 'l3' is not known. Choose one of l2, none, standardise."),
         ("batch_size", "0", "batch_size must be at least 1; got 0."),
+        ("seed", "-1", "seed must be at least 0; got -1."),
         ("batch_size", "true", "batch_size must be a whole number; got True."),
         ("views.planes", "[axial, oblique]", "oblique"),
         ("views", "3", "views must hold keys and values; got 3."),

@@ -169,6 +169,31 @@ def test_a_corrupt_file_is_restored_with_every_decision(tmp_path, damage):
     after.close()
 
 
+def test_where_the_copy_is_corrupt_too_both_are_kept_aside(tmp_path):
+    before = Decisions(tmp_path)
+    before.skip("a", "Alice", "poor quality")
+    before.close()
+    for name in ("decisions.sqlite", "decisions.backup.sqlite"):
+        (tmp_path / name).write_bytes(b"not a database at all" * 100)
+    after = Decisions(tmp_path)
+    assert after.status("a") == OPEN
+    assert len(list(tmp_path.glob("decisions.corrupt-*"))) == 2
+    after.close()
+
+
+def test_the_notice_stays_until_the_corrupt_file_is_removed(tmp_path):
+    Decisions(tmp_path).close()
+    (tmp_path / "decisions.sqlite").write_bytes(b"not a database at all" * 100)
+    for _ in range(2):
+        decisions = Decisions(tmp_path)
+        assert "restored from its copy" in decisions.notice
+        decisions.close()
+    next(tmp_path.glob("decisions.corrupt-*")).unlink()
+    decisions = Decisions(tmp_path)
+    assert decisions.notice == ""
+    decisions.close()
+
+
 def test_decisions_of_a_newer_version_are_refused_untouched(tmp_path):
     Decisions(tmp_path).close()
     with sqlite3.connect(tmp_path / "decisions.sqlite") as connection:

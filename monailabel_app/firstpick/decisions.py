@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sqlite3
 import tempfile
 import threading
@@ -81,6 +82,11 @@ class Decisions:
     folder : Path
         The state folder, on a local disk.
 
+    Attributes
+    ----------
+    notice : str
+        What an administrator should know, until the corrupt file is removed; else empty.
+
     Raises
     ------
     StoreError
@@ -91,18 +97,26 @@ class Decisions:
         self.path = folder / "decisions.sqlite"
         self._backup = folder / "decisions.backup.sqlite"
         self._lock = threading.Lock()
-        self.notice = ""
         try:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
-            aside = set_aside(self.path)
+            logger.warning("%s is corrupt: %s", self.path, error)
+            self._connection = self._restore()
+        aside = ", ".join(sorted(path.name for path in folder.glob("decisions.corrupt-*")))
+        restored = f"decisions.sqlite was corrupt and was restored from its copy. Look at {aside}, then remove it."
+        self.notice = restored if aside else ""
+
+    def _restore(self) -> sqlite3.Connection:
+        """Put the copy in the place of the corrupt file; begin anew if there is none, or it is corrupt too."""
+        set_aside(self.path)
+        try:
             if self._backup.exists():
-                self._backup.rename(self.path)
-            self.notice = (
-                f"decisions.sqlite was corrupt ({error}): restored from its copy; the old one is {aside.name}."
-            )
-            logger.warning(self.notice)
-            self._connection = self._open()
+                shutil.copyfile(self._backup, self.path)
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            logger.warning("Its copy is corrupt too (%s): statuses begin anew from the labels.", error)
+            set_aside(self.path)
+            return self._open()
 
     def _open(self) -> sqlite3.Connection:
         return open_database(self.path, tables=_TABLES, version=DECISIONS_VERSION, durable=True)
@@ -298,4 +312,4 @@ def _held(study_id: str, status: Status) -> str:
     if status.status == "reserved":
         until = time.strftime("%H:%M", time.localtime(status.until))
         return f"Study '{study_id}' is in progress by {status.client} until {until}."
-    return f"Study '{study_id}' was {status.status} by {status.client}."
+    return f"Study '{study_id}' was {status.status} by {status.client or 'somebody before'}."

@@ -237,7 +237,7 @@ class Cache:
 
 def set_aside(path: Path) -> Path:
     """Rename a corrupt database (and drop its journal) so that nothing is deleted for good."""
-    aside = path.with_suffix(f".corrupt-{int(time.time())}")
+    aside = path.with_suffix(f".corrupt-{time.time_ns()}")
     path.rename(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
