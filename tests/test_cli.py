@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -129,21 +130,18 @@ def test_without_monailabel_serve_prints_the_line_to_type(tmp_path, monkeypatch,
 
 
 def test_serve_becomes_monailabel_with_an_app_folder_of_its_own(run, monkeypatch):
-    class Became(Exception):  # noqa: N818 - not an error: this process would be the server now
-        pass
-
-    def become(path, command, environment):
-        raise Became(command, environment)
-
-    monkeypatch.setattr(os, "execve", become)
+    started = {}
+    monkeypatch.setattr("firstpick.cli.runpy.run_module", lambda name, **_: started.update(name=name, argv=sys.argv))
     monkeypatch.setattr("firstpick.cli._need_monailabel", lambda: None)  # the core is tested without it too
-    with pytest.raises(Became) as caught:
-        run("serve", "--port", "9000")
-    command, environment = caught.value.args
-    assert command[1:4] == ["-m", "monailabel.main", "start_server"]
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("MONAI_LABEL_AUTO_UPDATE_SCORING", "true")
+    run("serve", "--port", "9000")
+    command = started["argv"]
+    assert started["name"] == "monailabel.main"
+    assert command[:2] == ["monailabel.main", "start_server"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "9000"
-    assert environment["MONAI_LABEL_AUTO_UPDATE_SCORING"] == "false"
+    assert os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] == "false"
     app = run.folder / "state" / "app"
     assert command[command.index("--app") + 1] == str(app)
     assert "FirstPickApp" in (app / "main.py").read_text()

@@ -8,7 +8,7 @@ import csv
 import importlib.util
 import json
 import os
-import subprocess
+import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -152,7 +152,7 @@ def demo_command(options: argparse.Namespace) -> None:
     run_demo(command, environment, log=state / "demo.log", once=options.once)
 
 
-def serve_command(options: argparse.Namespace) -> int:
+def serve_command(options: argparse.Namespace) -> None:
     """Become the MONAI Label server."""
     _need_monailabel()
     overrides = _overrides(options)
@@ -166,9 +166,9 @@ def serve_command(options: argparse.Namespace) -> int:
     Decisions(state).close()
     command, environment = _server_command(options, folder, state, overrides, host=options.host, port=options.port)
     print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
-    if os.name != "nt":
-        os.execve(command[0], command, environment)  # noqa: S606 - our own interpreter, no shell wanted
-    return subprocess.call(command, env=environment)
+    os.environ.update(environment)
+    sys.argv = command[2:]
+    runpy.run_module("monailabel.main", run_name="__main__", alter_sys=True)
 
 
 def embed_command(options: argparse.Namespace) -> None:
