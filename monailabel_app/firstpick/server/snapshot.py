@@ -58,8 +58,10 @@ class Snapshot:
     def take_pool(self) -> None:
         """Load the embeddings, now that every study is embedded or failed."""
         studies = list((self.studies or {}).values())
-        self.failed = self._cache.failures(self.fingerprint, studies)
-        self.pool = self._cache.pool(self.fingerprint, studies)
+        failed = self._cache.failures(self.fingerprint, studies)
+        pool = self._cache.pool(self.fingerprint, studies)
+        self._progress = Progress(len(studies), len(pool), len(failed))
+        self.failed, self.pool = failed, pool
 
     # -- what requests need
 
