@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from firstpick.cli import main
+from firstpick.decisions import Decisions
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,6 +81,26 @@ def test_the_studies_folder_is_left_as_it_was(run):
     before = sorted((path, path.stat().st_mtime_ns) for path in (run.folder / "studies").rglob("*"))
     run("list", "--failed")
     assert sorted((path, path.stat().st_mtime_ns) for path in (run.folder / "studies").rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_final_labels_that_lie_where_monai_label_keeps_them_count(run):
+    final = run.folder / "studies" / "labels" / "final"
+    final.mkdir(parents=True)
+    for number in range(7):
+        (final / f"case_{number}.nii.gz").write_bytes(b"a label")
+    proposal = json.loads(run("pick", "--json")[1])
+    assert [pick["study_id"] for pick in proposal["picks"]] == ["case_7"]
+    with closing(Decisions(run.folder / "state")) as decisions:
+        decisions.mark_done({"case_3": ""})
+        decisions.reopen("case_3", "alice")
+    assert len(json.loads(run("pick", "--json")[1])["picks"]) == 2
+    served = run.folder / "state" / "datastore" / "labels" / "final"  # a server has taken them over, one was deleted
+    served.mkdir(parents=True)
+    for number in range(6):
+        (served / f"case_{number}.nrrd").write_bytes(b"a label")
+    picks = {pick["study_id"] for pick in json.loads(run("pick", "--json")[1])["picks"]}
+    assert picks == {"case_6", "case_7"}
 
 
 @pytest.mark.slow

@@ -8,13 +8,16 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from firstpick import embedding
-from firstpick.embedding import LocalPool, chunks, embed, embed_chunk
+from firstpick import chunk, embedding
+from firstpick.chunk import embed_chunk
+from firstpick.embedding import chunks, embed
 from firstpick.encoders import EncoderSpec
+from firstpick.encoders.pixels import Pixels
 from firstpick.folder import list_studies
 from firstpick.store import Cache
 from firstpick.studies import Study
 from firstpick.views import ViewSpec
+from firstpick.workers import LocalPool
 
 SPEC = EncoderSpec(name="pixels", views=ViewSpec(size=32, per_plane=1))
 
@@ -67,6 +70,23 @@ def test_a_study_has_the_same_embedding_alone_and_in_any_chunk(studies):
     for item in together.embedded:
         alone = embed_chunk([item.study], SPEC).embedded[0]
         np.testing.assert_allclose(alone.vector, item.vector, rtol=1e-5)
+
+
+def test_batches_cross_studies_within_a_bound_on_bytes(studies, monkeypatch):
+    sizes = []
+    encode = Pixels.encode
+
+    def spy(self, parts):
+        sizes.append(len(parts))
+        return encode(self, parts)
+
+    monkeypatch.setattr(Pixels, "encode", spy)
+    embed_chunk(studies, SPEC)
+    assert sizes == [33, 3]  # three views each
+    monkeypatch.setattr(chunk, "_BATCH_BYTES", 6 * 32 * 32 * 3 * 4)
+    sizes.clear()
+    embed_chunk(studies, SPEC)
+    assert sizes == [6] * 6
 
 
 @pytest.mark.parametrize("name", ["dinov2-s", "pixels"])

@@ -70,7 +70,7 @@ def server(bad_studies, tmp_path_factory):
     """Serves the bad folder, which it must not write."""
     state = tmp_path_factory.mktemp("bad-state") / "state"
     with Server(bad_studies, state, "batch_size", "20", "time_limit_s", "8") as started:
-        wait_for(lambda: (status := started.answers()) and status["state"] == "embedding")
+        wait_for(lambda: (status := started.answers()) and status["state"] == "embedding", what="the embedding")
         (bad_studies / "vanishes.nii").unlink()
         before = snapshot(bad_studies)
         started.wait_until_ready()

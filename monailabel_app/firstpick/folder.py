@@ -22,7 +22,7 @@ from firstpick.eligibility import (
 from firstpick.formats import ENDINGS, ending_of
 from firstpick.studies import LeftOut, Study
 
-__all__ = ["Eligibility", "list_studies"]
+__all__ = ["Eligibility", "final_labels", "list_studies"]
 
 _HEADER_ENDINGS = {".mhd", ".nhdr"}  # voxels lie in a second file
 _DATA_ENDINGS = (".raw", ".zraw", ".raw.gz", ".img")
@@ -116,6 +116,20 @@ def list_studies(
         else:
             studies.append(Study(study_id, found.stamp, found.source, found.series_uid, found.is_series))
     return sorted(studies), sorted(left_out, key=lambda entry: entry.study_id)
+
+
+def final_labels(folder: str | os.PathLike[str]) -> dict[str, float]:
+    """Find the labels that MONAI Label keeps as final below a folder, in ``labels/final/``.
+
+    Returns
+    -------
+    dict
+        Id of the study to the time when its label was written, in seconds since the epoch.
+    """
+    root = Path(folder, "labels", "final")
+    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
+    names = {path.relative_to(root).as_posix(): path.stat().st_mtime for path in files}
+    return {name[: len(name) - len(ending_of(name))]: at for name, at in names.items()}
 
 
 def _checked(folder: str | os.PathLike[str]) -> Path:

@@ -25,12 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-from firstpick.embedding import STAGES, LocalPool, _start_worker, _warm, embed, embed_chunk
+from firstpick.chunk import STAGES, _warm, embed_chunk
+from firstpick.embedding import embed
 from firstpick.encoders import EncoderSpec, build_encoder
 from firstpick.folder import list_studies
 from firstpick.store import Cache
 from firstpick.studies import Study
 from firstpick.volumes import read_volume
+from firstpick.workers import LocalPool, _start_worker
 
 STUDIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "hippocampus" / "images"
 BOUND = 1.15

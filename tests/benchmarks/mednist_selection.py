@@ -25,12 +25,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from firstpick.embedding import LocalPool, embed
+from firstpick.embedding import embed
 from firstpick.encoders import EncoderSpec
 from firstpick.folder import list_studies
 from firstpick.selection import select
 from firstpick.selection.scaling import standardise
 from firstpick.store import Cache
+from firstpick.workers import LocalPool
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "mednist"
 ENCODERS = ("dinov2-s", "pixels")

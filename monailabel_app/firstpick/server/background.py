@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from firstpick.config import Config
-from firstpick.embedding import LocalPool, embed
+from firstpick.embedding import embed
 from firstpick.encoders import EncoderError
 from firstpick.folder import list_studies
 from firstpick.server.datastore import StudiesDatastore
@@ -16,6 +16,7 @@ from firstpick.server.worklist import Worklist
 from firstpick.store import Cache, StoreError
 from firstpick.studies import Study
 from firstpick.volumes import convert_series
+from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Background(threading.Thread):
                 self._worklist.now.take_pool()  # the batch stands before failed studies are tried again
                 self._worklist.keep_standing()
             self._embed(studies, retry_failed=self._listed is None)
+            # A file that vanished meanwhile did not fail, and is not to be proposed.
+            self._worklist.take_listing([study for study in studies if Path(study.source).exists()], left_out)
             self._worklist.now.take_pool()
             self._listed = studies
         self._worklist.keep_standing()

@@ -12,7 +12,7 @@ from fastapi import HTTPException
 
 from firstpick import __version__
 from firstpick.config import Config
-from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_statuses
+from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
 from firstpick.proposal import Proposal, propose, with_replacement
 from firstpick.selection import STRATEGIES, check_strategy
 from firstpick.server.datastore import StudiesDatastore
@@ -66,9 +66,10 @@ class Worklist:
         """Bring statuses in line with the final labels on disk."""
         statuses = self._decisions.statuses()
         labelled = self._datastore.all_labelled_at()
-        newer = {i for i, at in labelled.items() if at > statuses.get(i, OPEN).reopened_at}
         done = {study_id for study_id, status in statuses.items() if status.status == "done"}
-        self._decisions.mark_done({study_id: self._annotator(study_id) for study_id in newer - done})
+        self._decisions.mark_done(
+            {study_id: self._annotator(study_id) for study_id in with_newer_label(labelled, statuses) - done}
+        )
         for study_id in done - labelled.keys():
             if study_id in (self.now.studies or {}):
                 self._decisions.reopen(study_id, "", detail="label deleted")

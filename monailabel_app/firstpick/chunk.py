@@ -1,0 +1,122 @@
+"""What a worker process does: read, cut and encode the studies of one chunk."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.encoders import Encoder, EncoderSpec, build_encoder, pool_parts
+from firstpick.store import Embedded
+from firstpick.studies import Study
+from firstpick.views import thumbnail
+from firstpick.volumes import VolumeError, read_volume
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("reading", "viewing", "encoding", "storing")
+_BATCH_PARTS = 32
+_BATCH_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """What came of a chunk, in any order, and the seconds of each stage."""
+
+    embedded: list[Embedded]
+    failed: list[tuple[Study, str]]
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """One study on its way: its parts, or why there are none."""
+
+    study: Study
+    parts: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    thumbnail: bytes = b""
+    notes: tuple[str, ...] = ()
+    failure: str = ""
+
+
+@functools.lru_cache(maxsize=1)
+def _warm(spec: EncoderSpec) -> Encoder:
+    """The encoder of this worker, kept between chunks."""
+    return build_encoder(spec)
+
+
+def embed_chunk(studies: Sequence[Study], spec: EncoderSpec) -> ChunkResult:
+    """Read and encode some studies; the next is read while one is encoded.
+
+    Parts of several studies go through the encoder together, within a bound on their number and bytes.
+    A study that cannot be read does not disturb the others.
+
+    Raises
+    ------
+    EncoderError
+        If the encoder cannot be built, which no other study could mend.
+    """
+    encoder = _warm(spec)
+    result = ChunkResult([], [], dict.fromkeys(STAGES, 0.0))
+    waiting: list[_Cut] = []
+    for cut in _read_ahead(studies, encoder, result.stages):
+        if cut.failure:
+            result.failed.append((cut.study, cut.failure))
+            continue
+        waiting.append(cut)
+        n_parts, n_bytes = sum(len(some.parts) for some in waiting), sum(some.parts.nbytes for some in waiting)
+        if n_parts >= _BATCH_PARTS or n_bytes >= _BATCH_BYTES:
+            _encode(waiting, encoder, spec, result)
+            waiting = []
+    if waiting:
+        _encode(waiting, encoder, spec, result)
+    return result
+
+
+def _read_ahead(studies: Sequence[Study], encoder: Encoder, stages: dict[str, float]) -> Iterator[_Cut]:
+    """Yield each study's parts; one study at most is read ahead, and its volume is dropped once cut."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(_cut, studies[0], encoder, stages)
+        for study in studies[1:]:
+            cut, coming = coming.result(), reader.submit(_cut, study, encoder, stages)
+            yield cut
+        yield coming.result()
+
+
+def _cut(study: Study, encoder: Encoder, stages: dict[str, float]) -> _Cut:
+    """Read one study and cut it; whatever goes wrong is that study's failure alone."""
+    try:
+        start = time.perf_counter()
+        volume = read_volume(study.source, series_uid=study.series_uid)
+        read = time.perf_counter()
+        parts, picture = encoder.parts(volume), thumbnail(volume)
+    except VolumeError as error:
+        return _Cut(study, failure=str(error))
+    except MemoryError:
+        return _Cut(study, failure="It needs more memory than this machine has free.")
+    except Exception as error:
+        logger.debug("Study %s failed", study.study_id, exc_info=True)
+        return _Cut(study, failure=f"It cannot be read ({type(error).__name__}: {error}).")
+    stages["reading"] += read - start
+    stages["viewing"] += time.perf_counter() - read
+    return _Cut(study, parts, picture, volume.notes)
+
+
+def _encode(cuts: Sequence[_Cut], encoder: Encoder, spec: EncoderSpec, result: ChunkResult) -> None:
+    """Encode the parts of several studies at once and pool them study by study."""
+    start = time.perf_counter()
+    rows = encoder.encode(np.concatenate([cut.parts for cut in cuts]))
+    ends = np.cumsum([len(cut.parts) for cut in cuts])
+    for cut, own in zip(cuts, np.split(rows, ends[:-1]), strict=True):
+        vector = pool_parts(own, spec.pooling)
+        if np.isfinite(vector).all():
+            result.embedded.append(Embedded(cut.study, vector, cut.thumbnail, cut.notes))
+        else:
+            result.failed.append((cut.study, "The encoder gave no finite numbers for it."))
+    result.stages["encoding"] += time.perf_counter() - start
