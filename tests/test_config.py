@@ -52,7 +52,7 @@ def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
         ("strategy", "kmean", "Did you mean 'kmeans'? Choose one of kmeans, random."),
         ("encoder", "dinov2", "encoder 'dinov2' is not known. Did you mean 'dinov2-s'?"),
         ("params", "{n_start: 3}", "n_init"),
-        ("scaling", "l3", "scaling 'l3' is not known. Choose one of l2, none, standardise."),
+        ("scaling", "l3", "scaling 'l3' is not known. Choose one of l2, none, standardise, pca, whiten."),
         ("batch_size", "0", "batch_size must be at least 1; got 0."),
         ("seed", "-1", "seed must be at least 0; got -1."),
         ("batch_size", "true", "batch_size must be a whole number; got True."),

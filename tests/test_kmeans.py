@@ -116,7 +116,11 @@ def test_the_number_of_threads_does_not_matter():
 def test_the_seed_comes_from_the_generator():
     X = np.random.default_rng(0).normal(size=(60, 5))
     by_seed = {
-        tuple(kmeans(X, 5, labelled=np.array([], int), rng=np.random.default_rng(s), n_init=1).indices)
+        tuple(
+            kmeans(
+                X, 5, labelled=np.array([], int), candidates=np.arange(60), rng=np.random.default_rng(s), n_init=1
+            ).indices
+        )
         for s in range(5)
     }
     assert len(by_seed) > 1

@@ -80,6 +80,7 @@ def test_a_batch_by_hand():
         "params": {},
         "seed": 0,
         "scaling": "l2",
+        "n_components": 32,
         "version": __version__,
     }
 

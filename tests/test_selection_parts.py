@@ -31,13 +31,22 @@ def test_a_smaller_random_batch_is_the_start_of_a_larger_one():
 
 
 def test_scalings():
-    X = np.array([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30], [3e-30, 4e-30]])
-    np.testing.assert_allclose(SCALINGS["l2"](X), [[0.6, 0.8], [0, 0], [0.6, 0.8], [0.6, 0.8]])
-    constant = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 6.0]])  # the mean of three 0.1 is not 0.1
-    scaled = SCALINGS["standardise"](constant)
+    X = np.array([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30], [3e-30, 4e-30]], np.float32)
+    np.testing.assert_allclose(SCALINGS["l2"](X, 0), [[0.6, 0.8], [0, 0], [0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
+    constant = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 6.0]], np.float32)  # the mean of three 0.1 is not 0.1
+    scaled = SCALINGS["standardise"](constant, 0)
     np.testing.assert_array_equal(scaled[:, 0], 0)
-    np.testing.assert_allclose([scaled[:, 1].mean(), scaled[:, 1].std()], [0, 1], atol=1e-12)
-    np.testing.assert_array_equal(SCALINGS["none"](X), X)
+    np.testing.assert_allclose([scaled[:, 1].mean(), scaled[:, 1].std()], [0, 1], atol=1e-6)
+    np.testing.assert_allclose(SCALINGS["none"](X, 0)[2], [0.75, 1])
+
+
+def test_whitening_gives_each_direction_the_same_weight():
+    X = rng().normal(size=(400, 6)) * [30, 10, 3, 1, 0.3, 0] + [0, 0, 0, 0, 0, 300]  # far away: lengths do not matter
+    plain, white = (SCALINGS[name](X.astype(np.float32), 3) for name in ("pca", "whiten"))
+    assert plain.shape == white.shape == (400, 3)
+    assert (plain**2).mean(axis=0)[0] > 0.7
+    np.testing.assert_allclose((white**2).mean(axis=0), 1 / 3, atol=0.03)
+    assert SCALINGS["whiten"](X[:10].astype(np.float32), 3).shape == (10, 2)  # a quarter of the rows
 
 
 def test_distances_agree_with_the_plain_formula_in_blocks_of_any_size():

@@ -208,6 +208,7 @@ def pick_command(options: argparse.Namespace) -> None:
             excluded={i for i, status in statuses.items() if status.status == "skipped"},
             seed=config.seed,
             scaling=config.scaling,
+            n_components=config.n_components,
             encoder=config.encoder,
             fingerprint=spec.fingerprint(),
             failed=session.cache.failures(spec.fingerprint(), session.studies),

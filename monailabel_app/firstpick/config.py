@@ -44,6 +44,7 @@ class Config:
     batch_size: int = 10
     seed: int = 0
     scaling: str = "l2"
+    n_components: int = 32
     params: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "dinov2-s"
     weights: str = ""
@@ -69,6 +70,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "batch_size": "Studies in a batch.",
         "seed": "Seed of the strategy: the same seed gives the same batch.",
         "scaling": f"How features are scaled before the strategy: {', '.join(SCALINGS)}.",
+        "n_components": "Principal components kept by the scalings pca and whiten; at most a quarter of the studies.",
         "params": "Parameters of the strategy, by name.",
         "encoder": "What embeds the studies: a name of `firstpick list encoders`.",
         "weights": "A file with the encoder's weights; empty for its own source.",
@@ -245,7 +247,14 @@ def _problems(config: Config) -> list[str]:
             problems.append(str(error))
     if config.scaling not in SCALINGS:
         problems.append(f"scaling '{config.scaling}' is not known. Choose one of {', '.join(SCALINGS)}.")
-    for key, least in (("batch_size", 1), ("seed", 0), ("n_workers", 0), ("time_limit_s", 1), ("rescan_s", 0.1)):
+    for key, least in (
+        ("batch_size", 1),
+        ("seed", 0),
+        ("n_components", 1),
+        ("n_workers", 0),
+        ("time_limit_s", 1),
+        ("rescan_s", 0.1),
+    ):
         if getattr(config, key) < least:
             problems.append(f"{key} must be at least {least}; got {getattr(config, key)}.")
     if config.weights and not os.access(config.weights, os.R_OK):

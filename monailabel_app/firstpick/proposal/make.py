@@ -21,6 +21,7 @@ def propose(
     excluded: Collection[str] = (),
     seed: int = 0,
     scaling: str = "l2",
+    n_components: int = 32,
     encoder: str = "",
     fingerprint: str = "",
     failed: Collection[LeftOut] = (),
@@ -34,7 +35,7 @@ def propose(
     Parameters
     ----------
     pool : Pool
-    strategy, seed, scaling, **params
+    strategy, seed, scaling, n_components, **params
         See `firstpick.selection.select`.
     batch_size : int
         How many picks, 1 or more. Where fewer studies are left, the proposal has fewer, and a note.
@@ -89,6 +90,7 @@ def propose(
             excluded=[row_of[study_id] for study_id in out],
             seed=seed,
             scaling=scaling,
+            n_components=n_components,
             **params,
         )
         for rank, (row, score) in enumerate(zip(chosen.indices, chosen.scores, strict=True), start=len(kept) + 1):
@@ -108,6 +110,7 @@ def propose(
             "params": dict(params),
             "seed": seed,
             "scaling": scaling,
+            "n_components": n_components,
             "version": __version__,
         },
     )

@@ -73,7 +73,7 @@ class Proposal:
         Studies that could not be read, and that are not eligible: ``study_id`` and ``reason``.
     provenance : mapping
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
-        ``seed``, ``scaling``, ``version`` of FirstPick.
+        ``seed``, ``scaling``, ``n_components``, ``version`` of FirstPick.
     """
 
     strategy: str

@@ -1,7 +1,7 @@
 """Strategies that choose rows of a matrix, and the one function that calls them.
 
-A strategy is a pure function ``(X, n_select, *, labelled, rng, **params) -> Selection`` that trusts its
-input; the first line of its docstring is its label in the user interface. To add one, write the function
+A strategy is a pure function ``(X, n_select, *, labelled, candidates, rng, **params) -> Selection`` that
+trusts its input; the first line of its docstring is its label in the user interface. To add one, write the function
 in a file of its own and name it in `STRATEGIES`.
 """
 
@@ -28,7 +28,7 @@ STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "random": uniform,
 }
 
-_GIVEN_BY_SELECT = ("X", "n_select", "labelled", "rng")
+_GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")
 
 Entry = TypeVar("Entry")
 
@@ -72,6 +72,7 @@ def select(
     excluded: Collection[int] = (),
     seed: int = 0,
     scaling: str = "l2",
+    n_components: int = 32,
     **params: Any,
 ) -> Selection:
     """Choose the rows to label next.
@@ -92,7 +93,10 @@ def select(
     seed : int
         0 or more. The same numbers, labelled set, parameters and seed give the same rows.
     scaling : str
-        A key of `SCALINGS`: ``l2`` unit rows, ``standardise`` columns of mean 0 and deviation 1, or ``none``.
+        A key of `SCALINGS`: ``l2`` unit rows, ``standardise`` columns of mean 0 and deviation 1, ``pca`` the first
+        principal components of unit rows, ``whiten`` the same with equal variances, or ``none``.
+    n_components : int
+        For ``pca`` and ``whiten``, see `firstpick.selection.scaling.principal`.
     **params
         Parameters of the strategy.
 
@@ -135,9 +139,10 @@ def select(
         raise ValueError(msg)
     rows = rows[content_order(values[rows])]
     chosen = STRATEGIES[strategy](
-        scale(values[rows]),
+        scale(values[rows], n_components),
         min(n_select, n_left),
         labelled=np.flatnonzero(is_labelled[rows]),
+        candidates=np.flatnonzero(~is_labelled[rows]),
         rng=np.random.default_rng(seed),
         **params,
     )
@@ -153,8 +158,8 @@ def _look_up(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:
     raise ValueError(msg)
 
 
-def _matrix(X: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(X, dtype=np.float64)
+def _matrix(X: ArrayLike) -> NDArray[np.float32]:
+    values = np.asarray(X)
     if values.ndim != 2 or values.shape[1] == 0:  # noqa: PLR2004 - a matrix
         msg = f"X must have one row of numbers per study; got an array of shape {values.shape}."
         raise ValueError(msg)
@@ -162,7 +167,7 @@ def _matrix(X: ArrayLike) -> NDArray[np.float64]:
         bad = int(np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max).all(axis=1))[0])
         msg = f"X must hold finite numbers within the range of float32; row {bad} does not."
         raise ValueError(msg)
-    return values
+    return values.astype(np.float32)
 
 
 def _mask(name: str, rows: Collection[int], n_rows: int) -> NDArray[np.bool_]:

@@ -14,10 +14,11 @@ _MAX_CLUSTERS = 500
 
 
 def kmeans(
-    X: NDArray[np.float64],
+    X: NDArray[np.float32],
     n_select: int,
     *,
     labelled: NDArray[np.intp],
+    candidates: NDArray[np.intp],
     rng: np.random.Generator,
     n_init: int = 10,
 ) -> Selection:
@@ -25,12 +26,14 @@ def kmeans(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float64
+    X : ndarray of shape (n_rows, dim), float32
         Finite. Rows in an order of their own content, if their listing must not matter.
     n_select : int
-        At most the number of rows not labelled.
+        At most the number of candidates.
     labelled : ndarray of shape (n_labelled,), intp
         Rows already labelled: they shape the clusters and cover the ones they are in.
+    candidates : ndarray of shape (n_candidates,), intp
+        Rows that may be picked, none of them labelled; the others shape the clusters all the same.
     rng : numpy.random.Generator
         Gives k-means its seed.
     n_init : int
@@ -62,7 +65,8 @@ def kmeans(
     Three points near 0 and two near 10; the middle ones stand for them.
 
     >>> X = np.array([[0.0], [1.0], [2.1], [10.0], [10.2]])
-    >>> picked = kmeans(X, 2, labelled=np.array([], dtype=int), rng=np.random.default_rng(0))
+    >>> nobody, all_rows = np.array([], dtype=int), np.arange(5)
+    >>> picked = kmeans(X, 2, labelled=nobody, candidates=all_rows, rng=np.random.default_rng(0))
     >>> picked.indices.tolist(), picked.scores.tolist()
     ([1, 3], [0.6, 0.4])
     """
@@ -70,12 +74,11 @@ def kmeans(
     cluster, centres = _clusters(X, n_clusters, n_init=n_init, seed=int(rng.integers(2**31)))
     n_rows = np.bincount(cluster, minlength=n_clusters)
     n_taken = np.bincount(cluster[labelled], minlength=n_clusters)
-    queues = [
-        _nearest_first(X, np.setdiff1d(np.flatnonzero(cluster == c), labelled), centres[c]) for c in range(n_clusters)
-    ]
+    queues = [_nearest_first(X, candidates[cluster[candidates] == c], centres[c]) for c in range(n_clusters)]
 
     def urgency(c: int) -> tuple[bool, float, int]:
-        return n_taken[c] == 0, len(queues[c]) / max(1, n_taken[c]), -queues[c][0]
+        is_free = n_taken[c] == 0
+        return is_free, n_rows[c] if is_free else len(queues[c]) / n_taken[c], -queues[c][0]
 
     picks, scores = [], []
     for _ in range(n_select):
@@ -87,8 +90,8 @@ def kmeans(
 
 
 def _clusters(
-    X: NDArray[np.float64], n_clusters: int, *, n_init: int, seed: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    X: NDArray[np.float32], n_clusters: int, *, n_init: int, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the cluster of every row, and the centres; a cluster may be empty among near-equal rows."""
     from sklearn.cluster import KMeans  # noqa: PLC0415 - a server must start without it
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
@@ -100,15 +103,15 @@ def _clusters(
     return model.labels_.astype(np.intp), model.cluster_centers_
 
 
-def _n_distinct(X: NDArray[np.float64]) -> int:
+def _n_distinct(X: NDArray[np.float32]) -> int:
     """Count the rows that differ by more than rounding."""
     largest = np.abs(X).max() or 1.0
-    return len(np.unique(np.round(X / largest, 12), axis=0))
+    return len(np.unique(np.round(X / largest, 6), axis=0))
 
 
-def _nearest_first(X: NDArray[np.float64], rows: NDArray[np.intp], centre: NDArray[np.float64]) -> list[int]:
+def _nearest_first(X: NDArray[np.float32], rows: NDArray[np.intp], centre: NDArray[np.float32]) -> list[int]:
     """Sort the rows of one cluster by their distance to its centre."""
     distance = np.linalg.norm(X[rows] - centre, axis=1)
     farthest = distance.max(initial=0.0) or 1.0
-    order = np.argsort(np.round(distance / farthest, 9), kind="stable")  # both of a pair are equally near
+    order = np.argsort(np.round(distance / farthest, 5), kind="stable")  # both of a pair are equally near
     return [int(row) for row in rows[order]]

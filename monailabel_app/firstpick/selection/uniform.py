@@ -9,18 +9,25 @@ from firstpick.selection.result import Selection
 
 
 def uniform(
-    X: NDArray[np.float64], n_select: int, *, labelled: NDArray[np.intp], rng: np.random.Generator
+    X: NDArray[np.float32],  # noqa: ARG001 - every strategy is called in the same way
+    n_select: int,
+    *,
+    labelled: NDArray[np.intp],  # noqa: ARG001
+    candidates: NDArray[np.intp],
+    rng: np.random.Generator,
 ) -> Selection:
     """Draw studies at random, each with the same chance.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float64
-        Only its length matters.
+    X : ndarray of shape (n_rows, dim), float32
+        Does not matter.
     n_select : int
-        At most the number of rows not labelled.
+        At most the number of candidates.
     labelled : ndarray of shape (n_labelled,), intp
-        Rows that are not drawn.
+        Does not matter.
+    candidates : ndarray of shape (n_candidates,), intp
+        Rows that may be drawn.
     rng : numpy.random.Generator
 
     Returns
@@ -36,10 +43,9 @@ def uniform(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> picked = uniform(np.zeros((4, 1)), 2, labelled=np.array([1]), rng=rng)
+    >>> picked = uniform(np.zeros((4, 1)), 2, labelled=np.array([1]), candidates=np.array([0, 2, 3]), rng=rng)
     >>> sorted({0, 2, 3}.intersection(picked.indices.tolist())) == sorted(picked.indices.tolist())
     True
     """
-    candidates = np.setdiff1d(np.arange(len(X)), labelled)
     picks = rng.permutation(candidates)[:n_select]
     return Selection(picks.astype(np.intp), np.full(n_select, 1.0 / len(candidates)))

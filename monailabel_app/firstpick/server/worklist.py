@@ -178,6 +178,7 @@ class Worklist:
                 excluded=self._with_status("skipped"),
                 seed=config.seed if seed is None else seed,
                 scaling=config.scaling,
+                n_components=config.n_components,
                 encoder=config.encoder,
                 fingerprint=now.fingerprint,
                 failed=now.failed,
