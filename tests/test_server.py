@@ -457,7 +457,11 @@ def test_the_app_folder_works_where_firstpick_is_not_installed(embedded, tmp_pat
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"
     site = next((tmp_path / "venv").rglob("site-packages"))
-    (site / "all.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
+    packages = [Path(path) for path in sys.path if path.endswith("-packages")]
+    (site / "all.pth").write_text("\n".join(map(str, packages)))
+    for shim in (path / "distutils-precedence.pth" for path in packages):  # MONAI Label's distutils on Python 3.12
+        if shim.exists():
+            shutil.copy(shim, site)
     if not subprocess.run([python, "-c", "import firstpick"], check=False, capture_output=True).returncode:
         pytest.skip("firstpick is installed as a plain package here")
     shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
