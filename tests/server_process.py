@@ -11,7 +11,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import psutil
-import requests
+import pytest
+
+requests = pytest.importorskip("requests")
 
 FAST = ("encoder", "pixels", "views.size", "56", "rescan_s", "0.3", "n_workers", "1")
 

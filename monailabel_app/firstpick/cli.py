@@ -283,7 +283,7 @@ def _embed(session: Session, *, retry_failed: bool = False) -> Progress:
             session.studies, config.encoder_spec, session.cache, executor=executor, retry_failed=retry_failed
         ):
             bar.update(last.n_done + last.n_failed - bar.n)
-            bar.set_postfix(failed=last.n_failed)
+            bar.set_postfix(failed=last.n_failed, refresh=False)
     return last
 
 
