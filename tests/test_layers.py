@@ -17,7 +17,7 @@ LAYERS = (
     {"dicom", "selection", "store"},
     {"formats", "decisions", "explain"},
     {"eligibility", "volumes"},
-    {"folder", "views", "workers"},
+    {"folder", "views", "workers", "attributes"},
     {"encoders"},
     {"chunk"},
     {"embedding", "proposal"},
