@@ -37,12 +37,13 @@ def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
     A row is unusual if the distance to its k-th nearest neighbour is both
 
     - large for the pool: above the median of all by three robust deviations (1.4826 MAD), and
-    - large for the place: above 1.5 times the median of the same distance of its k neighbours.
+    - large for the place: above 1.5 times the same distance of that k-th neighbour.
 
     The second keeps a loose group of its own, such as the few MR among many CT, from being called unusual
-    altogether; it is the idea of the local outlier factor (Breunig 2000) with medians. ``k`` is 5, or a
-    tenth of a pool of less than 50 (at least 1), so a group of its own of up to that many studies is
-    unusual too. Copies of a study do not count as neighbours. Among less than 5 distinct studies none is
+    altogether; it is the idea of the local outlier factor (Breunig 2000). It looks at the k-th neighbour and
+    not at all k, as a group of up to k studies that are alike, such as a few scans of noise, is unusual too:
+    its members are near each other, and the k-th is the first one outside. ``k`` is 5, or a tenth of a pool
+    of less than 50 (at least 1). Copies of a study do not count as neighbours. Among less than 5 distinct studies none is
     unusual; among more than 2,000 the neighbours are looked for in a fixed sample.
 
     Examples
@@ -63,7 +64,7 @@ def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
     for start in range(0, len(rows), _BLOCK):
         block = slice(start, start + _BLOCK)
         near, own = _neighbours(np.asarray(rows[block], np.float64), reference, k)
-        found[block] = (own > middle + 3 * deviation) & (own > 1.5 * np.median(usual[near], axis=1))
+        found[block] = (own > middle + 3 * deviation) & (own > 1.5 * usual[near[:, -1]])
     return found
 
 
