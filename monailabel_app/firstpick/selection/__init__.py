@@ -15,8 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
+from firstpick.selection.kcenter import kcenter
 from firstpick.selection.kmeans import kmeans
+from firstpick.selection.maxherding import maxherding
 from firstpick.selection.result import Selection
 from firstpick.selection.scaling import SCALINGS
 from firstpick.selection.uniform import uniform
@@ -24,7 +27,10 @@ from firstpick.selection.uniform import uniform
 __all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
+    "facility_location": facility_location,
+    "kcenter": kcenter,
     "kmeans": kmeans,
+    "maxherding": maxherding,
     "random": uniform,
 }
 
@@ -50,9 +56,9 @@ def check_strategy(strategy: str, params: Collection[str] = ()) -> None:
 
     Examples
     --------
-    >>> check_strategy("kmean")
+    >>> check_strategy("kmean")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of kmeans, random.
+    ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of ...
     """
     function = _look_up("strategy", strategy, STRATEGIES)
     allowed = [name for name in inspect.signature(function).parameters if name not in _GIVEN_BY_SELECT]
