@@ -15,11 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from firstpick.selection.consensus import consensus
 from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
 from firstpick.selection.kcenter import kcenter
 from firstpick.selection.kmeans import kmeans
 from firstpick.selection.maxherding import maxherding
+from firstpick.selection.probcover import probcover
+from firstpick.selection.repdiv import repdiv
 from firstpick.selection.result import Selection
 from firstpick.selection.scaling import SCALINGS
 from firstpick.selection.uniform import uniform
@@ -27,11 +30,14 @@ from firstpick.selection.uniform import uniform
 __all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
+    "consensus": consensus,
     "facility_location": facility_location,
     "kcenter": kcenter,
     "kmeans": kmeans,
     "maxherding": maxherding,
+    "probcover": probcover,
     "random": uniform,
+    "repdiv": repdiv,
 }
 
 _GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")

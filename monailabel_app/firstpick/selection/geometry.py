@@ -92,20 +92,19 @@ def squared_distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray
     Returns
     -------
     ndarray of shape (n_rows, n_others), float64
-        What cannot be told from rounding, a 1e-12th of ``|x|² + |y|²``, is 0: a row is at distance 0 from its copies.
+        What cannot be told from rounding, a 1e-12th of ``|x|²``, is 0: a row is at distance 0 from its copies.
 
     Examples
     --------
     >>> squared_distances(np.array([[30.0, 40.0]]), np.array([[30.0, 40.0], [0.0, 0.0]])).tolist()
     [[0.0, 2500.0]]
     """
-    lengths = np.add.outer(np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", Y, Y))
-    squared = X @ Y.T
-    squared *= -2.0
+    lengths = np.einsum("ij,ij->i", X, X)[:, None]
+    squared = (-2.0 * X) @ Y.T
     squared += lengths
-    lengths *= _ROUNDING
-    squared[squared <= lengths] = 0.0
-    return np.asarray(squared)
+    squared += np.einsum("ij,ij->i", Y, Y)
+    squared *= squared > _ROUNDING * lengths
+    return np.asarray(np.abs(squared, out=squared))  # no minus zeros
 
 
 def nearest_squared(X: NDArray[np.float64], Y: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -74,7 +74,7 @@ def cover(
     labelled: NDArray[np.intp],
     candidates: NDArray[np.intp],
     rng: np.random.Generator,
-    spread_ties: bool = False,
+    break_ties: bool = False,
 ) -> Selection:
     """Pick, one after the other, the candidate that raises most how similar every row is to its nearest pick.
 
@@ -91,8 +91,9 @@ def cover(
         Rows that may be picked; all rows are to be covered.
     rng : numpy.random.Generator
         Draws the sample of a large pool, see Notes; otherwise not used.
-    spread_ties : bool
-        Of candidates that add as much, take the farthest from all labelled and picked rows, then the lowest.
+    break_ties : bool
+        Of candidates that add as much, take the one most similar to all rows, covered or not, then the lowest; once
+        nothing is added, the one farthest from all labelled and picked rows.
 
     Returns
     -------
@@ -132,12 +133,16 @@ def cover(
     table = _Similarities(similarity, X[rows], X[candidates])
     covered = _nearest_label(similarity, X[rows], X[labelled])
     gains = table.added(np.arange(len(rows)), covered, np.full(len(rows), np.inf, np.float32))
-    away = nearest_squared(X[candidates], X[labelled])[1] if spread_ties else np.zeros(len(candidates))
+    typical = table.added(np.arange(len(rows)), np.zeros_like(covered), np.ones_like(covered)) if break_ties else None
     free = np.arange(len(candidates))
-    picks, scores = [], []
-    for _ in range(n_select):
-        tied = free[tied_for_best(np.maximum(gains[free], 0.0) / len(rows))]
-        best = tied[tied_for_best(away[tied])[0]] if spread_ties else tied[0]
+    picks: list[np.intp] = []
+    scores: list[float] = []
+    while len(picks) < n_select:
+        added = np.maximum(gains[free], 0.0) / len(rows)
+        if break_ties and added.max() <= _NOTHING:
+            break
+        tied = free[tied_for_best(added)]
+        best = tied[0] if typical is None else tied[tied_for_best(typical[tied])[0]]
         picks.append(candidates[best])
         scores.append(max(0.0, gains[best]) / len(rows))
         free = free[free != best]
@@ -145,9 +150,9 @@ def cover(
         changed = np.flatnonzero(now > covered)
         gains -= table.added(changed, covered[changed], now[changed])
         covered = now
-        if spread_ties:
-            away = np.minimum(away, nearest_squared(X[candidates], X[candidates[[best]]])[1])
-    return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64))
+    n_left = n_select - len(picks)
+    picks += _farthest_first(X, n_left, chosen=np.array([*labelled, *picks], np.intp), free=candidates[free])
+    return Selection(np.array(picks, dtype=np.intp), np.array(scores + n_left * [0.0], dtype=np.float64))
 
 
 class _Similarities:
@@ -188,3 +193,17 @@ def _nearest_label(
         for block in in_blocks(len(X), len(labelled)):
             largest[block] = similarity(X[block], labelled).max(axis=1)
     return largest
+
+
+def _farthest_first(
+    X: NDArray[np.float64], n_select: int, *, chosen: NDArray[np.intp], free: NDArray[np.intp]
+) -> list[np.intp]:
+    """Pick, one after the other, the free row farthest from all chosen ones."""
+    picks: list[np.intp] = []
+    away = np.full(len(free), np.inf)
+    for _ in range(n_select):
+        away = np.minimum(away, nearest_squared(X[free], X[picks[-1:] or chosen])[1])
+        best = tied_for_best(away)[0]
+        picks.append(free[best])
+        free, away = np.delete(free, best), np.delete(away, best)
+    return picks
