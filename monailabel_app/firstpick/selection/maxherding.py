@@ -63,7 +63,7 @@ def maxherding(
     if not bandwidth > 0:
         msg = f"bandwidth must be above 0; got {bandwidth}."
         raise ValueError(msg)
-    rows = X / (bandwidth * typical_length(X))
+    rows = X.astype(np.float64) / (bandwidth * typical_length(X))
     return cover(rows, n_select, gaussian, labelled=labelled, candidates=candidates, rng=rng)
 
 

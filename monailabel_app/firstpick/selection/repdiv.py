@@ -49,8 +49,8 @@ def repdiv(
     location on cosine for 70 % of the batch, then one by one ``argmax_i max_{j in picks} (1 - cosine(i, j))``. The
     second part is odd, and kept for comparison. Diversity would be the largest *smallest* dissimilarity, as in
     ``kcenter``; the largest *largest* one is that to the most distant pick, whatever lies beside the row already. So
-    near-copies of one far row are taken one after the other, and outliers draw it. Where that matters,
-    ``facility_location`` is the better half.
+    the two ends of the pool are picked again and again, copies of picks included, and outliers draw it.
+    ``facility_location`` alone does without.
 
     A smaller batch is not the start of a larger one, since the parts are shares of the batch.
 
