@@ -100,7 +100,8 @@ def squared_distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray
     [[0.0, 2500.0]]
     """
     lengths = np.einsum("ij,ij->i", X, X)[:, None]
-    squared = (-2.0 * X) @ Y.T
+    squared = X @ Y.T
+    squared *= -2.0
     squared += lengths
     squared += np.einsum("ij,ij->i", Y, Y)
     squared *= squared > _ROUNDING * lengths

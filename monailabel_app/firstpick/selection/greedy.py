@@ -126,9 +126,9 @@ def cover(
     >>> picked.indices.tolist(), picked.scores.round(3).tolist()
     ([1, 0], [0.667, 0.167])
     """
-    rows = np.arange(len(X))
+    rows = np.concatenate([candidates, np.setdiff1d(np.arange(len(X)), candidates)])  # their order does not matter
     if len(X) > EXACT_ROWS:
-        rows = sampled(rows, SAMPLE_ROWS, rng)
+        rows = sampled(np.arange(len(X)), SAMPLE_ROWS, rng)
         candidates = sampled(candidates, max(SAMPLE_ROWS, n_select), rng)
     table = _Similarities(similarity, X[rows], X[candidates])
     covered = _nearest_label(similarity, X[rows], X[labelled])
@@ -163,8 +163,20 @@ class _Similarities:
         self._kept: NDArray[np.float32] | None = None
         if 4 * len(X) * len(candidates) <= _KEPT_BYTES:
             self._kept = np.empty((len(X), len(candidates)), np.float32)
-            for block in in_blocks(*self._kept.shape):
-                self._kept[block] = similarity(X[block], candidates)
+            self._fill(self._kept)
+
+    def _fill(self, table: NDArray[np.float32]) -> None:
+        """Compute all similarities; where the first rows are the candidates, each pair of those only once."""
+        n_mirrored = table.shape[1]
+        if not np.array_equal(self._X[:n_mirrored], self._candidates):
+            n_mirrored = 0
+        for block in in_blocks(n_mirrored, n_mirrored):
+            part = self._similarity(self._X[block], self._candidates[block.start :])
+            table[block, block.start :] = part
+            table[block.stop : n_mirrored, block] = part[:, block.stop - block.start :].T
+        rest = table[n_mirrored:]
+        for block in in_blocks(*rest.shape):
+            rest[block] = self._similarity(self._X[n_mirrored:][block], self._candidates)
 
     def of(self, candidate: np.intp) -> NDArray[np.float32]:
         """Return the similarity of every row to one candidate."""
