@@ -47,9 +47,9 @@ def test_a_later_pick_counts_as_well():
 
 
 def test_labelled_rows_count_as_picked():
-    # 180 is labelled: the farthest from it is 0, though the typical pick is at 90
-    picked = pick(angles(0, 85, 90, 95, 90, 180), 2, labelled=[5])
-    np.testing.assert_array_equal(picked.indices[1:], [0])
+    # 90 is typical, and 200 the farthest from it; but 180 is labelled, and 10 is 170 away from that
+    picked = pick(angles(10, 90, 90, 90, 200, 180), 2, labelled=[5])
+    np.testing.assert_array_equal(picked.indices, [1, 0])
 
 
 def test_rows_that_may_not_be_picked_are_left_out_of_the_rest_only():
