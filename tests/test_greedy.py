@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from firstpick.selection import STRATEGIES, greedy, select
+from firstpick.selection.geometry import nearest_squared, squared_distances
 from firstpick.selection.greedy import sampled, tied_for_best
 
 GREEDY = ["facility_location", "kcenter", "maxherding", "probcover"]
@@ -32,6 +33,16 @@ def test_what_is_equal_on_paper_is_a_tie():
     np.testing.assert_array_equal(tied_for_best(np.array([0.3, 0.1 + 0.2, 0.2, 0.299])), [0, 1])
     np.testing.assert_array_equal(tied_for_best(np.array([np.inf, 1.0, np.inf])), [0, 2])
     np.testing.assert_array_equal(tied_for_best(np.array([0.0, 1e-12, 0.0])), [0, 1, 2])
+
+
+def test_a_row_is_at_no_distance_from_its_copies():
+    X = np.random.default_rng(0).normal(size=(50, 7)) * 10.0 ** np.arange(-25, 25)[:, None]
+    squared = squared_distances(X, X)
+    np.testing.assert_array_equal(squared == 0, np.eye(50, dtype=bool))
+    np.testing.assert_allclose(squared, ((X[:, None] - X[None]) ** 2).sum(axis=2), rtol=1e-9)
+    index, least = nearest_squared(X[25:28], X[[29, 27, 27, 26]])
+    np.testing.assert_array_equal(index, [3, 3, 1])
+    np.testing.assert_array_equal(least, squared[[25, 26, 27], [26, 26, 27]])
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one():

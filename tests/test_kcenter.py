@@ -69,6 +69,13 @@ def test_only_as_many_as_trimmed_and_no_ties_are_broken():
         assert outliers(X, share, rng).sum() == n_out
 
 
+def test_five_rows_alone_are_outliers_and_six_a_group():
+    rng = np.random.default_rng(0)
+    X = np.vstack([rng.normal(size=(500, 3)), 50 + 0.01 * rng.normal(size=(6, 3))])
+    np.testing.assert_array_equal(np.flatnonzero(outliers(X[:505], 0.01, rng)), range(500, 505))
+    assert not outliers(X, 0.01, rng)[500:].any()
+
+
 def test_outliers_are_found_among_many_rows(monkeypatch):
     # 2,000 of 12,003 rows are looked at, here the last: the pair knows one another, and is found all the same
     monkeypatch.setattr(
