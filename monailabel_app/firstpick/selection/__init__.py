@@ -17,9 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from firstpick.selection.consensus import consensus
+from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
 from firstpick.selection.guards import Guards, Labels, choose
+from firstpick.selection.kcenter import kcenter
 from firstpick.selection.kmeans import kmeans
+from firstpick.selection.maxherding import maxherding
+from firstpick.selection.probcover import probcover
+from firstpick.selection.repdiv import repdiv
 from firstpick.selection.result import Selection
 from firstpick.selection.scaling import SCALINGS, directions
 from firstpick.selection.uniform import uniform
@@ -27,11 +33,17 @@ from firstpick.selection.uniform import uniform
 __all__ = ["NESTED", "SCALINGS", "STRATEGIES", "Guards", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
+    "consensus": consensus,
+    "facility_location": facility_location,
+    "kcenter": kcenter,
     "kmeans": kmeans,
+    "maxherding": maxherding,
+    "probcover": probcover,
     "random": uniform,
+    "repdiv": repdiv,
 }
 
-NESTED = frozenset({"random"})
+NESTED = frozenset({"facility_location", "kcenter", "maxherding", "probcover", "random"})
 """Strategies of which a smaller batch with the same seed is the start of a larger one."""
 
 _GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")
@@ -56,9 +68,9 @@ def check_strategy(strategy: str, params: Collection[str] = ()) -> None:
 
     Examples
     --------
-    >>> check_strategy("kmean")
+    >>> check_strategy("kmean")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of kmeans, random.
+    ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of ...
     """
     function = _look_up("strategy", strategy, STRATEGIES)
     allowed = [name for name in inspect.signature(function).parameters if name not in _GIVEN_BY_SELECT]

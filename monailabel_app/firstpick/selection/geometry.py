@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 DECIMALS = 6
+_ROUNDING = 1e-12
 _BLOCK_BYTES = 64 * 2**20
+_CACHE_BYTES = 4 * 2**20
 
 
 def unit_rows(X: NDArray[Any]) -> NDArray[np.float64]:
@@ -76,6 +79,84 @@ def distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.floa
     """
     squared = (X * X).sum(axis=1)[:, None] + (Y * Y).sum(axis=1) - 2.0 * (X @ Y.T)
     return np.asarray(np.round(np.sqrt(np.maximum(squared, 0.0)), DECIMALS))
+
+
+def squared_distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure the squared distance of every row of one array to every row of another, rows of any length.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, dim), float64
+    Y : ndarray of shape (n_others, dim), float64
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_others), float64
+        What cannot be told from rounding, a 1e-12th of ``|x|²``, is 0: a row is at distance 0 from its copies.
+
+    Examples
+    --------
+    >>> squared_distances(np.array([[30.0, 40.0]]), np.array([[30.0, 40.0], [0.0, 0.0]])).tolist()
+    [[0.0, 2500.0]]
+    """
+    lengths = np.einsum("ij,ij->i", X, X)[:, None]
+    squared = X @ Y.T
+    squared *= -2.0
+    squared += lengths
+    squared += np.einsum("ij,ij->i", Y, Y)
+    squared *= squared > _ROUNDING * lengths
+    return np.asarray(np.abs(squared, out=squared))  # no minus zeros
+
+
+def nearest_squared(X: NDArray[np.float64], Y: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Find the nearest of other rows for every row, rows of any length.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, dim), float64
+    Y : ndarray of shape (n_others, dim), float64
+
+    Returns
+    -------
+    index : ndarray of shape (n_rows,), intp
+        Row of ``Y``; the lowest one of several at the same distance, compared in float32. 0 where there are none.
+    squared : ndarray of shape (n_rows,), float64
+        Squared distance as in `squared_distances`; infinite where there are none.
+
+    Examples
+    --------
+    >>> index, squared = nearest_squared(np.array([[4.0], [5.0]]), np.array([[8.0], [2.0]]))
+    >>> index.tolist(), squared.tolist()
+    ([1, 0], [4.0, 9.0])
+    """
+    index = np.zeros(len(X), dtype=np.intp)
+    least = np.full(len(X), np.inf)
+    for block in in_blocks(len(X), len(Y)) if len(Y) else ():
+        found = squared_distances(X[block], Y)
+        index[block] = found.astype(np.float32).argmin(axis=1)
+        least[block] = found.min(axis=1)
+    return index, least
+
+
+def in_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Cut rows into runs whose float32 results stay within a few megabytes, which a processor's cache holds.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_columns : int
+
+    Yields
+    ------
+    slice
+
+    Examples
+    --------
+    >>> list(in_blocks(3, 2**19))
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    step = max(1, _CACHE_BYTES // (4 * max(1, n_columns)))
+    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
 def nearest(

@@ -43,8 +43,8 @@ def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
     altogether; it is the idea of the local outlier factor (Breunig 2000). It looks at the k-th neighbour and
     not at all k, as a group of up to k studies that are alike, such as a few scans of noise, is unusual too:
     its members are near each other, and the k-th is the first one outside. ``k`` is 5, or a tenth of a pool
-    of less than 50 (at least 1). Copies of a study do not count as neighbours. Among less than 5 distinct studies none is
-    unusual; among more than 2,000 the neighbours are looked for in a fixed sample.
+    of less than 50 (at least 1). Copies of a study do not count as neighbours. Among less than 5 distinct
+    studies none is unusual; among more than 2,000 the neighbours are looked for in a fixed sample.
 
     Examples
     --------

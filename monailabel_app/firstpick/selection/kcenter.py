@@ -1,0 +1,165 @@
+"""Strategy ``kcenter``: the row farthest from all that are labelled or picked."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.selection.geometry import in_blocks, nearest_squared, squared_distances
+from firstpick.selection.greedy import sampled, tied_for_best
+from firstpick.selection.result import Selection
+
+_REFERENCES = 2_000
+_NEIGHBOUR = 5
+_TIE = 1e-6
+
+
+def kcenter(
+    X: NDArray[np.float32],
+    n_select: int,
+    *,
+    labelled: NDArray[np.intp],
+    candidates: NDArray[np.intp],
+    rng: np.random.Generator,
+    trim: float = 0.01,
+) -> Selection:
+    """Pick the study farthest from all labelled and picked ones (k-center).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, dim), float32
+        Finite.
+    n_select : int
+        At most the number of candidates.
+    labelled : ndarray of shape (n_labelled,), intp
+        Rows already labelled: they are centres.
+    candidates : ndarray of shape (n_candidates,), intp
+        Rows that may be picked. For a farthest row that may not be, the candidate nearest to it is picked.
+    rng : numpy.random.Generator
+        Used above 2,000 rows only, to find outliers.
+    trim : float
+        From 0 to 1: the part of all rows, at most, that counts as outliers, see `outliers`. They need not be covered,
+        and are picked only when no other candidate is left.
+
+    Returns
+    -------
+    Selection
+        ``n_select`` unique rows. The score is the distance that made the pick: that of the farthest row from all
+        labelled and picked ones; for a first pick without labels, from the mean. Ties go to the lowest row.
+
+    Notes
+    -----
+    Sener & Savarese, ICLR 2018 (arXiv 1708.00489), their greedy farthest-first start without the integer programme
+    after it: no row is farther from a pick than twice the least possible (Gonzalez 1985). Published code starts from a
+    random row; here the row nearest to the mean comes first, where nothing is labelled. Farthest-first loves
+    outliers, hence ``trim``; give 0 for the published method. A pick costs one pass over the rows, at any size of the
+    pool. The first ``m`` picks are the picks of a batch of ``m``.
+
+    Examples
+    --------
+    The mean is 4; after 3 the farthest is 10, then 0.
+
+    >>> X = np.array([[0.0], [1.0], [3.0], [6.0], [10.0]])
+    >>> nobody, all_rows = np.array([], dtype=int), np.arange(5)
+    >>> picked = kcenter(X, 3, labelled=nobody, candidates=all_rows, rng=np.random.default_rng(0))
+    >>> picked.indices.tolist(), picked.scores.tolist()
+    ([2, 4, 0], [6.0, 7.0, 3.0])
+    """
+    if not 0 <= trim <= 1:
+        msg = f"trim must be from 0 to 1; got {trim}."
+        raise ValueError(msg)
+    rows = X.astype(np.float64)
+    is_usual = ~outliers(rows, trim, rng)
+    away = np.sqrt(nearest_squared(rows, rows[labelled])[1])
+    usual, last = candidates[is_usual[candidates]], candidates[~is_usual[candidates]]
+    picks: list[int] = []
+    scores: list[float] = []
+    for allowed, targets in ((usual, np.flatnonzero(is_usual)), (last, last)):
+        stand_in, reach = _nearest_allowed(rows, allowed, targets)
+        is_free = np.isin(np.arange(len(rows)), allowed)
+        for _ in range(min(len(allowed), n_select - len(picks))):
+            if np.isinf(away).all():
+                best, score = _first(rows, allowed, targets)
+            else:
+                best, score = _next(away, is_free, targets, stand_in, reach)
+            picks.append(best)
+            scores.append(score)
+            is_free[best] = False
+            away = np.minimum(away, _distance_to(rows, rows[best]))
+    return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64))
+
+
+def outliers(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mark the rows with the farthest fifth neighbours.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, dim), float64
+    share : float
+        At most this part of the rows is marked.
+    rng : numpy.random.Generator
+        Above 2,000 rows, neighbours are looked for among 2,000 random ones, and it is not the fifth but one as far on
+        average; at least the second, so that a pair of outliers is found.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), bool
+        Rows as far as the first that would be one too many are not marked either, so that the order of rows never
+        decides; in a pool without outliers that are all alike, nothing is.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [90.0]])
+    >>> outliers(X, 0.2, np.random.default_rng(0)).tolist()
+    [False, False, False, False, False, False, True]
+    """
+    n_out = int(share * len(X))
+    if n_out == 0:
+        return np.zeros(len(X), dtype=np.bool_)
+    others = sampled(np.arange(len(X)), _REFERENCES, rng)
+    k = min(max(2, round(_NEIGHBOUR * len(others) / len(X))), max(1, len(others) - 1))
+    squared = np.empty(len(X))
+    for block in in_blocks(len(X), len(others)):
+        found = squared_distances(X[block], X[others])
+        found[np.arange(block.start, block.stop)[:, None] == others] = np.inf
+        squared[block] = np.partition(found, k - 1, axis=1)[:, k - 1]
+    limit = np.sort(squared)[-n_out - 1] if n_out < len(X) else -1.0
+    return np.asarray(squared > limit * (1 + 1e-6))
+
+
+def _first(rows: NDArray[np.float64], allowed: NDArray[np.intp], targets: NDArray[np.intp]) -> tuple[int, float]:
+    """Pick the row nearest to the mean, and say how far the farthest is from there."""
+    away = _distance_to(rows, rows[targets].mean(axis=0))
+    nearest = allowed[np.flatnonzero(away[allowed] <= away[allowed].min() * (1 + _TIE))[0]]
+    return int(nearest), float(away[targets].max())
+
+
+def _next(
+    away: NDArray[np.float64],
+    is_free: NDArray[np.bool_],
+    targets: NDArray[np.intp],
+    stand_in: NDArray[np.intp],
+    reach: NDArray[np.float64],
+) -> tuple[int, float]:
+    """Pick for the farthest row to which a pick can come nearer than all before; else the farthest free row."""
+    left = targets[is_free[stand_in[targets]] & (away[targets] > reach[targets] * (1 + _TIE))]
+    if len(left) == 0:
+        left = np.flatnonzero(is_free)
+    farthest = left[tied_for_best(away[left])[0]]
+    return int(stand_in[farthest]), float(away[farthest])
+
+
+def _nearest_allowed(
+    rows: NDArray[np.float64], allowed: NDArray[np.intp], targets: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return which row to pick when another is the farthest, itself if it may be, and how far they are apart."""
+    stand_in, reach = np.arange(len(rows)), np.zeros(len(rows))
+    if len(allowed):
+        closed = np.setdiff1d(targets, allowed)
+        nearest, squared = nearest_squared(rows[closed], rows[allowed])
+        stand_in[closed], reach[closed] = allowed[nearest], np.sqrt(squared)
+    return stand_in, reach
+
+
+def _distance_to(rows: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(squared_distances(rows, point[None])[:, 0]))
