@@ -20,12 +20,14 @@ from firstpick.selection.kmeans import kmeans
 from firstpick.selection.result import Selection
 from firstpick.selection.scaling import SCALINGS
 from firstpick.selection.uniform import uniform
+from firstpick.selection.ward import ward
 
 __all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "kmeans": kmeans,
     "random": uniform,
+    "ward": ward,
 }
 
 _GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")
@@ -50,9 +52,9 @@ def check_strategy(strategy: str, params: Collection[str] = ()) -> None:
 
     Examples
     --------
-    >>> check_strategy("kmean")
+    >>> check_strategy("kmean")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of kmeans, random.
+    ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of ...
     """
     function = _look_up("strategy", strategy, STRATEGIES)
     allowed = [name for name in inspect.signature(function).parameters if name not in _GIVEN_BY_SELECT]
