@@ -19,15 +19,19 @@ from firstpick.selection.geometry import content_order
 from firstpick.selection.kmeans import kmeans
 from firstpick.selection.result import Selection
 from firstpick.selection.scaling import SCALINGS
+from firstpick.selection.typiclust import typiclust
 from firstpick.selection.uniform import uniform
 from firstpick.selection.ward import ward
+from firstpick.selection.yuan_hong import yuan_hong
 
 __all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "kmeans": kmeans,
     "random": uniform,
+    "typiclust": typiclust,
     "ward": ward,
+    "yuan_hong": yuan_hong,
 }
 
 _GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")

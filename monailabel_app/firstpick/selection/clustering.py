@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 MAX_CLUSTERS = 500
 _SAMPLE_ROWS = 20_000
@@ -87,23 +87,29 @@ def kmeans_clusters(
     rows = X[np.sort(rng.choice(len(X), n_sample, replace=False))] if is_sampled else X
     seeds = rng.integers(2**31, size=n_init or (10 if len(X) <= _MANY_STARTS else 3))
     # The limit of BLAS and the filter of warnings belong to the whole process: set here, before the threads start.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    threads = ThreadpoolController()
+    with threads.limit(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # rows that differ by rounding only: fewer clusters
-        tasks = (delayed(_one_start)(rows, n_clusters, int(seed), init, max_iter) for seed in seeds)
+        tasks = (delayed(_one_start)(rows, n_clusters, int(seed), init, max_iter, threads) for seed in seeds)
         found = Parallel(prefer="threads")(tasks)
         _, label, centres = found[int(np.argmin([inertia for inertia, _, _ in found]))]
         if is_sampled:
-            _, label, centres = _one_start(X, n_clusters, 0, centres, _LAST_STEPS)
+            _, label, centres = _one_start(X, n_clusters, 0, centres, _LAST_STEPS, threads)
     return Clusters(label.astype(np.intp), centres)
 
 
 def _one_start(
-    X: NDArray[np.float32], n_clusters: int, seed: int, init: str | NDArray[np.float32], max_iter: int
+    X: NDArray[np.float32],
+    n_clusters: int,
+    seed: int,
+    init: str | NDArray[np.float32],
+    max_iter: int,
+    threads: ThreadpoolController,
 ) -> tuple[float, NDArray[np.int32], NDArray[np.float32]]:
     from sklearn.cluster import KMeans  # noqa: PLC0415
 
     model = KMeans(n_clusters, init=init, n_init=1, max_iter=max_iter, random_state=seed, algorithm="lloyd")
-    with threadpool_limits(limits=1, user_api="openmp"):  # a new thread starts with a limit of its own
+    with threads.limit(limits=1, user_api="openmp"):  # a new thread starts with a limit of its own
         model.fit(X)
     return float(model.inertia_), model.labels_, model.cluster_centers_
 
