@@ -19,6 +19,7 @@ from firstpick.selection.geometry import content_order
 from firstpick.selection.kmeans import kmeans
 from firstpick.selection.result import Selection
 from firstpick.selection.scaling import SCALINGS
+from firstpick.selection.silhouette import silhouette
 from firstpick.selection.typiclust import typiclust
 from firstpick.selection.uniform import uniform
 from firstpick.selection.ward import ward
@@ -29,6 +30,7 @@ __all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "kmeans": kmeans,
     "random": uniform,
+    "silhouette": silhouette,
     "typiclust": typiclust,
     "ward": ward,
     "yuan_hong": yuan_hong,
