@@ -117,3 +117,23 @@ def test_a_cluster_without_candidates_counts_but_gives_nothing():
     picked = largest_free_first(label, distance, 2, labelled=np.array([], int), candidates=np.array([3, 4]))
     np.testing.assert_array_equal(picked.indices, [3, 4])
     np.testing.assert_allclose(picked.scores, [0.4, 0.4])
+
+
+def test_starts_are_far_from_each_other():
+    # nine rows at 0 for every row elsewhere: k-means++ draws each of the five places once, whatever the seed
+    X = np.repeat(10 * np.eye(5, dtype=np.float32), [36, 1, 1, 1, 1], axis=0)
+    for seed in range(20):
+        drawn = clustering._plus_plus(X, 5, seeded(seed))
+        np.testing.assert_array_equal(np.unique(drawn, axis=0), np.unique(X, axis=0))
+
+
+def test_of_several_draws_the_one_that_leaves_the_least():
+    # greedy k-means++ ends nearer to the optimum than plain draws in proportion to the squared distance
+    X = blobs(400, spread=1.0)
+
+    def left(drawn):
+        return float(((X[:, None] - drawn[None]) ** 2).sum(axis=2).min(axis=1).sum())
+
+    ours = [left(clustering._plus_plus(X, 12, seeded(seed))) for seed in range(10)]
+    at_random = [left(X[seeded(seed).integers(len(X), size=12)]) for seed in range(10)]
+    assert np.median(ours) < 0.7 * np.median(at_random)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from firstpick.selection.bal import bal
+from firstpick.selection.calr import calr
 from firstpick.selection.geometry import content_order
 from firstpick.selection.kmeans import kmeans
 from firstpick.selection.result import Selection
@@ -28,6 +30,8 @@ from firstpick.selection.yuan_hong import yuan_hong
 __all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
+    "bal": bal,
+    "calr": calr,
     "kmeans": kmeans,
     "random": uniform,
     "silhouette": silhouette,

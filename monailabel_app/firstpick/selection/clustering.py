@@ -65,7 +65,9 @@ def kmeans_clusters(
     Notes
     -----
     The starts run side by side in as many threads as joblib's ``parallel_config`` allows (one, unless the caller
-    says otherwise), each start in one thread: the sums of several depend on which finishes first.
+    says otherwise), each start in one thread: the sums of several depend on which finishes first. k-means++ is the
+    greedy one (Arthur & Vassilvitskii 2007, section 5) with 2 + log(n_clusters) trials, as in scikit-learn, in
+    float32 and several times as fast; the Lloyd steps are scikit-learn's.
 
     More than 20,000 rows are clustered by way of a random sample of 20,000 (of 10 per cluster, if that is
     more): the centres found there take five Lloyd steps on all rows. The inertia is within 1 % of what all rows
@@ -108,10 +110,37 @@ def _one_start(
 ) -> tuple[float, NDArray[np.int32], NDArray[np.float32]]:
     from sklearn.cluster import KMeans  # noqa: PLC0415
 
+    if isinstance(init, str) and init == "k-means++":
+        init = _plus_plus(X, n_clusters, np.random.default_rng(seed))
     model = KMeans(n_clusters, init=init, n_init=1, max_iter=max_iter, random_state=seed, algorithm="lloyd")
     with threads.limit(limits=1, user_api="openmp"):  # a new thread starts with a limit of its own
         model.fit(X)
     return float(model.inertia_), model.labels_, model.cluster_centers_
+
+
+def _plus_plus(X: NDArray[np.float32], n_clusters: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw rows far from each other, of a few at a time the one that leaves the least (greedy k-means++)."""
+    offset = X - X.mean(axis=0)  # small numbers lose less in the differences of squares below
+    square = np.einsum("ij,ij->i", offset, offset)
+    n_trials = 2 + int(np.log(n_clusters))
+    drawn: list[int] = []
+    nearest = np.full(len(X), np.inf, np.float32)
+    for _ in range(n_clusters):
+        if drawn:
+            upto = np.cumsum(nearest, dtype=np.float64)
+            trials = np.searchsorted(upto, rng.random(n_trials) * upto[-1], side="right").clip(max=len(X) - 1)
+        else:
+            trials = rng.integers(len(X), size=1)
+        away = offset[trials] @ offset.T
+        away *= -2
+        away += square[trials, None] + square
+        np.minimum(away, nearest, out=away)
+        np.maximum(away, 0, out=away)
+        best = int(away.sum(axis=1).argmin())
+        drawn.append(int(trials[best]))
+        nearest = away[best]
+        nearest[drawn[-1]] = 0
+    return X[drawn]
 
 
 def first_of_each(X: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -65,13 +65,13 @@ def silhouette(
 
     Examples
     --------
-    Two groups; the larger one has two more seats: its two ends.
+    Two groups; each gives its middle, then the end that is farthest from it, the lower one of two.
 
     >>> X = np.array([[0], [1], [2], [3], [4], [50], [51]], np.float32)
     >>> nobody, all_rows = np.array([], dtype=int), np.arange(7)
     >>> picked = silhouette(X, 4, labelled=nobody, candidates=all_rows, rng=np.random.default_rng(0))
     >>> picked.indices.tolist()
-    [2, 5, 0, 4]
+    [2, 5, 0, 6]
     """
     clusters = _natural_clusters(X, k_max, rng)
     label, n_clusters = clusters.label, len(clusters.centres)
