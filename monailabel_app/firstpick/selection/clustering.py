@@ -139,7 +139,6 @@ def _plus_plus(X: NDArray[np.float32], n_clusters: int, rng: np.random.Generator
         best = int(away.sum(axis=1).argmin())
         drawn.append(int(trials[best]))
         nearest = away[best]
-        nearest[drawn[-1]] = 0
     return X[drawn]
 
 
