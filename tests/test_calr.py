@@ -24,9 +24,9 @@ def test_the_most_alike_of_each_cluster_the_largest_first():
 
 
 def test_directions_decide_and_not_lengths():
-    # directions of 0, 11.3, 16.7 and 6.3 degrees, 8.5 on average: the last is nearest to that, though the second is
-    # nearest to the mean (12, 1.75)
-    picked = pick([[10, 0], [10, 2], [10, 3], [18, 2], [-50, 0], [-50, 1]], 2)
+    # directions of 0, 11.3, 16.7 and 6.4 degrees, 8.6 on average: the last is nearest to that, though the second is
+    # nearest to the mean (9.5, 1.475) and the third has the largest product with it
+    picked = pick([[10, 0], [10, 2], [10, 3], [8, 0.9], [-50, 0], [-50, 1]], 2)
     assert picked.indices[0] == 3
 
 

@@ -105,7 +105,8 @@ def test_a_read_only_folder_stays_as_it_is(server, tree):
     before = snapshot(tree.folder)
     study_id = server.next_sample("alice")["id"]
     server.upload(study_id, "alice")
-    server.post("/firstpick/skip", study_id="photo", client_id="alice", reason="blurred")
+    other = next(pick["study_id"] for pick in server.picks() if pick["status"] == "open")
+    server.post("/firstpick/skip", study_id=other, client_id="alice", reason="blurred")
     server.ask("DELETE", "/datastore/label", params={"id": study_id, "tag": "final"})
     image = {"file": ("new.nii.gz", b"voxels")}
     assert "never writes" in server.ask("PUT", "/datastore/image", 403, params={"image": "new"}, files=image)

@@ -195,7 +195,7 @@ class TestRadius:
     def test_the_sample_of_a_large_pool_tells_about_the_same(self, monkeypatch):
         X = blob(1800, dim=8)
         exact = coverage_radius(X)
-        monkeypatch.setattr("firstpick.explain._MAX_REFERENCE", 300)
+        monkeypatch.setattr("firstpick.selection.outliers.MAX_REFERENCE", 300)
         assert coverage_radius(X) == pytest.approx(exact, rel=0.05)
 
     @pytest.mark.parametrize("X", [np.ones((1, 3)), np.ones((5, 3)), np.zeros((4, 2)), np.zeros((0, 3))])

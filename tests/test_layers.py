@@ -17,7 +17,7 @@ LAYERS = (
     {"dicom", "selection", "store"},
     {"formats", "decisions", "explain"},
     {"eligibility", "volumes"},
-    {"folder", "views", "workers"},
+    {"folder", "views", "workers", "attributes"},
     {"encoders"},
     {"chunk"},
     {"embedding", "proposal"},
@@ -29,7 +29,7 @@ LAYERS = (
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PURE = {"studies", "selection", "explain", "proposal"}
-PURE_MAY_IMPORT = {"firstpick", "numpy", "scipy", "sklearn", "threadpoolctl", "joblib", "faiss"}
+PURE_MAY_IMPORT = {"firstpick", "numpy", "scipy", "sklearn", "threadpoolctl", "joblib", "kneed"}
 FILE_ACCESS = {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
 FILE_ACCESS |= {"load", "save", "savez", "loadtxt", "savetxt", "memmap", "fromfile", "tofile"}
 ONLY_IN = {

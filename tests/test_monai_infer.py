@@ -4,6 +4,9 @@
 dictionary of facts, and MONAI Label keeps the file's name under ``image_path``.
 """
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,16 +14,6 @@ import torch
 
 pytest.importorskip("monailabel")
 pytest.importorskip("expiring_dict", reason="MONAI Label's infer tasks import it: pip install expiring-dict")
-
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}")
-    for text in (
-        "`torch.jit:DeprecationWarning",  # monai, on import
-        "'crypt' is deprecated:DeprecationWarning",  # passlib
-        "builtin type [Ss]wig:DeprecationWarning",  # itk
-        "Using `httpx` with",  # starlette's test client
-    )
-]
 
 
 def bright_or_dark():
@@ -32,9 +25,10 @@ def bright_or_dark():
     return network
 
 
-@pytest.fixture
-def monai_label_app(tmp_path, phantom_volume, monkeypatch):
-    """An app with one model, as MONAI Label's sample apps have it, over one study."""
+def infer(folder):
+    """Serve an app with one model, as MONAI Label's sample apps have it, and ask it for a label of the study "scan"."""
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
     from monai.inferers import SimpleInferer
     from monai.transforms import (
         Activationsd,
@@ -46,6 +40,7 @@ def monai_label_app(tmp_path, phantom_volume, monkeypatch):
         SqueezeDimd,
     )
     from monailabel.config import settings
+    from monailabel.endpoints import infer as endpoint
     from monailabel.interfaces.app import MONAILabelApp
     from monailabel.interfaces.tasks.infer_v2 import InferType
     from monailabel.tasks.infer.basic_infer import BasicInferTask
@@ -74,30 +69,27 @@ def monai_label_app(tmp_path, phantom_volume, monkeypatch):
 
     class App(MONAILabelApp):
         def init_infers(self):
-            path = str(tmp_path / "app" / "bright.pt")
+            path = str(folder / "app" / "bright.pt")
             torch.save(bright_or_dark().state_dict(), path)
             return {"bright": Segmentation(path, bright_or_dark(), InferType.SEGMENTATION, ["bright"], 3, "bright")}
 
-    monkeypatch.setattr(settings, "MONAI_LABEL_SESSIONS", False)
-    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
-    (tmp_path / "app").mkdir()
-    phantom_volume.nifti("studies/scan.nii.gz")
-    return App(app_dir=str(tmp_path / "app"), studies=str(tmp_path / "studies"), conf={})
-
-
-def test_infer_gives_a_label_on_the_grid_of_the_image(monai_label_app, phantom_volume, tmp_path, monkeypatch):
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
-    from monailabel.endpoints import infer
-
-    monkeypatch.setattr(infer, "app_instance", lambda: monai_label_app)
+    settings.MONAI_LABEL_SESSIONS = settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD = False
+    app = App(app_dir=str(folder / "app"), studies=str(folder / "studies"), conf={})
+    endpoint.app_instance = lambda: app
     server = FastAPI()
-    server.include_router(infer.router)
-
+    server.include_router(endpoint.router)
     answer = TestClient(server).post("/infer/bright", params={"image": "scan", "output": "image"})
+    return answer.status_code, answer.content
 
-    assert answer.status_code == 200, answer.text
-    (tmp_path / "label.nii.gz").write_bytes(answer.content)
-    label, image = nib.load(tmp_path / "label.nii.gz"), nib.load(tmp_path / "studies" / "scan.nii.gz")
+
+def test_infer_gives_a_label_on_the_grid_of_the_image(phantom_volume, tmp_path):
+    (tmp_path / "app").mkdir()
+    scan = phantom_volume.nifti("studies/scan.nii.gz")
+    # In a process of its own: itk, which MONAI Label writes labels with, can crash the interpreter that ends.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        status, content = process.submit(infer, tmp_path).result()
+    assert status == 200, content
+    (tmp_path / "label.nii.gz").write_bytes(content)
+    label, image = nib.load(tmp_path / "label.nii.gz"), nib.load(scan)
     np.testing.assert_allclose(label.affine, image.affine, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(label.dataobj), phantom_volume.array > 0)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstpick import __version__
-from firstpick.proposal import SCHEMA, Pick, Proposal, pool_hash, propose, replacement, with_replacement
+from firstpick.proposal import SCHEMA, Pick, Proposal, advise, pool_hash, propose, replacement, with_replacement
+from firstpick.selection import Guards
 from firstpick.studies import LeftOut, Pool, Sample
 
 GOLDEN = Path(__file__).parent / "data" / "proposal_v1.json"
@@ -43,7 +44,7 @@ FAN = fan(0, 2, 5, 9, 11, 87, 90, 94, 178, 182)
 
 def golden_proposal():
     """A proposal of which each number can be worked out by hand; the Slicer module is tested on its JSON."""
-    pool = fan(0, 2, 5, 9, 11, 87, 90, 94, 180, 183, 187)
+    pool = fan(0, 2, 5, 9, 11, 87, 90, 95, 180, 183, 187, 183)  # 95 is far enough to be a cluster of its own
     first = propose(
         pool,
         strategy="kmeans",
@@ -57,6 +58,7 @@ def golden_proposal():
         left_out=[LeftOut("scout", "Only 3 slices.")],
         partial=True,
         keep=ids(6),
+        guards=Guards(duplicates=0.999999),
         n_init=3,
     )
     return with_replacement(first, pool, "case_09", labelled=ids(3), excluded=ids(4))
@@ -81,6 +83,7 @@ def test_a_batch_by_hand():
         "seed": 0,
         "scaling": "l2",
         "n_components": 32,
+        "guards": {"duplicates": 0.0, "max_per_group": 0, "share": "proportional", "outliers": "keep"},
         "version": __version__,
     }
 
@@ -294,6 +297,57 @@ def test_the_pool_hash_knows_every_bit_and_name():
     assert len({pool_hash(p) for p in (pool, *others)}) == 4
     assert pool_hash(pool) == pool_hash(Pool(pool.samples, np.asfortranarray(pool.vectors)))
     assert re.fullmatch("[0-9a-f]{16}", pool_hash(pool))
+
+
+def test_a_copy_or_a_patient_of_whom_there_are_enough_replaces_a_pick_only_if_nobody_else_can():
+    # 0 and its copy, 3 of the same patient as the pick 90, and 20: the next best of 0 is 20
+    pool = replace(fan(0, 0, 3, 20, 90, 91), groups=("", "", "P", "", "P", ""))
+    guards = Guards(duplicates=0.999999, max_per_group=1)
+    made = propose(pool, strategy="kmeans", batch_size=2, guards=guards)
+    picks = (replace(made.picks[0], study_id="case_00"), replace(made.picks[1], study_id="case_04"))
+    made = replace(made, picks=picks)
+    assert [(entry.study_id, entry.duplicate_of) for entry in made.duplicates] == [("case_01", "case_00")]
+    assert chosen(with_replacement(made, pool, "case_00", labelled=(), excluded=())) == ids(3, 4)
+    others = ids(3, 5)
+    assert chosen(with_replacement(made, pool, "case_00", labelled=others, excluded=())) == ids(1, 4)
+
+
+def test_a_patient_gets_one_pick():
+    pool = replace(fan(0, 30, 60, 90, 120), groups=("P", "P", "P", "Q", ""))
+    made = propose(pool, strategy="kmeans", batch_size=3, guards=Guards(max_per_group=1))
+    assert {"case_03", "case_04"} < set(chosen(made))
+    assert made.provenance["guards"]["max_per_group"] == 1
+
+
+def test_unusual_studies_are_told():
+    close = np.random.default_rng(0).normal([9, 0, 0], 1, size=(40, 3))
+    made = propose(pool_of([*close, [0, 9, 0]]), strategy="kmeans", batch_size=2)
+    assert "case_40" in made.unusual
+    assert len(made.unusual) <= 4
+
+
+def test_advice_tells_chance_from_signal():
+    # three tight clusters: each seed and each sample finds the same middles; four picks add nothing to three
+    pool = pool_of(np.random.default_rng(0).normal(0, 0.01, (60, 3)) + np.repeat(np.eye(3), 20, axis=0))
+    sure, chance = (
+        advise(propose(pool, strategy=name, batch_size=3), pool, strategy=name) for name in ("kmeans", "random")
+    )
+    assert sure.jaccard_seeds == 1
+    assert sure.jaccard_bootstrap > chance.jaccard_bootstrap
+    assert chance.jaccard_seeds < 0.3
+    assert sure.jaccard_chance == pytest.approx(0.15 / 5.85)
+    many = propose(pool, strategy="kmeans", batch_size=9)
+    advice = advise(many, pool, strategy="kmeans", n_repeats=1)
+    assert advice.suggested_batch_size == 3
+    assert advice.coverage_at_suggestion == many.coverage[2]
+    again = replace(many, advice=advice).to_dict()
+    assert Proposal.from_dict(again).advice == advice
+
+
+def test_advice_without_a_knee_says_so():
+    line = fan(*range(0, 90, 10))
+    proposal = propose(line, strategy="kmeans", batch_size=1)
+    assert advise(proposal, line, strategy="kmeans", n_repeats=2).suggested_batch_size is None
 
 
 def all_keys(value):

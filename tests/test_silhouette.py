@@ -68,6 +68,13 @@ def test_a_group_that_runs_out_leaves_its_seats_to_the_others():
     assert sorted(pick(THREE, 11, labelled=[7]).indices.tolist()) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
 
 
+def test_a_group_without_candidates_leaves_its_seats_too():
+    # the first group is due 1 + 3 · 0.5 = 2.5 of six, but has one row that may be picked
+    free = np.array([3, 6, 7, 8, 9, 10, 11])
+    picked = silhouette(THREE, 6, labelled=np.array([], int), candidates=free, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(picked.indices, [3, 7, 10, 6, 9, 8])
+
+
 def test_a_row_that_may_not_be_picked_still_shapes_the_clusters():
     # 3, the medoid of the first group, may not be picked: 2 is the next nearest to 2.67; nor 91: 90 is lower than 92
     free = np.array([0, 1, 2, 4, 5, 6, 7, 8, 9, 11])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from firstpick.selection import clustering, select
-from firstpick.selection.yuan_hong import yuan_hong
+from firstpick.selection.yuan_hong import _cluster_counts, yuan_hong
 
 
 def pick(X, n_select, labelled=(), **params):
@@ -99,12 +99,15 @@ def test_a_row_that_may_not_be_picked_still_shapes_the_clusters():
     assert set(picked.indices[2:].tolist()) == {3, 6}
 
 
-def test_past_k_max_the_number_of_clusters_grows_by_a_tenth(asked):
-    X = np.random.default_rng(0).normal(size=(60, 2))
-    assert len(pick(X, 60, k_max=28).indices) == 60
-    ks = list(dict.fromkeys(k for k, _ in asked))
-    assert ks[:27] == list(range(2, 29))
-    assert ks[27:33] == [30, 33, 36, 39, 42, 46]
+def test_past_k_max_the_number_of_clusters_grows_by_a_tenth():
+    assert list(_cluster_counts(28, 43)) == [*range(2, 29), 30, 33, 36, 39, 42]
+    assert list(_cluster_counts(3, 9)) == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert list(_cluster_counts(50, 1)) == []
+
+
+def test_all_rows_can_be_had():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    assert sorted(pick(X, 40, k_max=5).indices.tolist()) == list(range(40))
 
 
 def test_copies_of_one_row_have_no_two_clusters():

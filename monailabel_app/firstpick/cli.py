@@ -11,7 +11,7 @@ import os
 import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from firstpick import __version__
+from firstpick.attributes import with_attributes
 from firstpick.chunk import STAGES
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
 from firstpick.decisions import Decisions, with_newer_label, with_statuses
@@ -26,7 +27,8 @@ from firstpick.demo import make_studies, run_demo
 from firstpick.embedding import Progress, embed
 from firstpick.encoders import ENCODERS, EncoderError
 from firstpick.folder import final_labels, list_studies
-from firstpick.proposal import propose
+from firstpick.proposal import advise, propose
+from firstpick.proposal.advice import sentence
 from firstpick.report import table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.store import Cache, StoreError
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     embedded.add_argument("--profile", action="store_true", help="print where the seconds went")
     pick = add("pick", pick_command, "Choose a batch without a server.")
     pick.add_argument("--labelled", metavar="FILE", help="ids of studies that are labelled, one a line")
+    pick.add_argument("--advice", action="store_true", help="suggest a batch size, and say how much of it is chance")
     pick.add_argument("--json", action="store_true", help="print the proposal as JSON")
     export = add("export", export_command, "Write ids and embeddings, or who decided what when.")
     export.add_argument("--out", metavar="FILE", required=True, help="a .npz, or a .csv with --decisions")
@@ -200,23 +203,27 @@ def pick_command(options: argparse.Namespace) -> None:
         labelled = done | with_newer_label(session.labelled_at, statuses) | _read_ids(options.labelled)
         if unknown := labelled - {study.study_id for study in session.studies}:
             print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
+        pool = session.cache.pool(spec.fingerprint(), session.studies)
+        pool = with_attributes(pool, session.studies, groups_by=config.groups.by, strata_by=config.strata.by)
+        skipped = {i for i, status in statuses.items() if status.status == "skipped"}
         proposal = propose(
-            session.cache.pool(spec.fingerprint(), session.studies),
-            strategy=config.strategy,
+            pool,
             batch_size=config.batch_size,
             labelled=labelled,
-            excluded={i for i, status in statuses.items() if status.status == "skipped"},
-            seed=config.seed,
-            scaling=config.scaling,
-            n_components=config.n_components,
+            excluded=skipped,
             encoder=config.encoder,
             fingerprint=spec.fingerprint(),
             failed=session.cache.failures(spec.fingerprint(), session.studies),
             left_out=session.left_out,
-            **config.params,
-        ).to_dict()
-        proposal = with_statuses(proposal, statuses)
-        print(json.dumps(proposal, indent=2) if options.json else table(proposal))
+            **config.choice(),
+        )
+        if options.advice:
+            advice = advise(proposal, pool, labelled=labelled, excluded=skipped, **config.choice())
+            proposal = replace(proposal, advice=advice)
+        as_json = with_statuses(proposal.to_dict(), statuses)
+        print(json.dumps(as_json, indent=2) if options.json else table(as_json))
+        if proposal.advice and not options.json:
+            print(sentence(proposal.advice, len(proposal.picks)))
 
 
 def export_command(options: argparse.Namespace) -> None:

@@ -17,9 +17,12 @@ import platformdirs
 import psutil
 import yaml
 
+from firstpick.attributes import RULES, read_attribute
 from firstpick.encoders import ENCODERS, EncoderSpec
 from firstpick.folder import Eligibility
-from firstpick.selection import SCALINGS, check_strategy
+from firstpick.selection import SCALINGS, Guards, check_strategy
+from firstpick.selection.guards import OUTLIERS
+from firstpick.selection.shares import SHARES
 from firstpick.views import ViewSpec
 
 
@@ -37,6 +40,22 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """How many studies of one patient a batch may hold, and what tells the patient."""
+
+    by: str = "patient"
+    max: int = 1
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Among what the batch is shared out, and how."""
+
+    by: str = ""
+    share: str = "proportional"
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings, checked. `KEYS` says what each means."""
 
@@ -46,6 +65,10 @@ class Config:
     scaling: str = "l2"
     n_components: int = 32
     params: Mapping[str, Any] = field(default_factory=dict)
+    groups: Groups = Groups()
+    strata: Strata = Strata()
+    duplicates: float = 0.9995
+    outliers: str = "keep"
     encoder: str = "dinov2-s"
     weights: str = ""
     pooling: str = "mean"
@@ -55,6 +78,7 @@ class Config:
     state_dir: str = ""
     auto_next: bool = False
     n_workers: int = 0
+    n_jobs: int = 0
     time_limit_s: float = 300.0
     rescan_s: float = 10.0
 
@@ -62,6 +86,23 @@ class Config:
     def encoder_spec(self) -> EncoderSpec:
         """What decides the numbers of an embedding."""
         return EncoderSpec(self.encoder, self.weights, self.views, self.pooling)
+
+    @property
+    def guards(self) -> Guards:
+        """What is kept to, whatever the strategy."""
+        return Guards(self.duplicates, self.groups.max, self.strata.share, self.outliers)
+
+    def choice(self, strategy: str = "", seed: int | None = None) -> dict[str, Any]:
+        """How a batch is chosen, as keywords of `firstpick.proposal.propose`; another strategy has its own defaults."""
+        return {
+            "strategy": strategy or self.strategy,
+            "seed": self.seed if seed is None else seed,
+            "scaling": self.scaling,
+            "n_components": self.n_components,
+            "guards": self.guards,
+            "n_jobs": self.n_jobs,
+            **(self.params if strategy in ("", self.strategy) else {}),
+        }
 
 
 KEYS: Mapping[str, str] = MappingProxyType(
@@ -72,6 +113,12 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "scaling": f"How features are scaled before the strategy: {', '.join(SCALINGS)}.",
         "n_components": "Principal components kept by the scalings pca and whiten; at most a quarter of the studies.",
         "params": "Parameters of the strategy, by name.",
+        "groups.by": f"What tells a patient's studies: {RULES}; empty for nothing.",
+        "groups.max": "Studies of one patient in all batches together, while others remain; 0 for any number.",
+        "strata.by": "What the batch is shared out among, told in the same ways; empty for nothing.",
+        "strata.share": f"How strata share the batch: {', '.join(SHARES)}.",
+        "duplicates": "Cosine from which on two studies count as one; 0 for no such search.",
+        "outliers": f"What is done with unusual studies: {', '.join(OUTLIERS)}.",
         "encoder": "What embeds the studies: a name of `firstpick list encoders`.",
         "weights": "A file with the encoder's weights; empty for its own source.",
         "pooling": "How the rows of a study's views become one: mean, or mean+max.",
@@ -92,6 +139,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "state_dir": "Folder for all state, on a local disk; empty for one in the user's state folder.",
         "auto_next": "When a batch is finished, add the next one by itself.",
         "n_workers": "Embedding processes; 0 for one a core.",
+        "n_jobs": "Threads that choose a batch; 0 for one a core.",
         "time_limit_s": "Seconds after which reading and encoding one study is given up.",
         "rescan_s": "Seconds between two looks at the studies folder while serving.",
     }
@@ -239,11 +287,14 @@ def _problems(config: Config) -> list[str]:
     checks: list[Callable[[], object]] = [
         lambda: check_strategy(config.strategy, config.params),
         lambda: config.encoder_spec,
+        lambda: config.guards,
+        lambda: read_attribute((), config.groups.by),
+        lambda: read_attribute((), config.strata.by),
     ]
     for check in checks:
         try:
             check()
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             problems.append(str(error))
     if config.scaling not in SCALINGS:
         problems.append(f"scaling '{config.scaling}' is not known. Choose one of {', '.join(SCALINGS)}.")
@@ -251,6 +302,7 @@ def _problems(config: Config) -> list[str]:
         ("batch_size", 1),
         ("seed", 0),
         ("n_components", 1),
+        ("n_jobs", 0),
         ("n_workers", 0),
         ("time_limit_s", 1),
         ("rescan_s", 0.1),

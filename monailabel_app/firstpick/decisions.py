@@ -252,6 +252,10 @@ class Decisions:
                 (time.time(), strategy, client, json.dumps(proposal)),
             )
 
+    def strategies(self) -> list[str]:
+        """Return the strategies that have a standing proposal."""
+        return [str(row[0]) for row in self._rows("select distinct strategy from proposals order by strategy")]
+
     def proposal(self, strategy: str) -> dict[str, Any] | None:
         """Return the standing proposal of a strategy as JSON, or None."""
         rows = self._rows("select proposal from proposals where strategy = ? order by id desc limit 1", strategy)

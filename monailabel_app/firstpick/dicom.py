@@ -1,10 +1,11 @@
 """DICOM headers: which file is DICOM, what an instance says of itself, and how slices stack up to a volume.
 
-Pixels are not read here, and no patient field is.
+Pixels are not read here. Of the patient only PatientID is, and kept as a hash alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import warnings
@@ -41,6 +42,7 @@ _TAGS = [
     "ConversionType",
     "SeriesDescription",
     "SeriesInstanceUID",
+    "PatientID",
     "InstanceNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -83,6 +85,8 @@ class Instance:
         File name, without its folder.
     series_uid, sop_class, modality, description, conversion : str
         ``SeriesInstanceUID``, ``SOPClassUID``, ``Modality``, ``SeriesDescription``, ``ConversionType``.
+    patient : str
+        Hash of ``PatientID``: the same for all studies of a patient.
     image_type : tuple of str
         ``ImageType``, upper case.
     n_columns, n_rows, n_frames : int
@@ -101,6 +105,7 @@ class Instance:
     modality: str
     description: str
     conversion: str
+    patient: str
     image_type: tuple[str, ...]
     n_columns: int
     n_rows: int
@@ -272,6 +277,7 @@ def _read_instance(path: Path) -> Instance | None:
             modality=_text(header, "Modality").upper(),
             description=_text(header, "SeriesDescription"),
             conversion=_text(header, "ConversionType"),
+            patient=_hashed(_text(header, "PatientID")),
             image_type=tuple(_text(header, "ImageType").upper().split("\\")),
             n_columns=int(_number(header, "Columns")),
             n_rows=int(_number(header, "Rows")),
@@ -287,6 +293,10 @@ def _read_instance(path: Path) -> Instance | None:
     except Exception:  # noqa: BLE001  pydicom raises whatever a damaged file makes it stumble over
         logger.debug("The DICOM header of %s cannot be read.", path.name)
         return None
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
 def _frame_numbers(groups: Sequence[pydicom.Dataset], sequence: str, keyword: str, n: int) -> tuple[float, ...]:

@@ -117,8 +117,8 @@ class Facts:
 
     Attributes
     ----------
-    modality, description : str
-        Of DICOM only.
+    modality, description, patient : str
+        Of DICOM only; the patient as a hash.
     no_study, localizer, secondary_capture : str
         Why it is one of those, in words; empty if it is not.
     shape : tuple of int, or ()
@@ -129,6 +129,7 @@ class Facts:
 
     modality: str = ""
     description: str = ""
+    patient: str = ""
     no_study: str = ""
     localizer: str = ""
     secondary_capture: str = ""
@@ -152,6 +153,7 @@ def facts_of_instances(instances: Sequence[Instance]) -> Facts:
     return Facts(
         modality=first.modality,
         description=first.description,
+        patient=first.patient,
         no_study=_why_no_study(first),
         localizer=_why_localizer(instances),
         secondary_capture=_why_secondary_capture(first),

@@ -19,12 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from firstpick.selection.geometry import distances, distinct_rows, nearest, unit_rows
+from firstpick.selection.outliers import thinned, unusual
 
 _MAX_LOOKALIKES = 5
-_MAX_REFERENCE = 2000  # rows that distances between studies are judged by
-_SAME = 1e-4  # distance below which a row of the reference is the study itself
-_NEIGHBOURS = 5
-_MIN_DISTINCT = 5  # in a pool of fewer nobody can be called unusual
 _ROUNDING = 1e-6
 _PICKS_AT_ONCE = 64
 
@@ -45,7 +42,7 @@ class Reason:
     lookalikes : tuple of int
         Rows of up to five studies that it stands for, nearest first, not itself.
     unusual : bool
-        True if it is far from everything, see `explain`.
+        True if it is far from everything, see `firstpick.selection.outliers.unusual`.
     """
 
     share: float
@@ -96,19 +93,6 @@ def explain(
         One per pick, in their order. Of several picks at the same distance, the first takes the study;
         of several lookalikes, the lowest row comes first.
 
-    Notes
-    -----
-    A pick is unusual if the distance to its k-th nearest neighbour is both
-
-    - large for the pool: above the median of all by three robust deviations (1.4826 MAD), and
-    - large for the place: above 1.5 times the median of the same distance of its k neighbours.
-
-    The second keeps a loose group of its own, such as the few MR among many CT, from being called unusual
-    altogether; it is the idea of the local outlier factor (Breunig 2000) with medians. ``k`` is 5, or a
-    tenth of a pool of less than 50 (at least 1), so a group of its own of up to that many studies is
-    unusual too. Copies of a study do not count as neighbours. Among less than 5 distinct studies none is
-    unusual; among more than 2,000 the neighbours are looked for in a fixed sample.
-
     Examples
     --------
     >>> X = [[10, 0], [10, 1], [10, 2], [0, 10]]
@@ -125,7 +109,7 @@ def explain(
     members = np.flatnonzero(is_open)
     owner, distance = nearest(unit[members], unit[chosen])
     owner[np.searchsorted(members, chosen)] = np.arange(len(chosen))  # a copy of another pick owns itself
-    unusual = _is_unusual(unit[chosen], unit[~is_out])
+    is_unusual = unusual(unit[chosen], unit[~is_out])
     reasons = []
     for i, pick in enumerate(chosen):
         mine = np.flatnonzero((owner == i) & (members != pick))
@@ -137,7 +121,7 @@ def explain(
                 n_stands_for=n_mine,
                 n_unlabelled=len(members),
                 lookalikes=tuple(int(row) for row in lookalikes),
-                unusual=bool(unusual[i]),
+                unusual=bool(is_unusual[i]),
             )
         )
     return tuple(reasons)
@@ -246,42 +230,12 @@ def coverage_radius(X: ArrayLike) -> float:
     0.174
     """
     distinct = distinct_rows(unit_rows(np.asarray(X)))
-    reference = _thinned(distinct)
+    reference = thinned(distinct)
     if len(reference) <= 1:
         return 0.0
     k = max(1, round(math.isqrt(len(distinct)) * len(reference) / len(distinct)))
     found = np.sort(distances(reference, reference), axis=1)  # column 0 is the row itself
     return float(np.median(found[:, k]))
-
-
-def _is_unusual(rows: NDArray[np.float64], pool: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Apply the rule in the notes of `explain`."""
-    reference = _thinned(distinct_rows(pool))
-    if len(reference) < _MIN_DISTINCT:
-        return np.zeros(len(rows), dtype=np.bool_)
-    k = min(_NEIGHBOURS, max(1, len(reference) // 10))
-    usual = _neighbours(reference, reference, k)[1]
-    near, own = _neighbours(rows, reference, k)
-    middle = np.median(usual)
-    deviation = 1.4826 * np.median(np.abs(usual - middle))
-    return np.asarray((own > middle + 3 * deviation) & (own > 1.5 * np.median(usual[near], axis=1)))
-
-
-def _thinned(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keep every second, third, ... row where there are too many."""
-    return rows[:: max(1, math.ceil(len(rows) / _MAX_REFERENCE))]
-
-
-def _neighbours(
-    rows: NDArray[np.float64], reference: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the ``k`` nearest rows of the reference, not counting the row itself, and the distance of the last."""
-    found = distances(rows, reference)
-    order = np.argsort(found, axis=1, kind="stable")[:, : k + 1]
-    found = np.take_along_axis(found, order, axis=1)
-    first = (found[:, :1] < _SAME).astype(np.intp)
-    columns = first + np.arange(k)
-    return np.take_along_axis(order, columns, axis=1), np.take_along_axis(found, columns, axis=1)[:, -1]
 
 
 def _mask(rows: Collection[int], n_rows: int) -> NDArray[np.bool_]:

@@ -114,7 +114,18 @@ def list_studies(
         if reason:
             left_out.append(LeftOut(study_id, reason))
         else:
-            studies.append(Study(study_id, found.stamp, found.source, found.series_uid, found.is_series))
+            facts = found.facts
+            studies.append(
+                Study(
+                    study_id,
+                    found.stamp,
+                    found.source,
+                    found.series_uid,
+                    found.is_series,
+                    modality=facts.modality,
+                    patient=facts.patient,
+                )
+            )
     return sorted(studies), sorted(left_out, key=lambda entry: entry.study_id)
 
 

@@ -25,6 +25,8 @@ class Study:
         ``SeriesInstanceUID`` of the series in that folder; empty for a file.
     is_series : bool
         True when ``source`` is a folder with a DICOM series.
+    modality, patient : str
+        What DICOM headers say, the patient as a hash; empty for other formats.
     """
 
     study_id: str
@@ -32,6 +34,8 @@ class Study:
     source: str
     series_uid: str = ""
     is_series: bool = False
+    modality: str = ""
+    patient: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Pool:
         Sorted, unique.
     vectors : ndarray of shape (n_samples, dim), float32
         ``vectors[i]`` belongs to ``samples[i]``; as the encoder gave them, not scaled.
+    groups : tuple of str
+        The patient of each sample, empty where that is not known; or ``()``.
+    strata : tuple of str
+        The stratum of each sample, such as its modality; or ``()``.
 
     Raises
     ------
@@ -68,6 +76,8 @@ class Pool:
 
     samples: tuple[Sample, ...]
     vectors: NDArray[np.float32]
+    groups: tuple[str, ...] = ()
+    strata: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.samples):  # noqa: PLR2004 - a matrix
@@ -75,6 +85,10 @@ class Pool:
                 f"{len(self.samples)} samples need as many rows of vectors; got an array of shape {self.vectors.shape}."
             )
             raise ValueError(msg)
+        for name, values in (("groups", self.groups), ("strata", self.strata)):
+            if len(values) not in (0, len(self.samples)):
+                msg = f"{len(self.samples)} samples need as many {name}, or none; got {len(values)}."
+                raise ValueError(msg)
         if any(a >= b for a, b in zip(self.samples, self.samples[1:], strict=False)):
             msg = "The samples of a pool must be sorted and unique."
             raise ValueError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -73,7 +74,8 @@ def with_replacement(
     Returns
     -------
     Proposal
-        With `replacement` in its place, of the same rank and score; if there is none, the ranks close up.
+        With `replacement` in its place, of the same rank and score; a copy of another study, or a patient of
+        whom there are enough, only if there is nobody else. If there is nobody, the ranks close up.
         All reasons, shares and coverages are those of now. A pick whose embedding is gone keeps its place and
         stands for nobody.
 
@@ -87,7 +89,9 @@ def with_replacement(
         msg = f"study {skipped!r} is not among the {len(ids)} picks of the proposal."
         raise ValueError(msg)
     out = {*excluded, skipped}
-    found = replacement(pool, ids, skipped, unavailable={*labelled, *out, *unavailable})
+    taken = {*labelled, *out, *unavailable}
+    found = replacement(pool, ids, skipped, unavailable=taken | _to_avoid(proposal, pool, skipped, labelled))
+    found = found or replacement(pool, ids, skipped, unavailable=taken)
     picks: list[Pick] = []
     for pick in proposal.picks:
         if pick.study_id != skipped:
@@ -95,3 +99,15 @@ def with_replacement(
         elif found is not None:
             picks.append(Pick(len(picks) + 1, found, pick.score, replaces=skipped))
     return with_facts(replace(proposal, picks=tuple(picks)), pool, labelled=labelled, excluded=out)
+
+
+def _to_avoid(proposal: Proposal, pool: Pool, skipped: str, labelled: Collection[str]) -> set[str]:
+    """Return copies, and the studies of patients of whom as many as allowed are labelled or picked."""
+    avoid = {duplicate.study_id for duplicate in proposal.duplicates}
+    limit = proposal.provenance.get("guards", {}).get("max_per_group", 0)
+    if limit and pool.groups:
+        group_of = dict(zip(pool.study_ids, pool.groups, strict=True))
+        stays = {*labelled, *(pick.study_id for pick in proposal.picks)} - {skipped}
+        n_of = Counter(group_of[study_id] for study_id in stays if study_id in group_of)
+        avoid |= {study_id for study_id, group in group_of.items() if group and n_of[group] >= limit}
+    return avoid

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from firstpick import __version__
 from firstpick.proposal.facts import pool_hash, with_facts
-from firstpick.proposal.nouns import Pick, Proposal
-from firstpick.selection import check_strategy, select
+from firstpick.proposal.nouns import Duplicate, Pick, Proposal
+from firstpick.selection import Guards, Selection, check_strategy, select
+from firstpick.selection.geometry import unit_rows
+from firstpick.selection.outliers import unusual
 from firstpick.studies import LeftOut, Pool
 
 
@@ -22,6 +25,8 @@ def propose(
     seed: int = 0,
     scaling: str = "l2",
     n_components: int = 32,
+    guards: Guards = Guards(),  # noqa: B008 - frozen
+    n_jobs: int = 0,
     encoder: str = "",
     fingerprint: str = "",
     failed: Collection[LeftOut] = (),
@@ -35,7 +40,8 @@ def propose(
     Parameters
     ----------
     pool : Pool
-    strategy, seed, scaling, n_components, **params
+        With its groups and strata, if they are to matter.
+    strategy, seed, scaling, n_components, guards, n_jobs, **params
         See `firstpick.selection.select`.
     batch_size : int
         How many picks, 1 or more. Where fewer studies are left, the proposal has fewer, and a note.
@@ -80,19 +86,24 @@ def propose(
         why = f"all {len(pool)} studies are labelled or skipped" if len(pool) else "no study has an embedding"
         msg = f"Nothing left to choose: {why}."
         raise ValueError(msg)
+    duplicates: list[Duplicate] = []
     picks = [Pick(rank, study_id, 0.0) for rank, study_id in enumerate(kept, start=1)]
     if n_left > 0 and batch_size > len(kept):
-        chosen = select(
-            strategy,
-            pool.vectors,
+        chosen = choose(
+            pool,
             batch_size - len(kept),
-            labelled=[row_of[study_id] for study_id in (*done, *kept)],
-            excluded=[row_of[study_id] for study_id in out],
+            labelled={*done, *kept},
+            excluded=out,
+            strategy=strategy,
             seed=seed,
             scaling=scaling,
             n_components=n_components,
+            guards=guards,
+            n_jobs=n_jobs,
             **params,
         )
+        ids = pool.study_ids
+        duplicates = [Duplicate(ids[row], ids[original]) for row, original in chosen.duplicates]
         for rank, (row, score) in enumerate(zip(chosen.indices, chosen.scores, strict=True), start=len(kept) + 1):
             picks.append(Pick(rank, pool.samples[row].study_id, float(score)))
     proposal = Proposal(
@@ -101,6 +112,8 @@ def propose(
         batch_size=batch_size,
         partial=partial,
         picks=tuple(picks),
+        duplicates=tuple(duplicates),
+        unusual=tuple(_unusual(pool, out)),
         failed=tuple(failed),
         left_out=tuple(left_out),
         provenance={
@@ -111,7 +124,32 @@ def propose(
             "seed": seed,
             "scaling": scaling,
             "n_components": n_components,
+            "guards": asdict(guards),
             "version": __version__,
         },
     )
     return with_facts(proposal, pool, labelled=done, excluded=out)
+
+
+def choose(
+    pool: Pool, n_select: int, *, strategy: str, labelled: Collection[str], excluded: Collection[str], **choice: Any
+) -> Selection:
+    """Choose rows of a pool, see `firstpick.selection.select`; studies that are not in the pool are ignored."""
+    row_of = {study_id: row for row, study_id in enumerate(pool.study_ids)}
+    return select(
+        strategy,
+        pool.vectors,
+        n_select,
+        labelled=[row_of[study_id] for study_id in row_of.keys() & {*labelled}],
+        excluded=[row_of[study_id] for study_id in row_of.keys() & {*excluded}],
+        groups=pool.groups or None,
+        strata=pool.strata or None,
+        **choice,
+    )
+
+
+def _unusual(pool: Pool, excluded: Collection[str]) -> Iterator[str]:
+    """Yield the studies that are far from everything."""
+    rows = [row for row, study_id in enumerate(pool.study_ids) if study_id not in excluded]
+    unit = unit_rows(pool.vectors[rows])
+    yield from (pool.study_ids[row] for row, is_odd in zip(rows, unusual(unit, unit), strict=True) if is_odd)

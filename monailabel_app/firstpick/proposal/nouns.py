@@ -47,6 +47,39 @@ class Pick:
     replaces: str = ""
 
 
+@dataclass(frozen=True)
+class Duplicate:
+    """A study that repeats another, and which."""
+
+    study_id: str
+    duplicate_of: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to make of a proposal.
+
+    Attributes
+    ----------
+    suggested_batch_size : int or None
+        The knee of the coverage curve: more picks add less from there on. None while coverage rises evenly.
+    coverage_at_suggestion : float or None
+        Coverage with so many picks.
+    jaccard_seeds : float
+        Mean overlap with the batches of other seeds; 1 where the seed does not matter.
+    jaccard_bootstrap : float
+        Mean overlap with the batches chosen from bootstrap samples of the pool, among the studies of the sample.
+    jaccard_chance : float
+        What two random batches of this size overlap on average: what the other two are to be compared with.
+    """
+
+    suggested_batch_size: int | None
+    coverage_at_suggestion: float | None
+    jaccard_seeds: float
+    jaccard_bootstrap: float
+    jaccard_chance: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
     """An ordered batch of picks, and all that is needed to make it again.
@@ -69,11 +102,18 @@ class Proposal:
         True if it was made before every study was embedded.
     picks : tuple of Pick
         Most useful first.
+    duplicates : tuple of Duplicate
+        Studies that count together with another one, ``duplicate_of``; see `firstpick.selection.duplicates`.
+    unusual : tuple of str
+        Studies that are far from everything; see `firstpick.selection.outliers`.
+    advice : Advice or None
+        Only if it was asked for.
     failed, left_out : tuple of LeftOut
         Studies that could not be read, and that are not eligible: ``study_id`` and ``reason``.
     provenance : mapping
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
-        ``seed``, ``scaling``, ``n_components``, ``version`` of FirstPick.
+        ``seed``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
+        ``duplicates``, ``max_per_group``, ``share``, ``outliers``), ``version`` of FirstPick.
     """
 
     strategy: str
@@ -86,6 +126,9 @@ class Proposal:
     coverage: tuple[float, ...] = ()
     partial: bool
     picks: tuple[Pick, ...]
+    duplicates: tuple[Duplicate, ...] = ()
+    unusual: tuple[str, ...] = ()
+    advice: Advice | None = None
     failed: tuple[LeftOut, ...]
     left_out: tuple[LeftOut, ...]
     provenance: Mapping[str, Any]
@@ -113,6 +156,11 @@ class Proposal:
             values = {field.name: data[field.name] for field in fields(cls)}
             values["coverage"] = tuple(values["coverage"])
             values["picks"] = tuple(_pick(entry) for entry in values["picks"])
+            values["duplicates"] = tuple(
+                Duplicate(entry["study_id"], entry["duplicate_of"]) for entry in values["duplicates"]
+            )
+            values["advice"] = Advice(**values["advice"]) if values["advice"] else None
+            values["unusual"] = tuple(values["unusual"])
             for key in ("failed", "left_out"):
                 values[key] = tuple(LeftOut(entry["study_id"], entry["reason"]) for entry in values[key])
         except KeyError as error:

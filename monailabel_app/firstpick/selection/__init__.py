@@ -7,27 +7,30 @@ in a file of its own and name it in `STRATEGIES`.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from firstpick.selection.bal import bal
 from firstpick.selection.calr import calr
 from firstpick.selection.geometry import content_order
+from firstpick.selection.guards import Guards, Labels, choose
 from firstpick.selection.kmeans import kmeans
 from firstpick.selection.result import Selection
-from firstpick.selection.scaling import SCALINGS
+from firstpick.selection.scaling import SCALINGS, directions
 from firstpick.selection.silhouette import silhouette
 from firstpick.selection.typiclust import typiclust
 from firstpick.selection.uniform import uniform
 from firstpick.selection.ward import ward
 from firstpick.selection.yuan_hong import yuan_hong
 
-__all__ = ["SCALINGS", "STRATEGIES", "Selection", "check_strategy", "describe", "select"]
+__all__ = ["NESTED", "SCALINGS", "STRATEGIES", "Guards", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "bal": bal,
@@ -39,6 +42,9 @@ STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "ward": ward,
     "yuan_hong": yuan_hong,
 }
+
+NESTED = frozenset({"bal", "random", "yuan_hong"})
+"""Strategies of which a smaller batch with the same seed is the start of a larger one."""
 
 _GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")
 
@@ -85,6 +91,10 @@ def select(
     seed: int = 0,
     scaling: str = "l2",
     n_components: int = 32,
+    groups: Sequence[str] | None = None,
+    strata: Sequence[str] | None = None,
+    guards: Guards = Guards(),  # noqa: B008 - frozen
+    n_jobs: int = 0,
     **params: Any,
 ) -> Selection:
     """Choose the rows to label next.
@@ -109,13 +119,23 @@ def select(
         principal components of unit rows, ``whiten`` the same with equal variances, or ``none``.
     n_components : int
         For ``pca`` and ``whiten``, see `firstpick.selection.scaling.principal`.
+    groups : sequence of str, optional
+        The patient of each row, for ``guards.max_per_group``; empty for a row that is a group of its own.
+    strata : sequence of str, optional
+        The stratum of each row (modality, site): the batch is shared out among them, as ``guards.share`` says,
+        and each share is chosen among the rows of its stratum.
+    guards : Guards
+        What is kept to, whatever the strategy. Nothing by default.
+    n_jobs : int
+        Threads; 0 for one a core. The result does not depend on it.
     **params
         Parameters of the strategy.
 
     Returns
     -------
     Selection
-        Rows of ``X``, most useful first, unique; ``min(n_select, rows left)`` of them.
+        Rows of ``X``, most useful first, unique; ``min(n_select, rows left)`` of them, or fewer if outliers
+        are left out. It also tells which rows repeat another.
 
     Raises
     ------
@@ -150,15 +170,49 @@ def select(
         msg = f"nothing left to choose: all {len(values)} rows are labelled or excluded."
         raise ValueError(msg)
     rows = rows[content_order(values[rows])]
-    chosen = STRATEGIES[strategy](
-        scale(values[rows], n_components),
-        min(n_select, n_left),
-        labelled=np.flatnonzero(is_labelled[rows]),
-        candidates=np.flatnonzero(~is_labelled[rows]),
-        rng=np.random.default_rng(seed),
-        **params,
+    rng = np.random.default_rng(seed)
+
+    def ask(some: NDArray[np.intp]) -> Callable[[int, NDArray[np.intp], NDArray[np.intp]], Selection]:
+        scaled = scale(values[rows[some]], n_components)
+        return lambda n, labelled, candidates: STRATEGIES[strategy](
+            scaled, n, labelled=labelled, candidates=candidates, rng=rng, **params
+        )
+
+    labels = Labels(is_labelled[rows], _codes("groups", groups, len(values))[rows], _strata(strata, len(values))[rows])
+    with _threads(n_jobs):
+        chosen = choose(
+            ask, directions(values[rows]), min(n_select, n_left), labels, guards, is_nested=strategy in NESTED
+        )
+    return Selection(
+        rows[chosen.indices],
+        chosen.scores,
+        duplicates=tuple(sorted((int(rows[row]), int(rows[original])) for row, original in chosen.duplicates)),
     )
-    return Selection(rows[chosen.indices], chosen.scores)
+
+
+@contextlib.contextmanager
+def _threads(n_jobs: int) -> Iterator[None]:
+    """Let joblib and the numerical libraries use so many threads; 0 for one a core."""
+    from joblib import parallel_config  # noqa: PLC0415 - a server must start without it
+
+    with parallel_config(backend="threading", n_jobs=n_jobs or -1), threadpool_limits(n_jobs or None):
+        yield
+
+
+def _codes(name: str, values: Sequence[str] | None, n_rows: int) -> NDArray[np.intp]:
+    """Number what each row says; a row that says nothing gets a number of its own."""
+    values = [""] * n_rows if values is None else values
+    if len(values) != n_rows:
+        msg = f"{name} must say something of each of the {n_rows} rows of X; got {len(values)}."
+        raise ValueError(msg)
+    number = {value: place for place, value in enumerate(sorted(set(values) - {""}))}
+    codes = [number.get(value, len(number) + row) for row, value in enumerate(values)]
+    return np.array(codes, np.intp)
+
+
+def _strata(values: Sequence[str] | None, n_rows: int) -> NDArray[np.intp]:
+    """Number the strata; rows that say nothing are one stratum."""
+    return _codes("strata", [f" {value}" for value in ([""] * n_rows if values is None else values)], n_rows)
 
 
 def _look_up(kind: str, name: str, table: Mapping[str, Entry]) -> Entry:

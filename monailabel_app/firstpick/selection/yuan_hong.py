@@ -72,6 +72,7 @@ def yuan_hong(
     >>> sorted(picked.indices.tolist()), picked.scores.tolist()
     ([1, 5], [0.5, 0.5])
     """
+    rng = rng.spawn(1)[0]  # what is left of the caller's must not depend on n_select, or guards could not keep a prefix
     may_be_medoid = np.union1d(candidates, labelled)
     is_labelled = np.zeros(len(X), dtype=np.bool_)
     is_labelled[labelled] = True

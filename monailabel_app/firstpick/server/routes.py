@@ -36,6 +36,23 @@ class Pick(BaseModel):
     until: float = Field(description="When the reservation ends, in seconds since the epoch; 0 for none.")
 
 
+class Duplicate(BaseModel):
+    """A study that repeats another."""
+
+    study_id: str
+    duplicate_of: str
+
+
+class Advice(BaseModel):
+    """How large a batch is worth while, and how much of it is chance."""
+
+    suggested_batch_size: int | None
+    coverage_at_suggestion: float | None
+    jaccard_seeds: float
+    jaccard_bootstrap: float
+    jaccard_chance: float
+
+
 class Proposal(BaseModel):
     """The ordered batch."""
 
@@ -47,6 +64,9 @@ class Proposal(BaseModel):
     provenance: dict[str, Any]
     coverage: list[float] = Field(description="Part of the pool within the radius of the first 1..n picks.")
     picks: list[Pick]
+    duplicates: list[Duplicate]
+    unusual: list[str]
+    advice: Advice | None
     failed: list[Named]
     left_out: list[Named]
 
@@ -145,6 +165,7 @@ class NewProposal(BaseModel):
     strategy: str = ""
     batch_size: int | None = None
     seed: int | None = Field(default=None, ge=0)
+    advice: bool = Field(default=False, description="Suggest a batch size, and say how much of it is chance.")
     partial: bool = Field(default=False, description="Choose among what is embedded so far.")
     client_id: str = ""
 
@@ -184,6 +205,7 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
             wanted.strategy,
             batch_size=wanted.batch_size,
             seed=wanted.seed,
+            advice=wanted.advice,
             partial=wanted.partial,
             client=wanted.client_id,
         )

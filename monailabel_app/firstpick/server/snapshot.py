@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
+from firstpick.attributes import with_attributes
 from firstpick.config import Config
 from firstpick.embedding import Progress
 from firstpick.selection.geometry import principal_plane
@@ -31,6 +32,7 @@ class Snapshot:
 
     def __init__(self, config: Config, cache: Cache) -> None:
         self._encoder = config.encoder
+        self._groups_by, self._strata_by = config.groups.by, config.strata.by
         self._cache = cache
         self.fingerprint = config.encoder_spec.fingerprint()
         self.studies: Mapping[str, Study] | None = None
@@ -59,7 +61,7 @@ class Snapshot:
         """Load the embeddings, now that every study is embedded or failed."""
         studies = list((self.studies or {}).values())
         failed = self._cache.failures(self.fingerprint, studies)
-        pool = self._cache.pool(self.fingerprint, studies)
+        pool = self._with_attributes(self._cache.pool(self.fingerprint, studies))
         self._progress = Progress(len(studies), len(pool), len(failed))
         self.failed, self.pool = failed, pool
 
@@ -85,7 +87,12 @@ class Snapshot:
         pool = self._cache.pool(self.fingerprint, (self.studies or {}).values())
         if not len(pool):
             raise HTTPException(503, self.message())
-        return pool
+        return self._with_attributes(pool)
+
+    def _with_attributes(self, pool: Pool) -> Pool:
+        """Give a pool the groups and strata of its studies."""
+        studies = [(self.studies or {})[study_id] for study_id in pool.study_ids]
+        return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
     def plane(self) -> dict[str, tuple[float, float]]:
         """Place of each study of the pool in the plane of the first two principal components."""

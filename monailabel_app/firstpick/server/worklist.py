@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import HTTPException
@@ -13,8 +14,8 @@ from fastapi import HTTPException
 from firstpick import __version__
 from firstpick.config import Config
 from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
-from firstpick.proposal import Proposal, propose, with_replacement
-from firstpick.selection import STRATEGIES, check_strategy
+from firstpick.proposal import Proposal, advise, propose, with_replacement
+from firstpick.selection import check_strategy
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.snapshot import Snapshot
 from firstpick.store import Cache
@@ -35,7 +36,7 @@ class Worklist:
     Attributes
     ----------
     wanted : threading.Event
-        Set when a finished batch waits for the next one.
+        Set when somebody waits for a batch: the next one, or the first of another strategy.
     """
 
     def __init__(self, config: Config, cache: Cache, decisions: Decisions, datastore: StudiesDatastore) -> None:
@@ -45,6 +46,7 @@ class Worklist:
         self._lock = threading.RLock()
         self.now = Snapshot(config, cache)
         self.wanted = threading.Event()
+        self._asked_for: set[str] = set()
 
     # -- what the background thread asks
 
@@ -55,10 +57,10 @@ class Worklist:
         self.sync_labels()
 
     def keep_standing(self) -> None:
-        """Make sure that each strategy has a proposal whose open picks can be annotated."""
+        """Make sure that each strategy that is in use has a proposal whose open picks can be annotated."""
         if self.now.pool is None or not len(self.now.pool):
             return
-        for strategy in sorted(STRATEGIES, key=lambda name: name != self._config.strategy):
+        for strategy in dict.fromkeys([self._config.strategy, *self._decisions.strategies(), *sorted(self._asked_for)]):
             with self._lock:
                 self._keep_standing(strategy)
 
@@ -111,7 +113,11 @@ class Worklist:
         return bool(len(standing["picks"]) < standing["batch_size"] and len(pool) > standing["n_pool"])
 
     def _ask_for_next(self) -> None:
-        if any(self._is_over(standing) for name in STRATEGIES if (standing := self._decisions.proposal(name))):
+        if any(
+            self._is_over(standing)
+            for name in self._decisions.strategies()
+            if (standing := self._decisions.proposal(name))
+        ):
             self.wanted.set()
 
     # -- proposals
@@ -127,12 +133,12 @@ class Worklist:
         return with_statuses(standing, self._decisions.statuses())
 
     def new_proposal(
-        self, strategy: str = "", *, batch_size: int | None = None, seed: int | None = None, partial: bool, client: str
+        self, strategy: str, *, batch_size: int | None, seed: int | None, advice: bool, partial: bool, client: str
     ) -> dict[str, Any]:
         """Make a new standing proposal; reserved picks of the former stay on top."""
         with self._lock:
             made = self._propose(
-                self._known(strategy), client=client, batch_size=batch_size, seed=seed, partial=partial
+                self._known(strategy), client=client, batch_size=batch_size, seed=seed, advice=advice, partial=partial
             )
         return with_statuses(made, self._decisions.statuses())
 
@@ -144,6 +150,8 @@ class Worklist:
         if standing is None:
             if not set(self.now.ready_pool().study_ids) - self._with_status("done", "skipped"):
                 return {}
+            self._asked_for.add(strategy)
+            self.wanted.set()
             raise HTTPException(503, f"The batch of strategy '{strategy}' is being made. Ask again in a few seconds.")
         reader = client_name(client)
         ranked = (pick["study_id"] for pick in standing["picks"])
@@ -160,6 +168,7 @@ class Worklist:
         client: str = "",
         batch_size: int | None = None,
         seed: int | None = None,
+        advice: bool = False,
         partial: bool = False,
         keep_open: bool = False,
     ) -> dict[str, Any]:
@@ -169,27 +178,27 @@ class Worklist:
         standing = self._decisions.proposal(strategy) or {"picks": []}
         reserved = self._with_status("reserved")
         keep = [pick["study_id"] for pick in standing["picks"] if keep_open or pick["study_id"] in reserved]
+        taken: dict[str, Any] = {"labelled": self._with_status("done"), "excluded": self._with_status("skipped")}
+        choice = config.choice(strategy, seed)
         try:
-            made = propose(
+            proposal = propose(
                 pool,
-                strategy=strategy,
                 batch_size=config.batch_size if batch_size is None else batch_size,
-                labelled=self._with_status("done"),
-                excluded=self._with_status("skipped"),
-                seed=config.seed if seed is None else seed,
-                scaling=config.scaling,
-                n_components=config.n_components,
                 encoder=config.encoder,
                 fingerprint=now.fingerprint,
                 failed=now.failed,
                 left_out=now.left_out,
                 partial=partial and len(pool) + len(now.failed) < len(now.studies or {}),
                 keep=keep,
-                **(config.params if strategy == config.strategy else {}),
-            ).to_dict()
+                **taken,
+                **choice,
+            )
         except ValueError as error:
             nothing_left = "othing left" in str(error)
             raise HTTPException(409 if nothing_left else 422, str(error)) from error
+        if advice:
+            proposal = replace(proposal, advice=advise(proposal, pool, **taken, **choice))
+        made = proposal.to_dict()
         self._decisions.put_proposal(strategy, made, client)
         return made
 
@@ -226,7 +235,7 @@ class Worklist:
     def skip(self, study_id: str, client: str, reason: str) -> dict[str, Any]:
         """Take a study out for everyone; its pick is replaced by the next best of what it stood for."""
         result = self._change(study_id, lambda: self._decisions.skip(study_id, client, reason))
-        for strategy in STRATEGIES:
+        for strategy in self._decisions.strategies():
             self._replace(strategy, [study_id])
         self._ask_for_next()
         return result

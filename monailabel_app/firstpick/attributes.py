@@ -1,0 +1,103 @@
+"""What is known of a study besides its voxels: its patient, its modality, a column of a table."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from firstpick.studies import Pool, Study
+
+RULES = "patient, modality, folder, id:REGEX or csv:FILE#COLUMN"
+
+
+def read_attribute(studies: Iterable[Study], rule: str) -> dict[str, str]:
+    """Read one attribute of every study.
+
+    Parameters
+    ----------
+    studies : iterable of Study
+    rule : str
+        ``patient`` or ``modality``, of DICOM headers; ``folder``, the first folder of the study's id;
+        ``id:REGEX``, the first group of a regular expression that is found in the id (or all it matches);
+        ``csv:FILE#COLUMN``, a column (by default the second) of a table whose first column holds study ids and
+        whose first line names the columns; or empty for nothing.
+
+    Returns
+    -------
+    dict
+        Study id to the attribute's value; empty where nothing is known.
+
+    Raises
+    ------
+    ValueError
+        If the rule is none of these, or the expression or the column is wrong.
+    OSError
+        If the table cannot be read.
+
+    Examples
+    --------
+    >>> studies = [Study("sub-1/t1", "", ""), Study("sub-1/t2", "", ""), Study("phantom", "", "")]
+    >>> read_attribute(studies, "id:^(sub-[0-9]+)")
+    {'sub-1/t1': 'sub-1', 'sub-1/t2': 'sub-1', 'phantom': ''}
+    """
+    kind, _, rest = rule.partition(":")
+    if not rule:
+        return {study.study_id: "" for study in studies}
+    if rule in ("patient", "modality"):
+        return {study.study_id: getattr(study, rule) for study in studies}
+    if rule == "folder":
+        return {study.study_id: study.study_id.rpartition("/")[0].partition("/")[0] for study in studies}
+    if kind == "id" and rest:
+        pattern = _compiled(rest)
+        return {study.study_id: _found(pattern.search(study.study_id)) for study in studies}
+    if kind == "csv" and rest:
+        path, _, column = rest.partition("#")
+        table = _read_table(Path(path), column)
+        return {study.study_id: table.get(study.study_id, "") for study in studies}
+    msg = f"{rule!r} is no attribute of a study. Take {RULES}, or nothing."
+    raise ValueError(msg)
+
+
+def with_attributes(pool: Pool, studies: Collection[Study], *, groups_by: str, strata_by: str) -> Pool:
+    """Give a pool the groups and strata of its studies, read by two rules of `read_attribute`."""
+    groups, strata = read_attribute(studies, groups_by), read_attribute(studies, strata_by)
+    return replace(
+        pool,
+        groups=tuple(groups[study_id] for study_id in pool.study_ids) if groups_by else (),
+        strata=tuple(strata[study_id] for study_id in pool.study_ids) if strata_by else (),
+    )
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        msg = f"{pattern!r} is not a regular expression: {error}."
+        raise ValueError(msg) from error
+
+
+def _found(match: re.Match[str] | None) -> str:
+    """Return the first group of a match, or all of it if it has none."""
+    return "" if match is None else (match.group(1) or "") if match.re.groups else match.group(0)
+
+
+def _read_table(path: Path, column: str) -> dict[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        msg = f"The table {path} cannot be read: {reason}."
+        raise OSError(msg) from error
+    names = lines[0] if lines else []
+    if len(names) < 2:  # noqa: PLR2004 - an id and a value
+        msg = f"The table {path} needs a first line that names its columns: the study id, and one or more others."
+        raise ValueError(msg)
+    if column and column not in names[1:]:
+        msg = f"The table {path} has no column {column!r}. It has {', '.join(names[1:])}."
+        raise ValueError(msg)
+    place = names.index(column, 1) if column else 1
+    return {line[0]: line[place].strip() for line in lines[1:] if len(line) > place}
