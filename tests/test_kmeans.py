@@ -124,3 +124,12 @@ def test_the_seed_comes_from_the_generator():
         for s in range(5)
     }
     assert len(by_seed) > 1
+
+
+def test_a_row_that_may_not_be_picked_still_shapes_the_clusters():
+    # {0 1 2} and {10}: the 1 in the middle may not be picked, so the lower of the two at a distance of 1 stands for it
+    X = line(0, 1, 2, 10).astype(np.float32)
+    nobody, free = np.array([], int), np.array([0, 2, 3])
+    picked = kmeans(X, 2, labelled=nobody, candidates=free, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(picked.indices, [0, 3])
+    np.testing.assert_allclose(picked.scores, [0.75, 0.25])

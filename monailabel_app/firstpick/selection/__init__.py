@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from firstpick.selection.bal import bal
+from firstpick.selection.calr import calr
 from firstpick.selection.consensus import consensus
 from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
@@ -28,11 +30,17 @@ from firstpick.selection.probcover import probcover
 from firstpick.selection.repdiv import repdiv
 from firstpick.selection.result import Selection
 from firstpick.selection.scaling import SCALINGS, directions
+from firstpick.selection.silhouette import silhouette
+from firstpick.selection.typiclust import typiclust
 from firstpick.selection.uniform import uniform
+from firstpick.selection.ward import ward
+from firstpick.selection.yuan_hong import yuan_hong
 
 __all__ = ["NESTED", "SCALINGS", "STRATEGIES", "Guards", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
+    "bal": bal,
+    "calr": calr,
     "consensus": consensus,
     "facility_location": facility_location,
     "kcenter": kcenter,
@@ -41,9 +49,13 @@ STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "probcover": probcover,
     "random": uniform,
     "repdiv": repdiv,
+    "silhouette": silhouette,
+    "typiclust": typiclust,
+    "ward": ward,
+    "yuan_hong": yuan_hong,
 }
 
-NESTED = frozenset({"facility_location", "kcenter", "maxherding", "probcover", "random"})
+NESTED = frozenset({"bal", "facility_location", "kcenter", "maxherding", "probcover", "random", "yuan_hong"})
 """Strategies of which a smaller batch with the same seed is the start of a larger one."""
 
 _GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")
@@ -195,7 +207,8 @@ def _threads(n_jobs: int) -> Iterator[None]:
     """Let joblib and the numerical libraries use so many threads; 0 for one a core."""
     from joblib import parallel_config  # noqa: PLC0415 - a server must start without it
 
-    with parallel_config(backend="threading", n_jobs=n_jobs or -1), threadpool_limits(n_jobs or None):
+    limits = threadpool_limits(n_jobs) if n_jobs else contextlib.nullcontext()
+    with parallel_config(backend="threading", n_jobs=n_jobs or -1), limits:
         yield
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from firstpick.selection.geometry import in_blocks, nearest_squared, squared_distances
-from firstpick.selection.greedy import EXACT_ROWS, sampled
+from firstpick.selection.clustering import kmeans_clusters, n_distinct
+from firstpick.selection.geometry import in_blocks, squared_distances
+from firstpick.selection.greedy import sampled
 
 _ASKED = 2_000
 _NEIGHBOUR = 5
@@ -69,13 +67,6 @@ def pure_radius(X: NDArray[np.float64], *, purity: float, n_classes: int, rng: n
 
 
 def _pseudo_classes(X: NDArray[np.float64], n_classes: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Cluster the rows; on one thread, as in the strategy ``kmeans``."""
-    from sklearn.cluster import KMeans  # noqa: PLC0415 - a server must start without it
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
-
-    model = KMeans(n_classes, n_init=3, random_state=int(rng.integers(2**31)), algorithm="lloyd")
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than classes
-        model.fit(X[sampled(np.arange(len(X)), EXACT_ROWS, rng)].astype(np.float32))
-    centres = np.unique(model.cluster_centers_, axis=0)  # of two on one point, one would be empty
-    return nearest_squared(X, centres.astype(np.float64))[0]
+    """Cluster the rows."""
+    rows = X.astype(np.float32)
+    return kmeans_clusters(rows, min(n_classes, n_distinct(rows)), rng, n_init=3).label
