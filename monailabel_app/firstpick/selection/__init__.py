@@ -29,7 +29,7 @@ from firstpick.selection.maxherding import maxherding
 from firstpick.selection.probcover import probcover
 from firstpick.selection.repdiv import repdiv
 from firstpick.selection.result import Selection
-from firstpick.selection.scaling import SCALINGS, directions
+from firstpick.selection.scaling import SCALINGS
 from firstpick.selection.silhouette import silhouette
 from firstpick.selection.typiclust import typiclust
 from firstpick.selection.uniform import uniform
@@ -192,9 +192,7 @@ def select(
 
     labels = Labels(is_labelled[rows], _codes("groups", groups, len(values))[rows], _strata(strata, len(values))[rows])
     with _threads(n_jobs):
-        chosen = choose(
-            ask, directions(values[rows]), min(n_select, n_left), labels, guards, is_nested=strategy in NESTED
-        )
+        chosen = choose(ask, values[rows], min(n_select, n_left), labels, guards, is_nested=strategy in NESTED)
     return Selection(
         rows[chosen.indices],
         chosen.scores,

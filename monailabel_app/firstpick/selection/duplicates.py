@@ -32,74 +32,71 @@ def near_duplicates(unit: NDArray[np.float32], threshold: float, *, first: NDArr
     Rows are taken one by one, those of `first` before the others; each repeats the earliest original that is
     close enough, or becomes an original. So everything is close to what stands for it, which linking pairs to
     chains would not promise. Exact: a projection on the first principal components, which never makes a pair
-    more distant, tells which pairs to measure. Memory grows with the number of rows, not with its square.
+    more distant, tells which pairs to measure, and rows are taken along the first one, so that most originals
+    are too far behind to look at. Memory grows with the number of rows, not with its square.
 
     Examples
     --------
     >>> rows = np.array([[1, 0], [0, 1], [0.9999, 0.0141]], np.float32)
-    >>> near_duplicates(rows, 0.999, first=np.array([], int)).tolist()
-    [0, 1, 0]
     >>> near_duplicates(rows, 0.999, first=np.array([2])).tolist()
     [2, 1, 2]
     """
-    others = np.setdiff1d(np.arange(len(unit)), first)
-    order = np.concatenate([first, others]).astype(np.intp)
-    low = _projected(unit)
-    radius = 2.0 * (1.0 - threshold) + _ROUNDING  # a squared distance
+    search = _Search(unit, threshold)
     original = np.arange(len(unit))
-    originals = np.array(first, dtype=np.intp)
-    for start in range(len(first), len(order), _BLOCK):
-        block = order[start : start + _BLOCK]
-        _match(unit, low, block, originals, original, threshold=threshold, radius=radius)
-        unmatched = block[original[block] == block]
-        for i, j in _close_pairs(unit, low, unmatched, unmatched, threshold=threshold, radius=radius):
-            earlier, later = unmatched[j], unmatched[i]
-            if j < i and original[earlier] == earlier and original[later] == later:
-                original[later] = earlier
-        originals = np.concatenate([originals, unmatched[original[unmatched] == unmatched]])
+    others = np.setdiff1d(original, first)
+    for start in range(0, len(others), _BLOCK):
+        search.match(others[start : start + _BLOCK], first, original)
+    others = others[original[others] == others]
+    others = others[np.argsort(search.along[others], kind="stable")]
+    found = np.empty(0, np.intp)  # originals, sorted along the first component
+    for start in range(0, len(others), _BLOCK):
+        block = others[start : start + _BLOCK]
+        reach = search.along[block[0]] - search.radius
+        search.match(block, found[np.searchsorted(search.along[found], reach) :], original)
+        search.match_within(block[original[block] == block], original)
+        found = np.concatenate([found, block[original[block] == block]])
     return original
 
 
+class _Search:
+    """The rows, and their projection on a few orthonormal directions in which they differ most."""
+
+    def __init__(self, unit: NDArray[np.float32], threshold: float) -> None:
+        self._unit, self._threshold = unit, threshold
+        squared = 2.0 * (1.0 - threshold) + _ROUNDING
+        low = _projected(unit)
+        square = np.einsum("ij,ij->i", low, low)[:, None]
+        one = np.ones_like(square)
+        # The product of a left and a right row is their squared distance, less what counts as close.
+        self._left = np.hstack([-2.0 * low, square - np.float32(squared), one])
+        self._right = np.hstack([low, one, square])
+        self.along = low[:, 0]
+        self.radius = float(np.sqrt(squared))
+
+    def match(self, rows: NDArray[np.intp], originals: NDArray[np.intp], original: NDArray[np.intp]) -> None:
+        """Note in ``original`` which rows repeat an original."""
+        for i, j in self._pairs(rows, originals):
+            if original[rows[i]] == rows[i]:
+                original[rows[i]] = originals[j]
+
+    def match_within(self, rows: NDArray[np.intp], original: NDArray[np.intp]) -> None:
+        """Note in ``original`` which rows repeat an earlier one of themselves."""
+        for i, j in self._pairs(rows, rows):
+            if j < i and original[rows[j]] == rows[j] and original[rows[i]] == rows[i]:
+                original[rows[i]] = rows[j]
+
+    def _pairs(self, rows: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the places of all pairs that are close enough, sorted."""
+        pairs = np.argwhere(self._left[rows] @ self._right[others].T <= 0)
+        ours, theirs = self._unit[rows[pairs[:, 0]]], self._unit[others[pairs[:, 1]]]
+        cosine = np.einsum("ij,ij->i", ours, theirs, dtype=np.float64)
+        return np.asarray(pairs[cosine >= self._threshold - 1e-6])
+
+
 def _projected(unit: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Project on a few orthonormal directions in which the rows differ most."""
     if unit.shape[1] <= _N_COMPONENTS or len(unit) <= _N_COMPONENTS:
         return unit
     from sklearn.decomposition import PCA  # noqa: PLC0415 - a server must start without it
 
     model = PCA(_N_COMPONENTS, svd_solver="randomized", random_state=0)
     return np.asarray(model.fit_transform(unit), np.float32)
-
-
-def _match(
-    unit: NDArray[np.float32],
-    low: NDArray[np.float32],
-    block: NDArray[np.intp],
-    originals: NDArray[np.intp],
-    original: NDArray[np.intp],
-    *,
-    threshold: float,
-    radius: float,
-) -> None:
-    """Note in ``original`` which rows of a block repeat an original found before."""
-    for i, j in _close_pairs(unit, low, block, originals, threshold=threshold, radius=radius):
-        if original[block[i]] == block[i]:
-            original[block[i]] = originals[j]
-
-
-def _close_pairs(
-    unit: NDArray[np.float32],
-    low: NDArray[np.float32],
-    rows: NDArray[np.intp],
-    others: NDArray[np.intp],
-    *,
-    threshold: float,
-    radius: float,
-) -> NDArray[np.intp]:
-    """Return the positions of all pairs that are close enough, sorted."""
-    if not len(rows) or not len(others):
-        return np.empty((0, 2), np.intp)
-    A, B = low[rows], low[others]
-    squared = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2.0 * (A @ B.T)
-    pairs = np.argwhere(squared <= radius)
-    cosine = np.einsum("ij,ij->i", unit[rows[pairs[:, 0]]], unit[others[pairs[:, 1]]], dtype=np.float64)
-    return np.asarray(pairs[cosine >= threshold - 1e-6])

@@ -55,7 +55,14 @@ def content_order(X: NDArray[Any]) -> NDArray[np.intp]:
     >>> content_order(np.array([[2.0, 0.0], [1.0, 9.0], [1.0, 5.0]])).tolist()
     [2, 1, 0]
     """
-    return np.asarray(np.lexsort(X.T[::-1]), dtype=np.intp)
+    if not len(X):
+        return np.empty(0, dtype=np.intp)
+    order = np.argsort(X[:, 0], kind="stable")
+    first = X[order, 0]
+    is_as_before = np.append(False, first[1:] == first[:-1])
+    tied = np.flatnonzero(is_as_before | np.append(is_as_before[1:], False))  # hardly any, in a pool of embeddings
+    order[tied] = order[tied][np.lexsort(X[order[tied]].T[::-1])]
+    return np.asarray(order, dtype=np.intp)
 
 
 def distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:

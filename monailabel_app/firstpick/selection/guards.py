@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from firstpick.selection.duplicates import near_duplicates
 from firstpick.selection.outliers import unusual
 from firstpick.selection.result import Selection
+from firstpick.selection.scaling import directions
 from firstpick.selection.shares import SHARES, interleave, share_out
 
 OUTLIERS = ("keep", "last", "leave out")
@@ -83,15 +84,15 @@ class Labels:
 
 
 def choose(
-    strategy: Strategy, unit: NDArray[np.float32], n_select: int, labels: Labels, guards: Guards, *, is_nested: bool
+    strategy: Strategy, X: NDArray[np.float32], n_select: int, labels: Labels, guards: Guards, *, is_nested: bool
 ) -> Selection:
     """Ask a strategy for a batch that keeps to the safeguards.
 
     Parameters
     ----------
     strategy : callable
-    unit : ndarray of shape (n_rows, dim), float32, unit rows
-        In an order of their own content; what copies and outliers are told by.
+    X : ndarray of shape (n_rows, dim), float32
+        In an order of their own content, not scaled; what copies and outliers are told by.
     n_select : int
         At most the number of rows that are not labelled.
     labels : Labels
@@ -106,12 +107,13 @@ def choose(
         Rows that are neither copies nor set aside come first, then outliers (with ``last``), then copies. Fewer
         than ``n_select`` only if outliers are left out.
     """
-    everything = np.arange(len(unit))
+    everything = np.arange(len(X))
     original = everything
+    unit = directions(X) if guards.duplicates or guards.outliers != "keep" else X
     if guards.duplicates:
         original = near_duplicates(unit, guards.duplicates, first=np.flatnonzero(labels.is_labelled))
     is_copy = original != everything
-    is_aside = np.zeros(len(unit), np.bool_)
+    is_aside = np.zeros(len(X), np.bool_)
     if guards.outliers != "keep":
         is_aside = unusual(unit, unit[~is_copy]) & ~labels.is_labelled
     tiers = [~is_copy & ~is_aside, ~is_copy & is_aside, is_copy & ~is_aside, is_copy & is_aside]

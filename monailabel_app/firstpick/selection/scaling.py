@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.selection.geometry import unit_rows
-
 _ROUNDING = 1e-6
 _NEGLIGIBLE = 1e-6
 
 
 def directions(X: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give every row length 1, so that Euclidean distances order rows as cosines do."""
-    return unit_rows(X).astype(np.float32)
+    largest = np.abs(X).max(axis=1, keepdims=True, initial=0.0)  # first, so that no square over- or underflows
+    rows = X / np.where(largest > 0, largest, np.float32(1))
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64)).astype(np.float32)[:, None]
+    rows /= np.where(length > 0, length, np.float32(1))
+    return np.asarray(rows, np.float32)
 
 
 def unscaled(X: NDArray[np.float32]) -> NDArray[np.float32]:
