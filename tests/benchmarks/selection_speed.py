@@ -12,7 +12,8 @@ The pool is made of blobs in 384 dimensions with 3 % outliers, or the embeddings
 - *radius*: distance of the farthest row to its nearest pick, outliers (3 %) left out, smaller is better
 - *herding*: mean of the largest ``exp(-d²)`` to a pick, larger is better
 - *cosine*: mean of the largest cosine to a pick, larger is better
-- *coverage*: part of the rows within the median distance to the 20th neighbour of a pick, larger is better
+- *coverage*: part of the rows within a radius of a pick, the median distance to the 20th neighbour (which `probcover`
+  and its peers get, instead of looking for one), larger is better
 """
 # ruff: noqa: T201  a script prints
 
@@ -141,7 +142,8 @@ def peak_mb():
 
 
 def ours(strategy, X, n_select):
-    return select(strategy, X, n_select).indices
+    params = {"radius": radius(X)} if strategy == "probcover" else {}
+    return select(strategy, X, n_select, **params).indices
 
 
 def sklearn_kmeans(_, X, n_select):
@@ -161,7 +163,7 @@ def skactiveml(strategy, X, n_select):
     y = np.full(len(X), MISSING_LABEL)
     strategies = {
         "typiclust": lambda: pool.TypiClust(random_state=0, k=20),
-        "probcover": lambda: pool.ProbCover(random_state=0, n_classes=6, deltas=np.linspace(0.2, 1.4, 7)),
+        "probcover": lambda: pool.ProbCover(random_state=0, n_classes=6, deltas=[radius(X)]),
         "kcenter": lambda: pool.CoreSet(random_state=0),
     }
     return strategies[strategy]().query(X, y, batch_size=n_select)
@@ -178,8 +180,7 @@ def dense(strategy, X, n_select):
             picks.append(int(distance[:, picks].min(axis=1).argmax()))
         return picks
     if strategy == "probcover":
-        radius = np.median(np.sqrt(np.partition(squared[:: max(1, len(X) // 500)], 20, axis=1)[:, 20]))
-        close, covered = squared <= radius**2, np.zeros(len(X), bool)
+        close, covered = squared <= radius(X) ** 2, np.zeros(len(X), bool)
         while len(picks) < n_select:
             picks.append(int((close & ~covered).sum(axis=1).argmax()))
             covered |= close[picks[-1]]
@@ -197,6 +198,13 @@ def dense(strategy, X, n_select):
 # -- how good it is
 
 
+def radius(X):
+    """Median distance to the 20th neighbour, of 500 rows: the same for all who want a radius."""
+    some = X[:: max(1, len(X) // 500)]
+    nth = np.partition(np.maximum(2.0 - 2.0 * (some @ X.T), 0.0), 20, axis=1)[:, 20]
+    return float(np.sqrt(np.median(nth)))
+
+
 def measure(X, picks, criterion):
     cosine = np.concatenate([(X[i : i + 10_000] @ X[picks].T).max(axis=1) for i in range(0, len(X), 10_000)])
     squared = np.maximum(2.0 - 2.0 * cosine, 0.0)
@@ -207,9 +215,7 @@ def measure(X, picks, criterion):
     if criterion == "cosine":
         return float(cosine.mean())
     if criterion == "coverage":
-        some = X[:: max(1, len(X) // 500)]
-        nth = np.partition(np.maximum(2.0 - 2.0 * (some @ X.T), 0.0), 20, axis=1)[:, 20]
-        return float((squared <= np.median(nth) + 1e-6).mean())
+        return float((squared <= radius(X) ** 2 + 1e-6).mean())
     return float(np.sqrt(squared).mean())
 
 
