@@ -15,7 +15,7 @@ def table(proposal: Mapping[str, Any]) -> str:
     covered = proposal["coverage"][-1] if proposal["coverage"] else 0.0
     lines.append(
         f"{len(picks)} of {proposal['n_pool']} studies by {proposal['strategy']} on {proposal['encoder']}; "
-        f"with what is labelled they cover {covered:.0%}. "
-        f"{len(proposal['failed'])} failed, {len(proposal['left_out'])} left out."
+        f"with what is labelled they cover {covered:.0%}. {len(proposal['duplicates'])} copies, "
+        f"{len(proposal['unusual'])} unusual, {len(proposal['failed'])} failed, {len(proposal['left_out'])} left out."
     )
     return "\n".join(lines)

@@ -39,6 +39,9 @@ ARMS = {  # strategy, the features it sees, their scaling
     "random": ("random", "dinov2-s", "l2"),
     "k-means, dinov2-s, l2": ("kmeans", "dinov2-s", "l2"),
     "k-means, dinov2-s, standardise": ("kmeans", "dinov2-s", "standardise"),
+    "k-means, dinov2-s, whiten": ("kmeans", "dinov2-s", "whiten"),
+    "TypiClust, dinov2-s, whiten": ("typiclust", "dinov2-s", "whiten"),
+    "facility location, dinov2-s, pca": ("facility_location", "dinov2-s", "pca"),
     "k-means, pixels, l2": ("kmeans", "pixels", "l2"),
     "k-means, pixels, standardise": ("kmeans", "pixels", "standardise"),
 }
