@@ -269,10 +269,10 @@ def list_command(options: argparse.Namespace) -> None:
         return
     if options.what != "encoders":
         for name in sorted(STRATEGIES):
-            print(f"{name:16} {describe(name)}")
+            print(f"{name:18} {describe(name)}")
     if options.what != "strategies":
         for name, row in sorted(ENCODERS.items()):
-            print(f"{name:16} {row.description} [{row.licence}]")
+            print(f"{name:18} {row.description} [{row.licence}]")
 
 
 # -- inside
