@@ -1,6 +1,7 @@
 """Encoders: laws over every row of the table, and the default's real weights."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,11 @@ def test_the_fingerprint_is_the_same_in_every_process():
 
 
 GOLDEN_FINGERPRINT = "f12f29817004f8f1"  # changes only together with RECIPE, the table or the views' defaults
+
+
+def test_every_encoder_is_in_the_readmes_table():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert all(f"\n| `{name}` |" in readme for name in ENCODERS)
 
 
 def test_unknown_names_are_said_with_the_known_ones():

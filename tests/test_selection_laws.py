@@ -1,11 +1,12 @@
 """Laws that every strategy keeps on every awkward pool. A new entry of STRATEGIES is tested without a new line."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from firstpick.selection import SCALINGS, STRATEGIES, check_strategy, describe, select
+from firstpick.selection import NESTED, SCALINGS, STRATEGIES, check_strategy, describe, select
 
 
 def rng():
@@ -112,6 +113,14 @@ def test_the_first_line_of_its_docstring_is_a_label(strategy):
     text = inspect.getdoc(STRATEGIES[strategy])
     for section in ("Parameters\n---", "Returns\n---", "Notes\n---", "Examples\n---"):
         assert section in text
+
+
+def test_the_readmes_table_has_it_and_says_whether_it_is_nested(strategy):
+    lines = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+    (cells,) = (
+        line.split("|") for line in lines if line.startswith(f"| `{strategy}` |") and line.endswith((" yes |", " no |"))
+    )
+    assert cells[-2].strip() == ("yes" if strategy in NESTED else "no")
 
 
 def test_a_parameter_that_it_does_not_have_is_refused(strategy):

@@ -300,6 +300,26 @@ def test_a_new_batch_keeps_reserved_picks_on_top(server):
     assert [pick["study_id"] for pick in server.picks()] == [pick["study_id"] for pick in batch["picks"]]
 
 
+def test_the_batch_of_another_strategy_is_made_when_it_is_first_asked_for(server):
+    assert "is being made" in server.next_sample("alice", "ward", expect=503)
+
+    def served():
+        answer = requests.post(
+            f"http://127.0.0.1:{server.port}/activelearning/ward", json={"client_id": "a"}, timeout=30
+        )
+        return answer.status_code == 200 and answer.json()
+
+    assert wait_for(served)["firstpick"]["strategy"] == "ward"
+
+
+def test_advice_rides_with_the_batch_it_was_asked_for(server):
+    batch = server.post("/firstpick/proposal", batch_size=4, advice=True)
+    assert 0 <= batch["advice"]["jaccard_bootstrap"] <= 1
+    assert batch["advice"]["jaccard_chance"] == pytest.approx(16 / 12 / (8 - 16 / 12))
+    assert server.get("/firstpick/proposal")["advice"] == batch["advice"]
+    assert server.post("/firstpick/proposal", batch_size=4)["advice"] is None
+
+
 def test_when_nothing_is_left_a_stock_client_gets_an_empty_answer(server):
     for number in range(11):
         server.upload(f"study_{number:02d}", "alice")
@@ -352,6 +372,15 @@ def test_with_auto_next_a_finished_batch_is_followed_by_another(embedded, state)
         second = wait_for(lambda: [p["study_id"] for p in server.picks() if p["study_id"] not in first], 20)
         assert len(second) == 2
         assert server.next_sample("alice")["id"] == second[0]
+
+
+def test_the_server_keeps_to_the_configured_safeguards(embedded, state):
+    conf = ("groups.by", "id:^study_(.)", "strata.by", "id:(.)$", "strata.share", "equal", "batch_size", "2")
+    with Server(embedded[0], state, *conf) as server:
+        server.wait_until_ready()
+        assert {pick["study_id"][6] for pick in server.picks()} == {"0", "1"}  # ten of one patient, two of another
+        guards = server.get("/firstpick/proposal")["provenance"]["guards"]
+        assert guards == {"duplicates": 0.9995, "max_per_group": 1, "share": "equal", "outliers": "keep"}
 
 
 # -- state that broke

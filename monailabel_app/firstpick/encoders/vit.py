@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ class VisionTransformer(nn.Module):
         return self._resized[height, width]
 
 
-class _TransformerEncoder:
+class _TransformerEncoder(ABC):
     """Views through a `VisionTransformer`; on a GPU in half precision."""
 
     dim = 384
@@ -106,8 +107,9 @@ class _TransformerEncoder:
         self._mean = torch.tensor(_MEAN).view(1, 3, 1, 1)
         self._std = torch.tensor(_STD).view(1, 3, 1, 1)
 
+    @abstractmethod
     def _load(self, network: VisionTransformer, spec: EncoderSpec) -> None:
-        raise NotImplementedError
+        """Give the network its weights."""
 
     def parts(self, volume: Volume) -> NDArray[np.float32]:
         """Return the views, shape (n_views, size, size, 3), float32 in [0, 1]."""
