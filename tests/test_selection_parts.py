@@ -5,6 +5,7 @@ import pytest
 
 from firstpick.selection import SCALINGS, STRATEGIES, select
 from firstpick.selection.geometry import content_order, distances, nearest, principal_plane, unit_rows
+from firstpick.selection.uniform import uniform
 
 
 def rng():
@@ -47,6 +48,19 @@ def test_whitening_gives_each_direction_the_same_weight():
     assert (plain**2).mean(axis=0)[0] > 0.7
     np.testing.assert_allclose((white**2).mean(axis=0), 1 / 3, atol=0.03)
     assert SCALINGS["whiten"](X[:10].astype(np.float32), 3).shape == (10, 2)  # a quarter of the rows
+
+
+@pytest.mark.parametrize("scaling", sorted(SCALINGS))
+def test_strategies_see_rows_that_lie_one_after_the_other(scaling, monkeypatch):
+    def spy(X, n_select, **arguments):
+        assert X.flags.c_contiguous
+        assert X.dtype == np.float32
+        return uniform(X, n_select, **arguments)
+
+    monkeypatch.setitem(STRATEGIES, "random", spy)
+    X = rng().normal(size=(40, 6))
+    for layout in (X, np.asfortranarray(X), X[::-1, ::-1]):
+        assert len(select("random", layout, 3, scaling=scaling).indices) == 3
 
 
 def test_distances_agree_with_the_plain_formula_in_blocks_of_any_size():

@@ -1,8 +1,8 @@
 """Strategies that choose rows of a matrix, and the one function that calls them.
 
 A strategy is a pure function ``(X, n_select, *, labelled, candidates, rng, **params) -> Selection`` that
-trusts its input; the first line of its docstring is its label in the user interface. To add one, write the function
-in a file of its own and name it in `STRATEGIES`.
+trusts its input (``X`` is float32, its rows one after the other); the first line of its docstring is its
+label in the user interface. To add one, write the function in a file of its own and name it in `STRATEGIES`.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def select(
     rng = np.random.default_rng(seed)
 
     def ask(some: NDArray[np.intp]) -> Callable[[int, NDArray[np.intp], NDArray[np.intp]], Selection]:
-        scaled = scale(values[rows[some]], n_components)
+        scaled = np.ascontiguousarray(scale(values[rows[some]], n_components))  # some versions of BIRCH fail else
         return lambda n, labelled, candidates: STRATEGIES[strategy](
             scaled, n, labelled=labelled, candidates=candidates, rng=rng, **params
         )
