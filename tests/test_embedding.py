@@ -170,9 +170,13 @@ def test_small_studies_share_a_chunk_and_series_and_large_files_go_alone(tmp_pat
         (tmp_path / name).write_bytes(bytes(size))
     listed = [Study(name, "", str(tmp_path / name)) for name in sizes]
     listed.insert(2, Study("series", "", str(tmp_path), is_series=True))
-    ids = [[study.study_id for study in chunk] for chunk in chunks(listed)]
-    assert ids == [["a", "b"], ["series"], ["c"], ["d", "e"], ["f"]]
-    assert [len(chunk) for chunk in chunks(listed[:1] * 20)] == [8, 8, 4]
+    ids = [[study.study_id for study in chunk] for chunk in chunks([*listed, *listed[:1] * 40])]
+    assert ids[:5] == [["a", "b"], ["series"], ["c"], ["d", "e"], ["f", *"a" * 7]]
+
+
+def test_chunks_get_smaller_towards_the_end_so_that_workers_finish_together():
+    sizes = [len(chunk) for chunk in chunks([Study("a", "", "nowhere")] * 60)]
+    assert sizes == [8, 8, 8, 8, 7, 5, 4, 3, 2, 1, 1, 1, 1, 1, 1, 1]
 
 
 def test_a_second_run_waits_for_the_first_and_shows_its_progress(studies, cache):

@@ -191,15 +191,16 @@ class _Run:
 def chunks(studies: Sequence[Study]) -> list[tuple[Study, ...]]:
     """Cut a list into chunks of a few small studies; a large one, or a series, goes alone.
 
-    A chunk has the time limit of one study, which small files share easily.
+    A chunk has the time limit of one study, which small files share easily. Towards the end chunks are smaller, so
+    that the workers finish together.
     """
     result: list[list[Study]] = []
-    room = 0
-    for study in studies:
+    room = most = 0
+    for place, study in enumerate(studies):
         size = _CHUNK_BYTES if study.is_series else _size(study.source)
-        if not result or len(result[-1]) == _CHUNK_STUDIES or size > room:
+        if not result or len(result[-1]) == most or size > room:
             result.append([])
-            room = _CHUNK_BYTES
+            room, most = _CHUNK_BYTES, min(_CHUNK_STUDIES, max(1, (len(studies) - place) // 4))
         result[-1].append(study)
         room -= size
     return [tuple(chunk) for chunk in result]
