@@ -21,6 +21,7 @@ RECIPE = 1
 """Raised by hand whenever our own reading, views or pooling give other numbers for the same settings."""
 
 POOLINGS = ("mean", "mean+max")
+UNITS = ("volume", "slice")
 
 
 class EncoderError(Exception):
@@ -110,20 +111,26 @@ class EncoderSpec:
         Which pictures a 2-D encoder sees of a volume.
     pooling : {'mean', 'mean+max'}
         How the rows of one study's parts become its embedding.
+    unit : {'volume', 'slice'}
+        Whether a study has one embedding, or one for each of its views.
 
     Raises
     ------
     ValueError
-        If the name or the pooling is not known.
+        If the name, the pooling or the unit is not known.
     """
 
     name: str = "dinov2-s"
     weights: str = ""
     views: ViewSpec = ViewSpec()
     pooling: str = "mean"
+    unit: str = "volume"
 
     def __post_init__(self) -> None:
         encoder_row(self.name)
+        if self.unit not in UNITS:
+            msg = f"unit '{self.unit}' is not known. Choose one of {', '.join(UNITS)}."
+            raise ValueError(msg)
         if self.pooling not in POOLINGS:
             msg = f"pooling '{self.pooling}' is not known. Choose one of {', '.join(POOLINGS)}."
             raise ValueError(msg)
@@ -131,8 +138,8 @@ class EncoderSpec:
     def fingerprint(self) -> str:
         """Hash of what changes the numbers: 16 hexadecimal digits.
 
-        Holds the encoder's name, settings and weights' checksum, the views, the pooling and our own
-        `RECIPE`, but not the versions of libraries: an upgrade does not re-embed an archive.
+        Holds the encoder's name, settings and weights' checksum, the views, the unit, the pooling and our
+        own `RECIPE`, but not the versions of libraries: an upgrade does not re-embed an archive.
         """
         row = encoder_row(self.name)
         recipe = {
@@ -141,7 +148,8 @@ class EncoderSpec:
             "settings": dict(row.settings),
             "weights": file_sha256(self.weights) if self.weights else row.sha256,
             "views": asdict(self.views),
-            "pooling": self.pooling,
+            "pooling": self.pooling if self.unit == "volume" else "",
+            "unit": self.unit,
         }
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
