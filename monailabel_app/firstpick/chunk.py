@@ -40,7 +40,7 @@ class _Cut:
 
     study: Study
     parts: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    slices: tuple[Slice, ...] = ()
+    slices: tuple[Slice, ...] = ()  # of the parts, where the recipe needs to know
     thumbnail: bytes = b""
     notes: tuple[str, ...] = ()
     failure: str = ""
@@ -99,7 +99,7 @@ def _cut(study: Study, spec: EncoderSpec, encoder: Encoder, stages: dict[str, fl
         volume = read_volume(study.source, series_uid=study.series_uid)
         read = time.perf_counter()
         parts, picture = encoder.parts(volume), thumbnail(volume)
-        slices = view_slices(volume, spec.views) if spec.unit == "slice" else ()
+        slices = view_slices(volume, spec.views) if spec.needs_slices else ()
     except EncoderError:
         raise
     except VolumeError as error:
@@ -111,20 +111,19 @@ def _cut(study: Study, spec: EncoderSpec, encoder: Encoder, stages: dict[str, fl
         return _Cut(study, failure=f"It cannot be read ({type(error).__name__}: {error}).")
     stages["reading"] += read - start
     stages["viewing"] += time.perf_counter() - read
-    if slices:
-        parts, slices = _distinct(parts, slices, spec)
+    if spec.needs_slices and len(parts) != len(slices):
+        msg = (
+            f"Encoder '{spec.name}' does not look at single slices: it cannot embed or pool them by plane. "
+            "Take unit: volume with pooling: mean."
+        )
+        raise EncoderError(msg)
+    if spec.unit == "slice":
+        parts, slices = _distinct(parts, slices)
     return _Cut(study, parts, slices, picture, volume.notes)
 
 
-def _distinct(
-    parts: NDArray[np.float32], slices: Sequence[Slice], spec: EncoderSpec
-) -> tuple[NDArray[np.float32], tuple[Slice, ...]]:
+def _distinct(parts: NDArray[np.float32], slices: Sequence[Slice]) -> tuple[NDArray[np.float32], tuple[Slice, ...]]:
     """Drop slices that repeat, as they do where a volume has fewer than are asked for; sort the others."""
-    if len(parts) != len(slices):
-        msg = (
-            f"Encoder '{spec.name}' does not look at single slices: it cannot embed them (key unit). Take unit: volume."
-        )
-        raise EncoderError(msg)
     place_of = {where: place for place, where in reversed(list(enumerate(slices)))}
     kept = sorted(place_of)
     return parts[[place_of[where] for where in kept]], tuple(kept)
@@ -136,9 +135,13 @@ def _encode(cuts: Sequence[_Cut], encoder: Encoder, spec: EncoderSpec, result: C
     rows = encoder.encode(np.concatenate([cut.parts for cut in cuts]))
     ends = np.cumsum([len(cut.parts) for cut in cuts])
     for cut, own in zip(cuts, np.split(rows, ends[:-1]), strict=True):
-        vectors = own if cut.slices else pool_parts(own, spec.pooling)[None]
+        if spec.unit == "slice":
+            vectors, slices = own, cut.slices
+        else:
+            shown = [where.plane for where in cut.slices]
+            vectors, slices = pool_parts(own, spec.pooling, shown=shown, planes=spec.views.planes)[None], ()
         if np.isfinite(vectors).all():
-            result.embedded.append(Embedded(cut.study, vectors, cut.slices, cut.thumbnail, cut.notes))
+            result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes))
         else:
             result.failed.append((cut.study, "The encoder gave no finite numbers for it."))
     result.stages["encoding"] += time.perf_counter() - start

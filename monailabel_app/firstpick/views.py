@@ -61,8 +61,8 @@ class ViewSpec:
         Slices in each plane.
     every_mm : float, default 0
         Distance of neighbouring slices instead, so that a larger volume has more of them; 0 for ``per_plane``.
-    size : int, default 112
-        Pixels along each side of a view, up to 4096. A multiple of 14 suits the default encoder.
+    size : int, default 0
+        Pixels along each side of a view, up to 4096; 0 leaves it to the encoder that the views are cut for.
     intensity : {"auto", "ct", "percentile"}, default "auto"
         ``"auto"`` takes CT windows for CT and percentiles for the rest, see `make_views`; the others force one.
     percentiles : (float, float), default (0.5, 99.5)
@@ -77,7 +77,7 @@ class ViewSpec:
     planes: tuple[str, ...] = PLANES
     per_plane: int = 3
     every_mm: float = 0.0
-    size: int = 112
+    size: int = 0
     intensity: str = "auto"
     percentiles: tuple[float, float] = _ROBUST
 
@@ -92,7 +92,8 @@ class ViewSpec:
         if not 0 <= self.every_mm < float("inf"):
             msg = f"every_mm must be a distance in mm, or 0 for per_plane slices; got {self.every_mm}."
             raise ValueError(msg)
-        _check_size(self.size)
+        if self.size != 0:
+            _check_size(self.size)
         if self.intensity not in INTENSITIES:
             msg = f"intensity {self.intensity!r} is not known. Choose one of {', '.join(INTENSITIES)}."
             raise ValueError(msg)
@@ -101,7 +102,7 @@ class ViewSpec:
             raise ValueError(msg)
 
 
-_DEFAULT = ViewSpec()
+_DEFAULT = ViewSpec(size=112)
 
 
 def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]:
@@ -112,7 +113,7 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     volume : Volume
         Not changed.
     spec : ViewSpec
-        Which planes, how many slices in each, their size and intensities.
+        Which planes, how many slices in each, their size (not 0) and intensities.
 
     Returns
     -------
@@ -144,6 +145,7 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     percentile is air (-4096 to -500), the 99.5th is not air and below 3000, and 2 % or more lie within 200 HU of water.
     A crop of a CT without air in it is not recognised: set ``intensity`` to ``"ct"`` for such a folder.
     """
+    _check_size(spec.size)
     coarse = _Coarse.of(volume.array)
     windowed = _is_windowed(volume, coarse, spec.intensity)
     mask = _foreground(volume, coarse, windowed=windowed)
