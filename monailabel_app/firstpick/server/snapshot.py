@@ -94,14 +94,14 @@ class Snapshot:
         studies = [(self.studies or {})[study_id] for study_id in pool.study_ids]
         return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
-    def plane(self) -> dict[str, tuple[float, float]]:
-        """Place of each study of the pool in the plane of the first two principal components."""
+    def plane(self) -> tuple[Pool, dict[str, tuple[float, float]]]:
+        """Return the pool, and each study's place in the plane of its first two principal components."""
         pool = self.ready_pool()
         with self._drawing:
             if self._plane is None or self._plane[0] is not pool:
                 points = principal_plane(pool.vectors).round(5).tolist()
                 self._plane = (pool, {i: (x, y) for i, (x, y) in zip(pool.study_ids, points, strict=True)})
-            return self._plane[1]
+            return self._plane
 
     def thumbnail(self, study_id: str) -> bytes:
         """PNG of a study; 404 if there is none (yet)."""
