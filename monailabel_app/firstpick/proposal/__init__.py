@@ -6,4 +6,15 @@ from firstpick.proposal.facts import pool_hash
 from firstpick.proposal.make import propose
 from firstpick.proposal.nouns import SCHEMA, Advice, Pick, Proposal
 
-__all__ = ["SCHEMA", "Advice", "Pick", "Proposal", "advise", "knee", "pool_hash", "propose", "replacement", "with_replacement"]
+__all__ = [
+    "SCHEMA",
+    "Advice",
+    "Pick",
+    "Proposal",
+    "advise",
+    "knee",
+    "pool_hash",
+    "propose",
+    "replacement",
+    "with_replacement",
+]

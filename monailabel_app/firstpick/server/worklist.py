@@ -13,7 +13,7 @@ from fastapi import HTTPException
 
 from firstpick import __version__
 from firstpick.config import Config
-from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
+from firstpick.decisions import ConflictError, Decisions, Status, with_newer_label, with_statuses
 from firstpick.proposal import Proposal, advise, knee, propose, with_replacement
 from firstpick.report import lookalikes, pool_map
 from firstpick.selection import check_strategy

@@ -1,11 +1,11 @@
 "use strict";
 /* The map and the curve, drawn by Plotly. No text of a study goes to Plotly, which would take tags in it for markup. */
 
-const CONFIG = { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: "reset" };
+const CONFIG = { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false };
 const OTHERS = { colour: "#999999", symbol: "circle", size: 6 };
 const MAX_LEGEND = 24;
 const isTouch = matchMedia("(pointer: coarse)");
-let isPrinting = false;
+let isWhole = true; // whether the map shows all, and not what somebody zoomed to
 
 const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--${name}`).trim();
 
@@ -16,7 +16,6 @@ function basicLayout() {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colour("ink"), family: "system-ui, sans-serif", size: 13 },
     showlegend: false,
-    uirevision: "kept", // a new drawing keeps the zoom
   };
 }
 
@@ -88,22 +87,15 @@ function drawMap() {
   const picked = points.filter((point) => point.rank);
   const ink = colour("ink");
   const dense = points.length > 1000;
-  const chosen = points[page.rows.get(page.chosen)];
-  const alike = chosen ? linked(page.chosen) : [];
   const traces = [
     overlay(points, { hoverinfo: "none", marker: {
       color: styles.map((style) => style.colour),
       symbol: styles.map((style) => style.symbol),
       size: styles.map((style) => (dense ? style.size - 2 : style.size)),
       opacity: shown.map((is) => (is ? 0.85 : 0.08)),
-      line: { width: dense ? 0 : 0.5, color: colour("card") },
+      line: { width: dense ? 0.3 : 0.6, color: colour("soft") },
     } }),
-    overlay([], {
-      mode: "lines",
-      line: { color: ink, width: 1, dash: "dot" },
-      x: alike.flatMap((other) => [chosen.x, other.x, null]),
-      y: alike.flatMap((other) => [chosen.y, other.y, null]),
-    }),
+    overlay([], { mode: "lines", line: { color: ink, width: 1, dash: "dot" } }),
     overlay(points.filter((point) => point.status === "done"),
       { marker: { symbol: "square-open", size: 14, color: ink, line: { width: 1.5 } } }),
     overlay(picked, {
@@ -113,22 +105,36 @@ function drawMap() {
       textposition: "top right",
       textfont: { size: 13, color: ink, weight: 700 },
     }),
-    overlay(chosen ? [chosen] : [],
-      { marker: { symbol: "circle-open", size: 26, color: colour("accent"), line: { width: 4 } } }),
-  ];
-  const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "", showline: true, mirror: true,
-    linecolor: colour("line") };
-  const isZoomed = byId("map").layout?.xaxis?.autorange === false;
-  const layout = { ...basicLayout(), margin: { l: 1, r: 1, t: 1, b: 1 }, xaxis: axis, yaxis: { ...axis },
+    overlay([], { marker: { symbol: "circle-open", size: 26, color: colour("accent"), line: { width: 4 } } }),
+  ]; // drawChosen fills two of them
+  const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "" };
+  const { xaxis, yaxis } = isWhole ? {} : byId("map").layout;
+  const layout = { ...basicLayout(), margin: { l: 1, r: 1, t: 1, b: 1 }, 
+    xaxis: { ...axis, range: xaxis?.range ?? wholeRange("x") }, yaxis: { ...axis, range: yaxis?.range ?? wholeRange("y") },
     hovermode: "closest", hoverdistance: isTouch.matches ? 30 : 12,
-    dragmode: isTouch.matches && !isZoomed ? false : "pan" }; // an untouched map lets a finger scroll the page
-  return Plotly.react("map", traces, layout, CONFIG);
+    dragmode: isTouch.matches && isWhole ? false : "pan" }; // an untouched map lets a finger scroll the page
+  Plotly.react("map", traces, layout, CONFIG);
+  if (page.chosen !== null) drawChosen();
 }
 
-function linked(studyId) {
-  const pick = page.picks.get(studyId);
-  const ids = pick?.lookalikes ?? [];
-  return ids.map((id) => page.data.map.points[page.rows.get(id)]).filter(Boolean);
+/** Ring the chosen study and tie it to its look-alikes. */
+function drawChosen() {
+  const pointOf = (studyId) => page.data.map.points[page.rows.get(studyId)];
+  const chosen = pointOf(page.chosen);
+  const others = chosen ? page.alike.map(pointOf).filter(Boolean) : [];
+  const ends = (axis) => [others.flatMap((other) => [chosen[axis], other[axis], null]), chosen ? [chosen[axis]] : []];
+  return Plotly.restyle("map", { x: ends("x"), y: ends("y") }, [1, 4]);
+}
+
+/** From the lowest to the highest place, with room for the marks. */
+function wholeRange(axis) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const point of page.data.map.points) {
+    low = Math.min(low, point[axis]);
+    high = Math.max(high, point[axis]);
+  }
+  const room = 0.06 * (high - low) || 1;
+  return [low - room, high + room];
 }
 
 function zoom(factor) {
@@ -137,7 +143,11 @@ function zoom(factor) {
   Plotly.relayout("map", { "xaxis.range": around(xaxis.range), "yaxis.range": around(yaxis.range) });
 }
 
-const showAll = () => Plotly.relayout("map", { "xaxis.autorange": true, "yaxis.autorange": true });
+async function showAll() {
+  await Plotly.relayout("map", { "xaxis.range": wholeRange("x"), "yaxis.range": wholeRange("y") });
+  isWhole = true;
+  drawMap();
+}
 
 /** The study nearest to the chosen one in a direction; sideways counts double. */
 function neighbour(stepX, stepY) {
@@ -199,9 +209,11 @@ function listenToMap() {
     choose(page.data.map.points[hit.pointIndex].study_id);
   });
   map.on("plotly_relayout", (change) => {
-    const isRange = Object.keys(change).some((key) => key.includes("axis"));
-    if (isRange && isTouch.matches) drawMap();
+    const wasWhole = isWhole;
+    isWhole &&= !Object.keys(change).some((key) => key.includes("axis"));
+    if (wasWhole && !isWhole && isTouch.matches) drawMap(); // now a finger moves the map
   });
+  map.on("plotly_doubleclick", showAll);
   map.addEventListener("keydown", onMapKey);
 }
 
@@ -238,7 +250,7 @@ function curveText(proposal, curve, size) {
   const n = proposal.picks.length;
   const end = `With what is labelled, ${count(n, "pick")} cover ${percent(curve[n])} of the pool.`;
   const knee = size
-    ? `Coverage flattens after ${count(size, "pick")} (${percent(curve[size])}): a good batch size.`
+    ? `Coverage flattens after ${count(size, "pick")} (${percent(curve[size])}): the suggested batch size.`
     : `Coverage rises evenly up to ${count(n, "pick")}.`;
   const { advice } = proposal;
   const chance = advice ? ` In common with this batch: other seeds ${percent(advice.jaccard_seeds)}, bootstrap samples of `
@@ -249,7 +261,6 @@ function curveText(proposal, curve, size) {
 /* -- paper */
 
 function drawForPaper(is) {
-  isPrinting = is;
   document.body.classList.toggle("is-printing", is);
   if (!page.data?.map) return;
   drawMap();

@@ -51,7 +51,7 @@ function drawSummary() {
   const facts = [
     `${n} of ${count(proposal.n_pool, "study", "studies")} by ${proposal.strategy} on ${proposal.encoder}`,
     `${status.n_labelled.toLocaleString("en")} labelled`,
-    `${percent(n ? proposal.coverage[n - 1] : proposal.covered_before)} covered by both`,
+    `${percent(n ? proposal.coverage[n - 1] : proposal.covered_before)} of the pool covered`,
   ];
   byId("summary").textContent = `${facts.join(" · ")}. ${proposal.note}`;
   byId("made").textContent = page.data.made ? `Made ${page.data.made} by FirstPick ${status.version}.`

@@ -20,6 +20,7 @@ const page = {
   rows: new Map(), // study id -> row of map.points
   picks: new Map(), // study id -> pick
   chosen: null, // study id in the panel
+  alike: [], // its look-alikes
   filter: { text: "", status: "", category: null },
   colourBy: "nearest_pick",
 };
@@ -32,6 +33,9 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
+/** A study's name that may break after its separators. */
+const broken = (studyId) => studyId.split(/(?<=[_\-/.])/).flatMap((part) => [part, make("wbr")]);
+
 const percent = (part) => `${Math.round(100 * part)} %`;
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
@@ -43,7 +47,7 @@ function picture(studyId) {
 function image(studyId, alt = "") {
   const source = picture(studyId);
   if (!source) return make("span", { className: "no-picture", textContent: "no picture" });
-  return make("img", { src: source, alt, loading: "lazy", decoding: "async" });
+  return make("img", { src: source, alt });
 }
 
 function glyph(symbol, colour) {
@@ -72,7 +76,7 @@ function makeCard(studyId) {
   const card = make("li", {},
     make("button", { type: "button", className: "card", onclick: () => choose(studyId, { focus: true }) },
       make("span", { className: "picture" }, image(studyId), make("span", { className: "rank" })),
-      make("span", { className: "name", textContent: studyId, title: studyId }),
+      make("span", { className: "name", title: studyId }, ...broken(studyId)),
       make("span", { className: "state" }),
       make("span", { className: "reason" })));
   cards.set(studyId, card);
@@ -136,24 +140,27 @@ async function choose(studyId, { focus = false } = {}) {
   page.chosen = studyId;
   byId("panel").hidden = false;
   document.body.classList.add("has-panel");
-  drawPanel([]);
+  page.alike = [];
+  drawPanel();
   drawSheet();
-  drawMap();
   if (focus) byId("panel").focus();
-  try {
-    const alike = await lookalikesOf(studyId);
-    if (page.chosen === studyId) drawPanel(alike);
-  } catch (error) {
+  const alike = await lookalikesOf(studyId).catch((error) => {
     announce(error.message);
-  }
+    return [];
+  });
+  if (page.chosen !== studyId) return;
+  page.alike = alike;
+  drawPanel();
+  drawChosen();
 }
 
 function closePanel() {
   page.chosen = null;
+  page.alike = [];
   byId("panel").hidden = true;
   document.body.classList.remove("has-panel");
   drawSheet();
-  drawMap();
+  drawChosen();
   openedFrom?.focus();
 }
 
@@ -164,7 +171,7 @@ async function lookalikesOf(studyId) {
   return (page.data.lookalikes[studyId] ?? []).map((row) => page.data.map.points[row].study_id);
 }
 
-function drawPanel(alike) {
+function drawPanel() {
   const studyId = page.chosen;
   const point = page.data.map.points[page.rows.get(studyId)];
   const pick = page.picks.get(studyId);
@@ -179,10 +186,10 @@ function drawPanel(alike) {
   }
   const notes = page.data.status.notes[studyId];
   if (notes) facts.push(make("p", { className: "hint", textContent: notes.join(" ") }));
-  const others = alike.map((id) => make("li", {},
+  const others = page.alike.map((id) => make("li", {},
     make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
-      image(id), make("span", { textContent: id }))));
-  byId("panel-title").textContent = studyId;
+      image(id), make("span", {}, ...broken(id)))));
+  byId("panel-title").replaceChildren(...broken(studyId));
   byId("panel-body").replaceChildren(
     make("div", { className: "picture" }, image(studyId, `Middle slice of ${studyId}`)),
     make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client)),
