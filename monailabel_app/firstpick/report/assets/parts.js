@@ -138,8 +138,7 @@ let openedFrom = null;
 async function choose(studyId, { focus = false } = {}) {
   if (focus && !byId("panel").contains(document.activeElement)) openedFrom = document.activeElement;
   page.chosen = studyId;
-  byId("panel").hidden = false;
-  document.body.classList.add("has-panel");
+  showPanel(true);
   page.alike = [];
   drawPanel();
   drawSheet();
@@ -154,11 +153,17 @@ async function choose(studyId, { focus = false } = {}) {
   drawChosen();
 }
 
+function showPanel(is) {
+  if (byId("panel").hidden !== is) return;
+  byId("panel").hidden = !is;
+  document.body.classList.toggle("has-panel", is);
+  for (const chart of ["map", "curve"]) Plotly.Plots.resize(chart); // there is more or less room for them
+}
+
 function closePanel() {
   page.chosen = null;
   page.alike = [];
-  byId("panel").hidden = true;
-  document.body.classList.remove("has-panel");
+  showPanel(false);
   drawSheet();
   drawChosen();
   openedFrom?.focus();
