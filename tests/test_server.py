@@ -506,3 +506,4 @@ def test_the_app_folder_works_where_firstpick_is_not_installed(embedded, tmp_pat
         assert server.get("/info/")["strategies"]["firstpick"]["description"].endswith("(configured: random)")
         assert server.get("/firstpick/proposal")["strategy"] == "random"
         assert server.next_sample("alice")["id"] == server.picks()[0]["study_id"]
+        assert "const page" in server.ask("GET", "/firstpick/page/parts.js").text
