@@ -76,8 +76,9 @@ def test_info_lists_strategies_and_labels(running):
 def test_the_routes_are_documented_with_their_types(running):
     api = running.get("/openapi.json")
     routes = [path for path in api["paths"] if path.startswith("/firstpick/")]
-    wanted = "status proposal strategies encoders map thumbnail/{study_id} reserve heartbeat release skip unskip reopen"
-    assert sorted(routes) == sorted(f"/firstpick/{name}" for name in wanted.split())
+    asked = "status proposal strategies encoders map thumbnail/{study_id} lookalikes/{study_id}"
+    told = "reserve heartbeat release skip unskip reopen"
+    assert sorted(routes) == sorted(f"/firstpick/{name}" for name in f"{asked} {told}".split())
     answer = api["paths"]["/firstpick/proposal"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert answer["$ref"].endswith("/Proposal")
     assert {"rank", "study_id", "share", "reason", "status"} <= api["components"]["schemas"]["Pick"][
@@ -98,6 +99,13 @@ def test_a_thumbnail_is_a_png_and_an_unknown_one_404(running):
     assert picture.headers["content-type"] == "image/png"
     assert picture.content.startswith(b"\x89PNG")
     assert "study_99" in running.get("/firstpick/thumbnail/study_99", 404)
+
+
+def test_lookalikes_are_other_studies_and_an_unknown_one_404(running):
+    found = running.get("/firstpick/lookalikes/study_03")
+    assert found["study_id"] == "study_03"
+    assert len(set(found["lookalikes"]) - {"study_03"}) == 5
+    assert "study_99" in running.get("/firstpick/lookalikes/study_99", 404)
 
 
 def test_names_of_strategies_and_encoders_are_described(running):
@@ -503,6 +511,7 @@ def test_the_app_folder_works_where_firstpick_is_not_installed(embedded, tmp_pat
         assert server.get("/info/")["strategies"]["firstpick"]["description"].endswith("(configured: random)")
         assert server.get("/firstpick/proposal")["strategy"] == "random"
         assert server.next_sample("alice")["id"] == server.picks()[0]["study_id"]
+        assert "const page" in server.ask("GET", "/firstpick/page/parts.js").text
 
 
 def test_with_slices_a_done_study_leaves_those_labelled_and_its_others_out(embedded, tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: ``firstpick demo | serve | embed | pick | export | check | list``."""
+"""The command line: ``firstpick demo | serve | embed | pick | report | export | check | list``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from firstpick import __version__
 from firstpick.attributes import with_attributes
 from firstpick.chunk import STAGES
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
-from firstpick.decisions import Decisions, with_newer_label, with_statuses
+from firstpick.decisions import Decisions, Status, with_newer_label, with_statuses
 from firstpick.demo import make_studies, run_demo
 from firstpick.embedding import Progress, embed
 from firstpick.encoders import ENCODERS, EncoderError
 from firstpick.folder import final_labels, list_studies
-from firstpick.proposal import advise, propose
+from firstpick.proposal import Proposal, advise, propose
 from firstpick.proposal.advice import sentence
-from firstpick.report import table
+from firstpick.report import page_data, report_page, table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.store import Cache, StoreError
 from firstpick.studies import LeftOut, Pool, Study
@@ -93,9 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     embedded = add("embed", embed_command, "Embed all studies that are not embedded yet.")
     embedded.add_argument("--profile", action="store_true", help="print where the seconds went")
     pick = add("pick", pick_command, "Choose a batch without a server.")
-    pick.add_argument("--labelled", metavar="FILE", help="ids of studies that are labelled, one a line")
-    pick.add_argument("--advice", action="store_true", help="suggest a batch size, and say how much of it is chance")
     pick.add_argument("--json", action="store_true", help="print the proposal as JSON")
+    report = add("report", report_command, "Choose a batch and write it as a page with pictures, map and curve.")
+    report.add_argument("--out", metavar="FILE", required=True, help="the page, one .html file that needs no network")
+    for command in (pick, report):
+        command.add_argument("--labelled", metavar="FILE", help="ids of studies that are labelled, one a line")
+        command.add_argument("--advice", action="store_true", help="suggest a batch size, and say how much is chance")
     export = add("export", export_command, "Write ids and embeddings, or who decided what when.")
     export.add_argument("--out", metavar="FILE", required=True, help="a .npz, or a .csv with --decisions")
     export.add_argument("--decisions", action="store_true", help="write the decisions as CSV")
@@ -197,34 +200,31 @@ def embed_command(options: argparse.Namespace) -> None:
 def pick_command(options: argparse.Namespace) -> None:
     """Embed what is missing, then choose a batch."""
     with _session(options) as session:
-        config, spec = session.config, session.config.encoder_spec
-        _embed(session)
-        statuses = session.decisions.statuses()
-        done = {i for i, status in statuses.items() if status.status == "done"}
-        labelled = done | with_newer_label(session.labelled_at, statuses) | _read_ids(options.labelled)
-        if unknown := labelled - {study.study_id for study in session.studies}:
-            print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
-        pool = session.cache.pool(spec.fingerprint(), session.studies).trimmed(session.decisions.annotated())
-        pool = with_attributes(pool, session.studies, groups_by=config.groups.by, strata_by=config.strata.by)
-        skipped = {i for i, status in statuses.items() if status.status == "skipped"}
-        proposal = propose(
-            pool,
-            batch_size=config.batch_size,
-            labelled=labelled,
-            excluded=skipped,
-            encoder=config.encoder,
-            fingerprint=spec.fingerprint(),
-            failed=session.cache.failures(spec.fingerprint(), session.studies),
-            left_out=session.left_out,
-            **config.choice(),
-        )
-        if options.advice:
-            advice = advise(proposal, pool, labelled=labelled, excluded=skipped, **config.choice())
-            proposal = replace(proposal, advice=advice)
+        proposal, _, statuses = _choose(session, options)
         as_json = with_statuses(proposal.to_dict(), statuses)
         print(json.dumps(as_json, indent=2) if options.json else table(as_json))
         if proposal.advice and not options.json:
             print(sentence(proposal.advice, len(proposal.picks)))
+
+
+def report_command(options: argparse.Namespace) -> None:
+    """Embed what is missing, choose a batch, write it as a page."""
+    with _session(options) as session:
+        proposal, pool, statuses = _choose(session, options)
+        data = page_data(
+            proposal,
+            pool,
+            statuses,
+            session.cache.thumbnail,
+            notes=session.cache.notes(),
+            groups_are_patients=session.config.groups.by == "patient",
+        )
+        out = Path(options.out)
+        out.write_text(report_page(data), encoding="utf-8")
+        n_bytes = out.stat().st_size
+        print(
+            f"{out}: {len(proposal.picks)} of {pool.n_studies} studies, {n_bytes / 1e6:.1f} MB. Open it in any browser."
+        )
 
 
 def export_command(options: argparse.Namespace) -> None:
@@ -282,6 +282,35 @@ def list_command(options: argparse.Namespace) -> None:
 
 
 # -- inside
+
+
+def _choose(session: Session, options: argparse.Namespace) -> tuple[Proposal, Pool, Mapping[str, Status]]:
+    """Embed what is missing and choose a batch; return it, what it was chosen from, and the statuses as they count."""
+    config, spec = session.config, session.config.encoder_spec
+    _embed(session)
+    statuses = session.decisions.statuses()
+    done = {i for i, status in statuses.items() if status.status == "done"}
+    labelled = done | with_newer_label(session.labelled_at, statuses) | _read_ids(options.labelled)
+    if unknown := labelled - {study.study_id for study in session.studies}:
+        print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
+    pool = session.cache.pool(spec.fingerprint(), session.studies).trimmed(session.decisions.annotated())
+    pool = with_attributes(pool, session.studies, groups_by=config.groups.by, strata_by=config.strata.by)
+    skipped = {i for i, status in statuses.items() if status.status == "skipped"}
+    proposal = propose(
+        pool,
+        batch_size=config.batch_size,
+        labelled=labelled,
+        excluded=skipped,
+        encoder=config.encoder,
+        fingerprint=spec.fingerprint(),
+        failed=session.cache.failures(spec.fingerprint(), session.studies),
+        left_out=session.left_out,
+        **config.choice(),
+    )
+    if options.advice:
+        advice = advise(proposal, pool, labelled=labelled, excluded=skipped, **config.choice())
+        proposal = replace(proposal, advice=advice)
+    return proposal, pool, dict(statuses) | {study_id: Status("done") for study_id in labelled - done}
 
 
 def _embed(session: Session, *, retry_failed: bool = False) -> Progress:

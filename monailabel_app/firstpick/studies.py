@@ -135,6 +135,18 @@ class Pool:
         """How many studies have an embedding."""
         return len(self._rows_of)
 
+    def by_study(self) -> Pool:
+        """Return one row for each study, the mean of its slices; of whole studies, this pool itself."""
+        if self.n_studies == len(self):
+            return self
+        rows = list(self._rows_of.values())
+        return Pool(
+            tuple(Sample(study_id) for study_id in self._rows_of),
+            np.stack([self.vectors[own].mean(axis=0) for own in rows]),
+            tuple(self.groups[own[0]] for own in rows) if self.groups else (),
+            tuple(self.strata[own[0]] for own in rows) if self.strata else (),
+        )
+
     def rows(self, study_ids: Collection[str]) -> list[int]:
         """Rows of some studies, rising; studies that are not in the pool have none."""
         return sorted(row for study_id in {*study_ids} for row in self._rows_of.get(study_id, ()))

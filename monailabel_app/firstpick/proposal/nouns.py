@@ -66,7 +66,7 @@ class Advice:
     Attributes
     ----------
     suggested_batch_size : int or None
-        The knee of the coverage curve: more picks add less from there on. None while coverage rises evenly.
+        The knee of the coverage curve, in picks: more of them add less from there on. None while coverage rises evenly.
     coverage_at_suggestion : float or None
         Coverage with so many picks.
     jaccard_seeds : float

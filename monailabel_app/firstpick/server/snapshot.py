@@ -41,7 +41,7 @@ class Snapshot:
         self.pool: Pool | None = None
         self.problem = ""
         self._progress = Progress(0, 0, 0)
-        self._plane: tuple[Pool, dict[str, tuple[float, float]]] | None = None
+        self._plane: tuple[Pool, Pool, dict[str, tuple[float, float]]] | None = None
         self._drawing = threading.Lock()
 
     # -- what the background thread found
@@ -94,17 +94,15 @@ class Snapshot:
         studies = [(self.studies or {})[study_id] for study_id in dict.fromkeys(pool.study_ids)]
         return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
-    def plane(self) -> dict[str, tuple[float, float]]:
-        """Place of each study (the mean of its slices) in the plane of the pool's first two principal components."""
+    def plane(self) -> tuple[Pool, dict[str, tuple[float, float]]]:
+        """Return the pool study by study, and each one's place in the plane of its first two principal components."""
         pool = self.ready_pool()
         with self._drawing:
             if self._plane is None or self._plane[0] is not pool:
-                points = principal_plane(pool.vectors)
-                means = {
-                    i: points[pool.rows([i])].mean(axis=0).round(5).tolist() for i in dict.fromkeys(pool.study_ids)
-                }
-                self._plane = (pool, {i: (x, y) for i, (x, y) in means.items()})
-            return self._plane[1]
+                studies = pool.by_study()
+                points = principal_plane(studies.vectors).round(5).tolist()
+                self._plane = (pool, studies, {i: (x, y) for i, (x, y) in zip(studies.study_ids, points, strict=True)})
+            return self._plane[1:]
 
     def thumbnail(self, study_id: str) -> bytes:
         """PNG of a study; 404 if there is none (yet)."""

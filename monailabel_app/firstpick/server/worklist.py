@@ -13,8 +13,9 @@ from fastapi import HTTPException
 
 from firstpick import __version__
 from firstpick.config import Config
-from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
-from firstpick.proposal import Proposal, advise, n_chosen, propose, with_replacement
+from firstpick.decisions import ConflictError, Decisions, Status, with_newer_label, with_statuses
+from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, with_replacement
+from firstpick.report import lookalikes, pool_map
 from firstpick.selection import check_strategy
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.snapshot import Snapshot
@@ -130,7 +131,7 @@ class Worklist:
             with self._lock:
                 self.now.ready_pool()
                 standing = self._decisions.proposal(strategy) or self._propose(strategy)
-        return with_statuses(standing, self._decisions.statuses())
+        return self._shown(standing)
 
     def new_proposal(
         self, strategy: str, *, batch_size: int | None, seed: int | None, advice: bool, partial: bool, client: str
@@ -140,7 +141,7 @@ class Worklist:
             made = self._propose(
                 self._known(strategy), client=client, batch_size=batch_size, seed=seed, advice=advice, partial=partial
             )
-        return with_statuses(made, self._decisions.statuses())
+        return self._shown(made)
 
     def next_sample(self, strategy: str, client: str) -> dict[str, Any]:
         """Reserve the first open pick for a client; empty when no pick is open."""
@@ -285,16 +286,26 @@ class Worklist:
 
     def map(self) -> dict[str, Any]:
         """Return every study's place in the plane of the first two principal components, with its status and rank."""
-        statuses = self._decisions.statuses()
-        ranks = {pick["study_id"]: pick["rank"] for pick in self.proposal()["picks"]}
-        return {
-            "points": [
-                {"study_id": i, "x": x, "y": y, "status": statuses.get(i, OPEN).status, "rank": ranks.get(i)}
-                for i, (x, y) in self.now.plane().items()
-            ]
-        }
+        pool, plane = self.now.plane()
+        patients = self._config.groups.by == "patient"
+        picks = self.proposal()["picks"]
+        return pool_map(pool, plane, picks, self._decisions.statuses(), groups_are_patients=patients)
+
+    def lookalikes(self, study_id: str) -> dict[str, Any]:
+        """Return the studies nearest to one of the pool, nearest first; 404 if it has no embedding."""
+        pool = self.now.plane()[0]
+        ids = pool.study_ids
+        if study_id not in ids:
+            raise HTTPException(404, f"Study '{study_id}' has no embedding, so there are no look-alikes of it.")
+        (rows,) = lookalikes(pool, [ids.index(study_id)])
+        return {"study_id": study_id, "lookalikes": [ids[row] for row in rows]}
 
     # -- inside
+
+    def _shown(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a proposal with what is true now: statuses, and the batch size at which coverage flattens."""
+        size = knee([proposal["covered_before"], *proposal["coverage"]])
+        return {**with_statuses(proposal, self._decisions.statuses()), "suggested_batch_size": size}
 
     def _known(self, strategy: str) -> str:
         """Resolve a strategy's name; 404 with the known names."""

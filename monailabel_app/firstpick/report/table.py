@@ -1,4 +1,4 @@
-"""What people read: a proposal as a table for the terminal."""
+"""A proposal as a table for the terminal."""
 
 from __future__ import annotations
 
