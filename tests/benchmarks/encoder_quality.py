@@ -1,7 +1,7 @@
 """What do embeddings know? kNN and a linear probe on pictures, patches and volumes, as a Markdown table.
 
-Run by hand: ``python tests/benchmarks/encoder_quality.py`` (a quarter of an hour on two cores), or with ``--encoder NAME`` and
-``--layer``, ``--tokens``, ``--size``, to compare what one encoder offers. Three tasks:
+Run by hand: ``python tests/benchmarks/encoder_quality.py`` (a quarter of an hour on two cores), or with
+``--encoder NAME`` and ``--layer``, ``--tokens``, ``--size``, to compare what one encoder offers. Three tasks:
 
 - *MedNIST*: 50 pictures of each of 6 classes, 5 stratified folds;
 - *membrane*: 8 patches of each of 30 electron micrographs; is little, some or much of it membrane (thirds of the
