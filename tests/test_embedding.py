@@ -155,6 +155,14 @@ def test_a_study_that_hangs_alone_is_given_up_with_the_reason(studies, cache):
     assert hangs.chunks.count(["case_02"]) == 1
 
 
+def test_when_a_chunk_runs_out_of_time_all_others_are_cut_into_single_studies(studies, cache):
+    hurried = Inline(lambda chunk: futures.TimeoutError() if len(chunk) > 1 else None)
+    last = list(embed(studies, SPEC, cache, executor=hurried))[-1]
+    assert (last.n_done, last.n_failed) == (12, 0)
+    n_waiting = 2 * (os.cpu_count() or 1) + 1  # were sent before the first ran out of time
+    assert sum(len(chunk) > 1 for chunk in hurried.chunks) <= n_waiting
+
+
 def test_a_failure_is_tried_again_only_when_asked(studies, cache):
     broken = Inline(lambda chunk: futures.TimeoutError() if chunk[0].study_id == "case_00" else None)
     list(embed(studies[:1], SPEC, cache, executor=broken))

@@ -140,7 +140,7 @@ class EncoderSpec:
             "name": self.name,
             "facts": [row.mean, row.std, row.window, row.shape, row.spacing_mm, dict(row.settings)],
             "weights": _identity(spec, row),
-            "views": asdict(spec.views) if row.ndim == 2 else None,  # noqa: PLR2004 - two dimensions
+            "views": asdict(spec.views),
             "unit": spec.unit,
             "pooling": spec.pooling if spec.unit == "volume" else "",
             "layer": spec.layer,
