@@ -290,6 +290,8 @@ class TestProposal:
         advice = advise(proposal, POOL, strategy="facility_location")
         assert advice.jaccard_seeds == 1.0
         assert 0 < advice.jaccard_bootstrap <= 1
+        n_studies, common = len(proposal.picks), len(proposal.picks) ** 2 / 4
+        assert advice.jaccard_chance == pytest.approx(common / (2 * n_studies - common))
 
     def test_the_pools_hash_knows_the_slices(self):
         moved = replace(POOL, samples=(*POOL.samples[:-1], Sample("d", at(7))))

@@ -159,14 +159,14 @@ def ours(strategy, X, n_select):
 
 def exact(strategy, X, n_select):
     """The same on all rows, however many: no sample of them, and all similarities kept."""
-    greedy.EXACT_ROWS = clustering._SAMPLE_ROWS = len(X)
+    greedy.EXACT_ROWS = clustering._START_ROWS = clustering._SAMPLE_ROWS = len(X)
     greedy._KEPT_BYTES = 4 * len(X) ** 2
     importlib.import_module("firstpick.selection.kcenter")._REFERENCES = len(X)
     return ours(strategy, X, n_select)
 
 
 def sklearn_kmeans(_, X, n_select):
-    """scikit-learn's own k-means with as many starts as ours, and the row nearest to each centre."""
+    """scikit-learn's own k-means, above 2,000 rows with three starts, and the row nearest to each centre."""
     from sklearn.cluster import KMeans
 
     n_init = 10 if len(X) <= 2000 else 3
