@@ -367,6 +367,31 @@ def test_advice_without_a_knee_says_so():
     assert advise(proposal, line, strategy="kmeans", n_repeats=2).suggested_batch_size is None
 
 
+def test_advice_heeds_what_is_labelled_and_excluded():
+    among = {"strategy": "facility_location", "labelled": ids(0), "excluded": ids(2, 6)}
+    advice = advise(propose(FAN, batch_size=3, **among), FAN, n_repeats=2, **among)
+    assert advice.jaccard_seeds == 1
+    assert advice.jaccard_chance == pytest.approx((9 / 7) / (6 - 9 / 7))  # 3 of 7
+
+
+def test_what_a_bootstrap_sample_has_of_the_batch_is_compared_with_a_batch_of_that_size():
+    # of three studies that are all alike in being unlike, the two that come first are picked, in any sample
+    three = pool_of(np.eye(3))
+    proposal = propose(three, strategy="facility_location", batch_size=2)
+    assert advise(proposal, three, strategy="facility_location", n_repeats=60).jaccard_bootstrap == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "coverage", "knee"), [(0.5, (0.6, 0.7, 0.8), None), (0.0, (0.6, 0.7, 0.8), 1), (0.5, (0.5, 0.5), None)]
+)
+def test_the_knee_is_that_of_what_picks_add_to_the_labels(before, coverage, knee):
+    proposal = propose(FAN, strategy="random", batch_size=len(coverage))
+    told = replace(proposal, covered_before=before, coverage=coverage)
+    advice = advise(told, FAN, strategy="random", n_repeats=1)
+    assert advice.suggested_batch_size == knee
+    assert advice.coverage_at_suggestion == (None if knee is None else coverage[knee - 1])
+
+
 def all_keys(value):
     if isinstance(value, dict):
         return set(value).union(*map(all_keys, value.values()))

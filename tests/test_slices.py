@@ -158,6 +158,14 @@ class TestSelecting:
         assert len(found) == 12
         assert sum(self.slices[row][0] == "s0" for row in found) == 3
 
+    def test_a_large_stratum_in_which_all_is_labelled_takes_nobodys_place(self):
+        strata = ["full" if study != "s5" else "free" for study, _, _ in self.slices]
+        full = [40 * study + slice_ for study in range(5) for slice_ in range(3)]
+        guards = Guards(share="equal", max_per_study=3)
+        found = select("random", self.X, 3, slices=self.slices, strata=strata, labelled=full, guards=guards).indices
+        assert {self.slices[row][0] for row in found} == {"s5"}
+        assert len(found) == 3
+
     @settings(deadline=None, max_examples=60)
     @given(data=st.data())
     def test_any_mixture_keeps_to_all_of_it(self, data):
@@ -282,6 +290,8 @@ class TestProposal:
         advice = advise(proposal, POOL, strategy="facility_location")
         assert advice.jaccard_seeds == 1.0
         assert 0 < advice.jaccard_bootstrap <= 1
+        n_studies, common = len(proposal.picks), len(proposal.picks) ** 2 / 4
+        assert advice.jaccard_chance == pytest.approx(common / (2 * n_studies - common))
 
     def test_the_pools_hash_knows_the_slices(self):
         moved = replace(POOL, samples=(*POOL.samples[:-1], Sample("d", at(7))))

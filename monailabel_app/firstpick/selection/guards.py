@@ -138,8 +138,6 @@ def _from_tier(
     """Return picks of some rows with their scores, shared out among the strata, so that every prefix is, too."""
     rows_left = rows[~labels.is_labelled[rows]]
     rows_left = rows_left[room.for_slices(rows_left)]
-    if not len(rows_left) or n_select == 0:
-        return []
     strata = np.unique(labels.strata[rows_left])
     parts = [rows[labels.strata[rows] == stratum] for stratum in strata]
     sizes = [int(np.count_nonzero(labels.strata[rows_left] == stratum)) for stratum in strata]
