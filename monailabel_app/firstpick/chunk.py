@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from firstpick.encoders import Encoder, EncoderSpec, build_encoder, pool_parts
 from firstpick.store import Embedded
 from firstpick.studies import Study
-from firstpick.views import thumbnail
+from firstpick.views import shown_planes, thumbnail
 from firstpick.volumes import VolumeError, read_volume
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class _Cut:
 
     study: Study
     parts: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    shown: tuple[str, ...] = ()
     thumbnail: bytes = b""
     notes: tuple[str, ...] = ()
     failure: str = ""
@@ -65,7 +66,7 @@ def embed_chunk(studies: Sequence[Study], spec: EncoderSpec) -> ChunkResult:
     encoder = _warm(spec)
     result = ChunkResult([], [], dict.fromkeys(STAGES, 0.0))
     waiting: list[_Cut] = []
-    for cut in _read_ahead(studies, encoder, result.stages):
+    for cut in _read_ahead(studies, encoder, spec, result.stages):
         if cut.failure:
             result.failed.append((cut.study, cut.failure))
             continue
@@ -79,17 +80,19 @@ def embed_chunk(studies: Sequence[Study], spec: EncoderSpec) -> ChunkResult:
     return result
 
 
-def _read_ahead(studies: Sequence[Study], encoder: Encoder, stages: dict[str, float]) -> Iterator[_Cut]:
+def _read_ahead(
+    studies: Sequence[Study], encoder: Encoder, spec: EncoderSpec, stages: dict[str, float]
+) -> Iterator[_Cut]:
     """Yield each study's parts; one study at most is read ahead, and its volume is dropped once cut."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = reader.submit(_cut, studies[0], encoder, stages)
+        coming = reader.submit(_cut, studies[0], encoder, spec, stages)
         for study in studies[1:]:
-            cut, coming = coming.result(), reader.submit(_cut, study, encoder, stages)
+            cut, coming = coming.result(), reader.submit(_cut, study, encoder, spec, stages)
             yield cut
         yield coming.result()
 
 
-def _cut(study: Study, encoder: Encoder, stages: dict[str, float]) -> _Cut:
+def _cut(study: Study, encoder: Encoder, spec: EncoderSpec, stages: dict[str, float]) -> _Cut:
     """Read one study and cut it; whatever goes wrong is that study's failure alone."""
     try:
         start = time.perf_counter()
@@ -105,7 +108,7 @@ def _cut(study: Study, encoder: Encoder, stages: dict[str, float]) -> _Cut:
         return _Cut(study, failure=f"It cannot be read ({type(error).__name__}: {error}).")
     stages["reading"] += read - start
     stages["viewing"] += time.perf_counter() - read
-    return _Cut(study, parts, picture, volume.notes)
+    return _Cut(study, parts, shown_planes(volume, spec.views), picture, volume.notes)
 
 
 def _encode(cuts: Sequence[_Cut], encoder: Encoder, spec: EncoderSpec, result: ChunkResult) -> None:
@@ -114,7 +117,7 @@ def _encode(cuts: Sequence[_Cut], encoder: Encoder, spec: EncoderSpec, result: C
     rows = encoder.encode(np.concatenate([cut.parts for cut in cuts]))
     ends = np.cumsum([len(cut.parts) for cut in cuts])
     for cut, own in zip(cuts, np.split(rows, ends[:-1]), strict=True):
-        vector = pool_parts(own, spec.pooling)
+        vector = pool_parts(own, spec.pooling, shown=cut.shown, planes=spec.views.planes)
         if np.isfinite(vector).all():
             result.embedded.append(Embedded(cut.study, vector, cut.thumbnail, cut.notes))
         else:

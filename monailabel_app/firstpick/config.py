@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 from firstpick.attributes import RULES, read_attribute
-from firstpick.encoders import ENCODERS, EncoderSpec
+from firstpick.encoders import POOLINGS, TOKENS, EncoderSpec, encoder_row
 from firstpick.folder import Eligibility
 from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
@@ -72,6 +72,8 @@ class Config:
     encoder: str = "dinov2-s"
     weights: str = ""
     pooling: str = "mean"
+    layer: str = ""
+    tokens: str = ""
     views: ViewSpec = ViewSpec()
     eligible: Eligibility = Eligibility()
     labels: tuple[Label, ...] = (Label("foreground", 1),)
@@ -85,7 +87,7 @@ class Config:
     @property
     def encoder_spec(self) -> EncoderSpec:
         """What decides the numbers of an embedding."""
-        return EncoderSpec(self.encoder, self.weights, self.views, self.pooling)
+        return EncoderSpec(self.encoder, self.weights, self.views, self.pooling, self.layer, self.tokens)
 
     @property
     def guards(self) -> Guards:
@@ -120,11 +122,13 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "duplicates": "Cosine from which on two studies count as one; 0 for no such search.",
         "outliers": f"What is done with unusual studies: {', '.join(OUTLIERS)}.",
         "encoder": "What embeds the studies: a name of `firstpick list encoders`.",
-        "weights": "A file with the encoder's weights; empty for its own source.",
-        "pooling": "How the rows of a study's views become one: mean, or mean+max.",
+        "weights": "A file, folder or hub id with the encoder's weights; empty for its own source.",
+        "pooling": f"How the rows of a study's views become one: {', '.join(POOLINGS)}.",
+        "layer": "Layer of the network whose output is taken; empty for the encoder's own.",
+        "tokens": f"Tokens of a transformer that are taken: {', '.join(TOKENS)}; empty for the encoder's own.",
         "views.planes": "Planes in which a volume is cut: axial, coronal, sagittal.",
         "views.per_plane": "Slices in each plane.",
-        "views.size": "Side of a view in pixels; for dinov2-s a multiple of 14.",
+        "views.size": "Side of a view in pixels; 0 for the encoder's own.",
         "views.intensity": "auto (CT windows for CT, percentiles for the rest), ct, or percentile.",
         "views.percentiles": "Percentiles of the foreground that become black and white.",
         "eligible.modalities": "Modalities to keep, such as [CT]; empty for all. A file that states none is kept.",
@@ -309,11 +313,13 @@ def _problems(config: Config) -> list[str]:
     ):
         if getattr(config, key) < least:
             problems.append(f"{key} must be at least {least}; got {getattr(config, key)}.")
-    if config.weights and not os.access(config.weights, os.R_OK):
+    if not problems and "hub" not in encoder_row(config.encoder).takes and not _is_readable(config.weights):
         problems.append(f"weights '{config.weights}' cannot be read.")
-    if config.weights and config.encoder in ENCODERS and not ENCODERS[config.encoder].sha256:
-        problems.append(f"weights: encoder '{config.encoder}' takes none.")
     return problems + _label_problems(config.labels)
+
+
+def _is_readable(path: str) -> bool:
+    return not path or os.access(path, os.R_OK)
 
 
 def _label_problems(labels: tuple[Label, ...]) -> list[str]:

@@ -58,8 +58,8 @@ class ViewSpec:
         Any of these, each at most once; views come in this order.
     per_plane : int, default 3
         Slices in each plane.
-    size : int, default 112
-        Pixels along each side of a view, up to 4096. A multiple of 14 suits the default encoder.
+    size : int, default 0
+        Pixels along each side of a view, up to 4096; 0 leaves it to the encoder that the views are cut for.
     intensity : {"auto", "ct", "percentile"}, default "auto"
         ``"auto"`` takes CT windows for CT and percentiles for the rest, see `make_views`; the others force one.
     percentiles : (float, float), default (0.5, 99.5)
@@ -73,7 +73,7 @@ class ViewSpec:
 
     planes: tuple[str, ...] = PLANES
     per_plane: int = 3
-    size: int = 112
+    size: int = 0
     intensity: str = "auto"
     percentiles: tuple[float, float] = _ROBUST
 
@@ -85,7 +85,8 @@ class ViewSpec:
         if not isinstance(self.per_plane, int) or self.per_plane < 1:
             msg = f"per_plane must be a whole number of slices, 1 or more; got {self.per_plane}."
             raise ValueError(msg)
-        _check_size(self.size)
+        if self.size != 0:
+            _check_size(self.size)
         if self.intensity not in INTENSITIES:
             msg = f"intensity {self.intensity!r} is not known. Choose one of {', '.join(INTENSITIES)}."
             raise ValueError(msg)
@@ -94,7 +95,7 @@ class ViewSpec:
             raise ValueError(msg)
 
 
-_DEFAULT = ViewSpec()
+_DEFAULT = ViewSpec(size=112)
 
 
 def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]:
@@ -105,7 +106,7 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     volume : Volume
         Not changed.
     spec : ViewSpec
-        Which planes, how many slices in each, their size and intensities.
+        Which planes, how many slices in each, their size (not 0) and intensities.
 
     Returns
     -------
@@ -135,6 +136,7 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     percentile is air (-4096 to -500), the 99.5th is not air and below 3000, and 2 % or more lie within 200 HU of water.
     A crop of a CT without air in it is not recognised: set ``intensity`` to ``"ct"`` for such a folder.
     """
+    _check_size(spec.size)
     coarse = _Coarse.of(volume.array)
     windowed = _is_windowed(volume, coarse, spec.intensity)
     mask = _foreground(volume, coarse, windowed=windowed)
@@ -271,6 +273,11 @@ def _percentiles(values: NDArray[np.float32], ends: _Window) -> _Window:
     """Return two percentiles as values that occur, so that none overflows on the way between two."""
     low, high = np.percentile(values, ends, method="nearest")
     return float(low), float(high)
+
+
+def shown_planes(volume: Volume, spec: ViewSpec = _DEFAULT) -> tuple[str, ...]:
+    """Planes that the views of `make_views` come from, equally many of each, in their order."""
+    return _planes(volume, spec)[0]
 
 
 def _planes(volume: Volume, spec: ViewSpec) -> tuple[tuple[str, ...], int]:
