@@ -1,4 +1,4 @@
-"""Vision models of the transformers library, from a folder or the hub: ``hf:REPO_OR_DIR`` and the rows named after one."""
+"""Vision models of the transformers library: ``hf:REPO_OR_DIR``, and the rows named after one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def build(spec: EncoderSpec) -> NetworkEncoder:
             vision.mask_ratio = 0.0
         tower = Tower(_load(folder, config), vision)
     ready = _sized(spec, preprocessing(encoder_row(spec.name), folder), vision, tower)
-    return NetworkEncoder(replace(spec, views=replace(spec.views, size=ready.size or spec.views.size)), tower, ready)
+    return NetworkEncoder(
+        replace(spec, views=replace(spec.views, size=ready.size)), tower, ready, n_first=tower.n_first
+    )
 
 
 def _cut(vision: Any, spec: EncoderSpec) -> None:
@@ -90,9 +92,7 @@ def _load(folder: Path, config: Any) -> nn.Module:
     )
     name = next((name for name in ("vision_model", "vision_encoder") if hasattr(model, name)), "")
     # A pooler on top of the class token is not used; without this check the library fills what is missing at random.
-    missing = sorted(
-        key for key in info["missing_keys"] if key.startswith(name) and not key.startswith("pooler.")
-    )
+    missing = sorted(key for key in info["missing_keys"] if key.startswith(name) and not key.startswith("pooler."))
     if missing:
         msg = f"it lacks {len(missing)} of the network's weights, such as {missing[0]}"
         raise ValueError(msg)
@@ -101,7 +101,7 @@ def _load(folder: Path, config: Any) -> nn.Module:
 
 
 def _sized(spec: EncoderSpec, ready: Preprocessing, vision: Any, tower: Tower) -> Preprocessing:
-    """Decide the size of the pictures: as configured, else as stated beside the weights, else the row's, the network's."""
+    """Decide the pictures' size: as configured, else as stated beside the weights, the row's, the network's."""
     own = ready.size or encoder_row(spec.name).size or int(vision.image_size)
     if tower.kind in _FIXED:
         return replace(ready, size=int(vision.image_size))

@@ -78,9 +78,8 @@ def _download(name: str, repository: str, revision: str | None) -> Path:
         if not list(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(repository, revision=revision, allow_patterns=_SETTINGS + _PICKLED))
     except errors.GatedRepoError as error:
-        reason = (
-            f"its owner asks for an agreement. Accept it at https://huggingface.co/{repository}, then type: hf auth login"
-        )
+        page = f"https://huggingface.co/{repository}"
+        reason = f"its owner asks for an agreement. Accept it at {page}, then type: hf auth login"
         raise _failure(name, where, reason) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise _failure(name, where, "neither a folder here nor a repository of that name on the hub") from error

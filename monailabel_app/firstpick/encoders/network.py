@@ -167,8 +167,10 @@ def device() -> tuple[str, torch.dtype]:
     return "cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
+def load_state(path: Path, *, whole: type[nn.Module] | None = None) -> dict[str, Tensor]:
     """Read a state dict from ``.safetensors`` or a file that torch saved; never unpickles anything else.
+
+    ``whole`` is a network that the file may hold instead, inside `torch.serialization.safe_globals` of its classes.
 
     Raises
     ------
@@ -184,6 +186,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
         raise EncoderError(msg) from error
     except Exception as error:
         raise EncoderError(_refusal(path, error)) from error
+    if whole is not None and isinstance(state, whole):
+        state = dict(state.state_dict())
     for key in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
