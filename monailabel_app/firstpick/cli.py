@@ -1,4 +1,4 @@
-"""The command line: ``firstpick demo | serve | embed | pick | export | check | list``."""
+"""The command line: ``firstpick demo | serve | embed | pick | export | check | list | bench``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from firstpick import __version__
+from firstpick import __version__, catalogue
 from firstpick.attributes import with_attributes
 from firstpick.chunk import STAGES
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
 from firstpick.decisions import Decisions, with_newer_label, with_statuses
 from firstpick.demo import make_studies, run_demo
 from firstpick.embedding import Progress, embed
-from firstpick.encoders import ENCODERS, EncoderError
+from firstpick.encoders import EncoderError
 from firstpick.folder import final_labels, list_studies
 from firstpick.proposal import advise, propose
 from firstpick.proposal.advice import sentence
@@ -104,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("what", nargs="?", choices=["strategies", "encoders"], help="what to list (default both)")
     listing.add_argument("--failed", action="store_true", help="studies that could not be embedded, or were left out")
     listing.add_argument("--studies", metavar="DIR", help="folder with the studies, for --failed")
+    bench = add("bench", bench_command, "Measure how fast an encoder is on this machine.", studies=False)
+    bench.add_argument("what", choices=["encoder"], help="what to measure")
+    bench.add_argument("name", nargs="?", metavar="NAME", help="an encoder (default: key encoder)")
     return parser
 
 
@@ -271,8 +274,16 @@ def list_command(options: argparse.Namespace) -> None:
         for name in sorted(STRATEGIES):
             print(f"{name:18} {describe(name)}")
     if options.what != "strategies":
-        for name, row in sorted(ENCODERS.items()):
-            print(f"{name:18} {row.description} [{row.licence}]")
+        print(catalogue.table(catalogue.remembered()))
+
+
+def bench_command(options: argparse.Namespace) -> None:
+    """Time an encoder, and remember it for the list."""
+    named = {"encoder": options.name} if options.name else {}
+    spec = load_config(options.config, _overrides(options) | named).encoder_spec
+    speed = catalogue.measure(spec)
+    catalogue.remember(spec.name, speed)
+    print(f"{spec.name}: {speed.study_s:.2f} s a study ({speed.n_parts} parts), ready after {speed.build_s:.1f} s.")
 
 
 # -- inside

@@ -150,6 +150,34 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     return views
 
 
+def crop(
+    volume: Volume, spec: ViewSpec = _DEFAULT, *, window: tuple[float, float] = (-1000.0, 1000.0)
+) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Cut out the box of the foreground, for encoders that see the volume itself.
+
+    Parameters
+    ----------
+    volume : Volume
+        Not changed.
+    spec : ViewSpec
+        ``intensity`` and ``percentiles`` have the meaning that they have for `make_views`.
+    window : (float, float)
+        HU to show as 0 and as 1, for CT.
+
+    Returns
+    -------
+    ndarray of shape (nx, ny, nz), float32
+        A view of the volume's array, in its own units.
+    (float, float)
+        The values to show as 0 and as 1: ``window`` for CT, percentiles of the foreground for everything else.
+    """
+    coarse = _Coarse.of(volume.array)
+    windowed = _is_windowed(volume, coarse, spec.intensity)
+    mask = _foreground(volume, coarse, windowed=windowed)
+    ends = window if windowed else _stretch(coarse.sample, mask, spec.percentiles)
+    return volume.array[coarse.box(mask)], ends
+
+
 def thumbnail(volume: Volume, *, size: int = 160) -> bytes:
     """Draw the one slice that tells a reader which study this is.
 

@@ -126,7 +126,7 @@ class EncoderSpec:
             "name": self.name,
             "facts": [row.mean, row.std, row.window, row.shape, row.spacing_mm, dict(row.settings)],
             "weights": _identity(spec, row),
-            "views": asdict(spec.views) if row.ndim == 2 else None,  # noqa: PLR2004 - two dimensions
+            "views": asdict(spec.views),
             "pooling": spec.pooling,
             "layer": spec.layer,
             "tokens": spec.tokens,

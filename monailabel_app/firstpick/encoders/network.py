@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from dataclasses import dataclass, replace
@@ -39,11 +40,11 @@ class Preprocessing:
     size: int = 0
 
 
-def preprocessing(row: EncoderRow, folder: Path | None = None) -> Preprocessing:
+def preprocessing(row: EncoderRow, folder: Path | None = None, *, size: int = 0) -> Preprocessing:
     """Take an encoder's preprocessing from ``preprocessor_config.json`` in a folder, or else from its row.
 
     Understands what image processors of Hugging Face write: ``image_mean``, ``image_std``, ``do_normalize``,
-    ``rescale_factor``, ``do_rescale``, ``crop_size`` and ``size``.
+    ``rescale_factor``, ``do_rescale``, ``crop_size`` and ``size``; a side that the network itself fixes wins.
 
     Raises
     ------
@@ -52,16 +53,16 @@ def preprocessing(row: EncoderRow, folder: Path | None = None) -> Preprocessing:
     """
     path = folder / "preprocessor_config.json" if folder else None
     if path is None or not path.is_file():
-        return Preprocessing(row.mean, row.std)
+        return Preprocessing(row.mean, row.std, size)
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
-        return _stated(stated, row)
+        return _stated(stated, row, size)
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         msg = f"'{path}' cannot be read ({type(error).__name__}: {error})."
         raise EncoderError(msg) from error
 
 
-def _stated(stated: dict[str, Any], row: EncoderRow) -> Preprocessing:
+def _stated(stated: dict[str, Any], row: EncoderRow, wanted: int) -> Preprocessing:
     """Translate an image processor's settings for pictures that are already in [0, 1]."""
     mean, std = tuple(stated.get("image_mean", row.mean)), tuple(stated.get("image_std", row.std))
     if not stated.get("do_normalize", True):
@@ -69,7 +70,7 @@ def _stated(stated: dict[str, Any], row: EncoderRow) -> Preprocessing:
     # They multiply grey levels of 0..255; ours are 0..1.
     scale = 255 * (stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else 1.0)
     mean, std = tuple(value / scale for value in mean), tuple(value / scale for value in std)
-    size = stated.get("crop_size") if stated.get("do_center_crop") else None
+    size = wanted or (stated.get("crop_size") if stated.get("do_center_crop") else None)
     size = size or stated.get("size") or 0
     if isinstance(size, dict):
         size = size.get("height") or size.get("shortest_edge") or size.get("longest_edge") or 0
@@ -105,7 +106,9 @@ class NetworkEncoder:
         self._mean = torch.tensor(ready.mean, dtype=torch.float32).view(1, -1, 1, 1)
         self._std = torch.tensor(ready.std, dtype=torch.float32).view(1, -1, 1, 1)
         self._device, self._dtype = device()
+        # Views come with channels last; convolutions that are laid out so are a tenth to a fifth faster on a CPU.
         self._network = network.eval().to(self._device, self._dtype)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._batch = max(1, _BATCH_PIXELS // (self._size or self._views.size) ** 2)
         side = self._views.size
         try:
@@ -167,8 +170,8 @@ def device() -> tuple[str, torch.dtype]:
     return "cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_state(path: Path, *, whole: type[nn.Module] | None = None) -> dict[str, Tensor]:
-    """Read a state dict from ``.safetensors`` or a file that torch saved; never unpickles anything else.
+def load_state(path: Path, *more: Path, whole: type[nn.Module] | None = None) -> dict[str, Tensor]:
+    """Read a state dict from ``.safetensors`` or a file that torch saved, in one or more pieces; runs no code in it.
 
     ``whole`` is a network that the file may hold instead, inside `torch.serialization.safe_globals` of its classes.
 
@@ -180,7 +183,8 @@ def load_state(path: Path, *, whole: type[nn.Module] | None = None) -> dict[str,
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(b"".join(piece.read_bytes() for piece in (path, *more))) if more else path
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         msg = f"The weights '{path}' cannot be read: {error.strerror or error}."
         raise EncoderError(msg) from error

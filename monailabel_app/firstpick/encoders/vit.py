@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
 from firstpick.encoders.network import NetworkEncoder, preprocessing
-from firstpick.encoders.weights import weights_file
+from firstpick.encoders.weights import weights_files
 
 
 class Block(nn.Module):
@@ -85,7 +85,7 @@ def dinov2_small(spec: EncoderSpec) -> NetworkEncoder:
     """
     row = encoder_row(spec.name)
     network = _network(spec)
-    path = weights_file(spec.name, row, spec.weights)
+    (path,) = weights_files(spec.name, row, spec.weights)
     network.load_state_dict(read_onnx_weights(path, n_blocks=len(network.blocks)))
     return NetworkEncoder(spec, network, preprocessing(row))
 

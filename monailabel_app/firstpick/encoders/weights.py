@@ -14,42 +14,53 @@ class EncoderError(Exception):
     """An encoder cannot be built; the text says why and what to do."""
 
 
-def weights_file(name: str, row: EncoderRow, given: str = "") -> Path:
-    """Return the file that holds an encoder's weights, once its checksum is right.
+def weights_files(name: str, row: EncoderRow, given: str = "") -> tuple[Path, ...]:
+    """Return the file that holds an encoder's weights, or its pieces in their order, once the checksum is right.
 
     Parameters
     ----------
     name : str
         The encoder, for the errors.
     row : EncoderRow
-        Names the package that brings the file, and its checksum.
+        Names the packages that bring the files, and the checksum.
     given : str
-        A file to take instead of the package's; the same checksum holds for it.
+        A file to take instead of the packages'; the same checksum holds for it.
 
     Raises
     ------
     EncoderError
-        If the file is missing, cannot be read, or is another one.
+        If a file is missing, cannot be read, or is another one.
     """
-    path = Path(given) if given else packaged_file(name, row)
-    if row.sha256 and (got := checksum(path)) != row.sha256:
+    paths = (Path(given),) if given else tuple(packaged_file(name, row, file) for file in row.files)
+    if row.sha256 and (got := _joint_checksum(paths)) != row.sha256:
+        found, wanted = f"{got[:12]}...", f"{row.sha256[:12]}..."
         msg = (
-            f"The weights '{path.name}' are not the expected ones (sha256 {got[:12]}..., not {row.sha256[:12]}...): "
+            f"The weights '{paths[0].name}' are not the expected ones (sha256 {found}, not {wanted}): "
             f"the file is damaged or of another version. Type: {row.install} --force-reinstall"
         )
         raise EncoderError(msg)
-    return path
+    return paths
 
 
-def packaged_file(name: str, row: EncoderRow) -> Path:
+def packaged_file(name: str, row: EncoderRow, file: str) -> Path:
     """Find a file of an installed package without importing the package, which may ask for more than it needs."""
-    package, _, rest = row.file.partition("/")
+    package, _, rest = file.partition("/")
     found = importlib.util.find_spec(package)
     for folder in (found.submodule_search_locations if found else None) or []:
         if (path := Path(folder) / rest).is_file():
             return path
     msg = f"The weights of encoder '{name}' are not installed. Type: {row.install}"
     raise EncoderError(msg)
+
+
+def _joint_checksum(paths: tuple[Path, ...]) -> str:
+    """SHA-256 of files as if they were one."""
+    if len(paths) == 1:
+        return checksum(paths[0])
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def checksum(path: str | Path) -> str:
