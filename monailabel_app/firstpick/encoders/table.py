@@ -64,7 +64,7 @@ ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
             requires=("efficientnet_lite_pytorch",),
         ),
         "astra-ct": EncoderRow(
-            builder="firstpick.encoders.astra:Astra",
+            builder="firstpick.encoders.astra:build",
             description="Astra's 3-D CT backbone (from Merlin); average over the volume at 1.5 x 1.5 x 3 mm.",
             paper="arXiv 2406.06512 (Merlin)",
             licence="MIT",
