@@ -51,6 +51,21 @@ def test_pick_prints_the_proposal_as_json_and_embeds_what_is_missing(run):
 
 
 @pytest.mark.slow
+def test_slices_are_picked_and_exported_with_their_places(run):
+    slices = [item for pair in (("unit", "slice"), ("views.planes", "[axial]")) for item in ("--conf", *pair)]
+    status, out, _ = run("pick", "--batch-size", "5", *slices, "--advice")
+    assert status == 0
+    assert "5 slices in " in out
+    assert "Axial " in out
+    _, out, _ = run("export", "--out", str(run.folder / "pool.npz"), *slices)
+    with np.load(run.folder / "pool.npz") as pool:
+        assert set(pool["planes"]) == {"axial"}
+        assert len(pool["study_ids"]) == len(pool["vectors"]) == len(pool["indices"])
+        np.testing.assert_allclose(pool["positions_mm"], 2.0 * pool["indices"])
+        assert f"{len(pool['vectors'])} slices of 8 studies" in out
+
+
+@pytest.mark.slow
 def test_labelled_studies_are_not_picked_again(run):
     first = json.loads(run("pick", "--batch-size", "4", "--json")[1])
     labelled = [pick["study_id"] for pick in first["picks"]]

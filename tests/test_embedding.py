@@ -69,7 +69,7 @@ def test_a_study_has_the_same_embedding_alone_and_in_any_chunk(studies):
     together = embed_chunk(studies, SPEC)
     for item in together.embedded:
         alone = embed_chunk([item.study], SPEC).embedded[0]
-        np.testing.assert_allclose(alone.vector, item.vector, rtol=1e-5)
+        np.testing.assert_allclose(alone.vectors[0], item.vectors[0], rtol=1e-5)
 
 
 def test_batches_cross_studies_within_a_bound_on_bytes(studies, monkeypatch):
@@ -96,13 +96,13 @@ def test_a_volume_stored_with_other_axes_but_the_right_affine_has_the_same_embed
         phantom_volume.nifti(f"turned/{axes}.nii", axes=axes)
     turned, _ = list_studies(phantom_volume.folder / "turned")
     spec = EncoderSpec(name=name, views=ViewSpec(size=56))
-    vectors = [item.vector for item in embed_chunk(turned, spec).embedded]
+    vectors = [item.vectors[0] for item in embed_chunk(turned, spec).embedded]
     assert len(vectors) == 4
     for vector in vectors[1:]:
         cosine = vector @ vectors[0] / np.linalg.norm(vector) / np.linalg.norm(vectors[0])
         assert cosine > 0.999
     mirrored = phantom_volume.nifti("mirrored/other.nii", array=phantom_volume.array[::-1])
-    other = embed_chunk(list_studies(mirrored.parent)[0], spec).embedded[0].vector
+    other = embed_chunk(list_studies(mirrored.parent)[0], spec).embedded[0].vectors[0]
     assert np.abs(other - vectors[0]).max() > 1e-3  # the law above is not empty
 
 

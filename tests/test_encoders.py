@@ -36,10 +36,10 @@ def volume(seed, shape=(20, 24, 18)):
     return Volume(array, (1.0, 1.0, 1.5), is_picture=False, modality="", notes=())
 
 
-def test_rows_have_the_stated_shape_and_are_finite(encoder):
-    parts = encoder.parts(volume(0))
-    rows = encoder.encode(parts)
-    assert rows.shape == (3, encoder.dim)
+def test_rows_have_the_stated_shape_and_are_finite(spec, encoder):
+    row = ENCODERS[spec.name]
+    rows = encoder.encode(encoder.parts(volume(0)))
+    assert rows.shape == (3 if row.ndim == 2 else 1, row.dim)
     assert rows.dtype == np.float32
     assert np.isfinite(rows).all()
 
@@ -49,7 +49,9 @@ def test_the_same_parts_give_the_same_rows_alone_and_in_a_batch(encoder):
     rows = encoder.encode(parts)
     np.testing.assert_array_equal(encoder.encode(parts), rows)
     for part, row in zip(parts, rows, strict=True):
-        np.testing.assert_allclose(encoder.encode(part[None])[0], row, atol=1e-4)
+        alone = encoder.encode(part[None])[0]
+        assert alone @ row / np.linalg.norm(alone) / np.linalg.norm(row) > 0.99999
+        assert np.linalg.norm(alone) == pytest.approx(np.linalg.norm(row), rel=1e-3)
 
 
 def test_different_volumes_give_different_rows(encoder):
@@ -94,7 +96,7 @@ def test_the_fingerprint_is_the_same_in_every_process():
     assert EncoderSpec().fingerprint() == GOLDEN_FINGERPRINT
 
 
-GOLDEN_FINGERPRINT = "94b3ae5430f08aff"  # changes only together with RECIPE, the table or the views' defaults
+GOLDEN_FINGERPRINT = "9f088a8a3fdd11f2"  # changes only together with RECIPE, the table or the views' defaults
 
 
 def test_every_encoder_is_in_the_readmes_table():
@@ -120,7 +122,7 @@ def test_pooling_is_what_it_says():
 
 def test_each_plane_has_its_own_numbers_and_one_that_is_not_shown_the_average():
     rows = np.array([[1, 1], [3, 1], [5, 0], [7, 0]], dtype=np.float32)
-    shown, planes = ("axial", "coronal"), ("axial", "sagittal", "coronal")
+    shown, planes = ("axial", "axial", "coronal", "coronal"), ("axial", "sagittal", "coronal")
     per_plane = pool_parts(rows, "per-plane", shown=shown, planes=planes)
     np.testing.assert_array_equal(per_plane, [2, 1, 4, 0.5, 6, 0])
 
@@ -176,11 +178,11 @@ def test_trained_weights_tell_the_classes_of_mednist_apart_better_than_untrained
     files = sorted((shared_data / "mednist" / "images").iterdir())[::30]
     classes = [file.name.rsplit("_", 1)[0] for file in files]
     accuracy = {}
-    for name in ("dinov2-s", "random-init"):
+    trained = ("dinov2-s", "medsam-lite", "efficientnet-lite0")
+    for name in (*trained, "random-init"):
         encoder = build_encoder(EncoderSpec(name=name))
         parts = np.concatenate([encoder.parts(read_volume(file)) for file in files])
         rows = encoder.encode(parts)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         accuracy[name] = cross_val_score(KNeighborsClassifier(5), rows, classes, cv=3).mean()
-    assert accuracy["dinov2-s"] > 0.9
-    assert accuracy["dinov2-s"] > accuracy["random-init"]
+    assert min(accuracy[name] for name in trained) > max(0.9, accuracy["random-init"])

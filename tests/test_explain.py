@@ -120,15 +120,14 @@ class TestUnusual:
 
 
 def test_sentences():
-    ids = ["case_1", "case_2", "case_3", "case_4"]
     assert (
-        sentence(Reason(41 / 240, 41, 240, (1, 3, 0), unusual=False), ids)
+        sentence(Reason(41 / 240, 41, 240, (1, 3, 0), unusual=False), ["case_2", "case_4", "case_1"])
         == "Stands for 41 of the 240 unlabelled studies (17 %); most like case_2, case_4."
     )
-    assert sentence(Reason(0.002, 2, 1000, (1,), unusual=False), ids).endswith("(under 1 %); most like case_2.")
-    assert sentence(Reason(0.1, 1, 10, (), unusual=False), ids) == "Stands for itself alone."
+    assert sentence(Reason(0.002, 2, 1000, (1,), unusual=False), ["case_2"]).endswith("(under 1 %); most like case_2.")
+    assert sentence(Reason(0.1, 1, 10, (), unusual=False), []) == "Stands for itself alone."
     assert (
-        sentence(Reason(0.2, 2, 10, (0,), unusual=True), ids)
+        sentence(Reason(0.2, 2, 10, (0,), unusual=True), ["case_1"])
         == "Unusual: unlike most other studies; stands for 2 of the 10 unlabelled studies (20 %); most like case_1."
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from firstpick import __version__, catalogue
@@ -32,7 +33,7 @@ from firstpick.proposal.advice import sentence
 from firstpick.report import table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.store import Cache, StoreError
-from firstpick.studies import LeftOut, Study
+from firstpick.studies import LeftOut, Pool, Study
 from firstpick.volumes import VolumeError
 from firstpick.workers import LocalPool
 
@@ -206,7 +207,7 @@ def pick_command(options: argparse.Namespace) -> None:
         labelled = done | with_newer_label(session.labelled_at, statuses) | _read_ids(options.labelled)
         if unknown := labelled - {study.study_id for study in session.studies}:
             print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
-        pool = session.cache.pool(spec.fingerprint(), session.studies)
+        pool = session.cache.pool(spec.fingerprint(), session.studies).trimmed(session.decisions.annotated())
         pool = with_attributes(pool, session.studies, groups_by=config.groups.by, strata_by=config.strata.by)
         skipped = {i for i, status in statuses.items() if status.status == "skipped"}
         proposal = propose(
@@ -244,8 +245,13 @@ def export_command(options: argparse.Namespace) -> None:
         _embed(session)
         pool = session.cache.pool(session.config.encoder_spec.fingerprint(), session.studies)
         with out.open("wb") as file:
-            np.savez(file, study_ids=np.array(pool.study_ids, dtype=str), vectors=pool.vectors)
-        print(f"{out}: {len(pool)} studies, {pool.vectors.shape[1]} numbers each.")
+            np.savez(file, study_ids=np.array(pool.study_ids, dtype=str), vectors=pool.vectors, **_slices(pool))
+        what = (
+            f"{len(pool)} slices of {pool.n_studies} studies"
+            if session.config.unit == "slice"
+            else f"{len(pool)} studies"
+        )
+        print(f"{out}: {what}, {pool.vectors.shape[1]} numbers each.")
 
 
 def check_command(options: argparse.Namespace) -> None:
@@ -303,6 +309,18 @@ def _embed(session: Session, *, retry_failed: bool = False) -> Progress:
             bar.update(last.n_done + last.n_failed - bar.n)
             bar.set_postfix(failed=last.n_failed, refresh=False)
     return last
+
+
+def _slices(pool: Pool) -> dict[str, NDArray[Any]]:
+    """Where each row lies, if rows are slices."""
+    slices = [sample.at for sample in pool.samples if sample.at]
+    if not slices:
+        return {}
+    return {
+        "planes": np.array([where.plane for where in slices], dtype=str),
+        "indices": np.array([where.index for where in slices]),
+        "positions_mm": np.array([where.position_mm for where in slices]),
+    }
 
 
 def _need_monailabel() -> None:

@@ -38,6 +38,7 @@ RECIPE = 1
 """Raised by hand whenever our own reading, views or pooling give other numbers for the same settings."""
 
 POOLINGS = ("mean", "mean+max", "per-plane")
+UNITS = ("volume", "slice")
 
 
 class Encoder(Protocol):
@@ -70,6 +71,8 @@ class EncoderSpec:
         Layer whose output is taken; empty for the encoder's own.
     tokens : {'', 'class', 'patch', 'both'}
         Which tokens of a transformer make a row; empty for the encoder's own.
+    unit : {'volume', 'slice'}
+        Whether a study has one embedding, or one for each slice that is shown, without pooling.
 
     Raises
     ------
@@ -83,9 +86,16 @@ class EncoderSpec:
     pooling: str = "mean"
     layer: str = ""
     tokens: str = ""
+    unit: str = "volume"
 
     def __post_init__(self) -> None:
         row = encoder_row(self.name)
+        if self.unit not in UNITS:
+            msg = f"unit '{self.unit}' is not known. Choose one of {', '.join(UNITS)}."
+            raise ValueError(msg)
+        if self.unit == "slice" and row.ndim != 2:  # noqa: PLR2004 - two dimensions
+            msg = f"unit 'slice' needs views; encoder '{self.name}' sees the volume. Choose volume."
+            raise ValueError(msg)
         if self.pooling not in POOLINGS:
             msg = f"pooling '{self.pooling}' is not known. Choose one of {', '.join(POOLINGS)}."
             raise ValueError(msg)
@@ -97,6 +107,11 @@ class EncoderSpec:
             raise ValueError(msg)
         _check_choice("layer", self.layer, row.layer, row.layers, self.name)
         _check_choice("tokens", self.tokens, row.tokens, TOKENS, self.name)
+
+    @property
+    def needs_slices(self) -> bool:
+        """Whether it matters which slice of a study each part is."""
+        return self.unit == "slice" or self.pooling == "per-plane"
 
     @property
     def argument(self) -> str:
@@ -112,7 +127,7 @@ class EncoderSpec:
     def fingerprint(self) -> str:
         """Hash of what changes the numbers: 16 hexadecimal digits.
 
-        Holds the encoder's name, settings and weights' checksum, the views, the pooling and our own
+        Holds the encoder's name, settings and weights' checksum, the views, the unit, the pooling and our own
         `RECIPE`, but not the versions of libraries: an upgrade does not re-embed an archive.
 
         Raises
@@ -127,7 +142,8 @@ class EncoderSpec:
             "facts": [row.mean, row.std, row.window, row.shape, row.spacing_mm, dict(row.settings)],
             "weights": _identity(spec, row),
             "views": asdict(spec.views),
-            "pooling": spec.pooling,
+            "unit": spec.unit,
+            "pooling": spec.pooling if spec.unit == "volume" else "",
             "layer": spec.layer,
             "tokens": spec.tokens,
         }
@@ -182,7 +198,7 @@ def pool_parts(
     pooling : {'mean', 'mean+max', 'per-plane'}
         Average; average and maximum one after the other; or the average of each plane's rows one after the other.
     shown : sequence of str
-        Planes that the rows come from, equally many of each, in this order.
+        The plane that each row comes from, for ``per-plane``.
     planes : sequence of str
         Planes of the embedding, for ``per-plane``. One that the study does not show, such as the sagittal plane of a
         picture, is filled with the average of all rows, so that it is neither far from nor near to anything by itself.
@@ -204,5 +220,5 @@ def pool_parts(
         return mean
     if pooling == "mean+max":
         return np.concatenate([mean, rows.max(axis=0)])
-    means = dict(zip(shown, rows.reshape(len(shown), -1, rows.shape[1]).mean(axis=1), strict=True))
-    return np.concatenate([means.get(plane, mean) for plane in planes])
+    of = np.array(shown)
+    return np.concatenate([rows[of == plane].mean(axis=0) if plane in shown else mean for plane in planes])

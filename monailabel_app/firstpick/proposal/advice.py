@@ -38,13 +38,14 @@ def advise(
 
     Notes
     -----
-    The overlap of two batches is Jaccard's: what both have, over what either has. A bootstrap sample has as
-    many draws as there are unlabelled studies, and so about 63 % of them; of the batch only those in the sample
-    are compared, and the sample's batch is as large as what is left of it.
+    The overlap of two batches is Jaccard's: the studies that both have, over those that either has. A bootstrap
+    sample has as many draws as there are unlabelled studies, and so about 63 % of them; of the batch only those in
+    the sample are compared, and the sample's batch is as large as what is left of it.
     """
     seed = int(choice.pop("seed", 0))
     ids = pool.study_ids
-    batch = [pick.study_id for pick in proposal.picks]
+    batch = {pick.study_id: len(pick.slices) or 1 for pick in proposal.picks}
+    n_batch = sum(batch.values())
     free = sorted(set(ids) - set(labelled) - set(excluded))
 
     def again(n_select: int, seed: int, without: Collection[str] = ()) -> list[str]:
@@ -52,8 +53,11 @@ def advise(
         chosen = choose(pool, n_select, labelled=labelled, excluded=out, seed=seed, **choice)
         return [ids[row] for row in chosen.indices]
 
-    by_seed = [_jaccard(batch, again(len(batch), seed + 1 + i)) for i in range(n_repeats)]
-    by_sample = [_jaccard(kept, again(len(kept), seed, out)) for kept, out in _samples(free, batch, n_repeats)]
+    by_seed = [_jaccard(batch, again(n_batch, seed + 1 + i)) for i in range(n_repeats)]
+    by_sample = [
+        _jaccard(kept, again(sum(batch[study_id] for study_id in kept), seed, out))
+        for kept, out in _samples(free, [*batch], n_repeats)
+    ]
     knee = _knee([proposal.covered_before, *proposal.coverage])
     return Advice(
         suggested_batch_size=knee,

@@ -19,12 +19,21 @@ class Named(BaseModel):
     reason: str
 
 
+class Slice(BaseModel):
+    """Where a slice lies in its volume."""
+
+    plane: str = Field(description="axial, coronal or sagittal")
+    index: int = Field(description="Number of the slice from 0, towards Superior, Anterior or Right.")
+    position_mm: float = Field(description="Distance from slice 0 along that axis of the volume.")
+
+
 class Pick(BaseModel):
     """One chosen study, why, and where it stands."""
 
     rank: int
     study_id: str
     score: float
+    slices: list[Slice] = Field(description="Which slices to annotate; empty for the whole study.")
     share: float = Field(description="Part of the unlabelled pool nearest to this pick; shares sum to 1.")
     stands_for: int
     lookalikes: list[str]

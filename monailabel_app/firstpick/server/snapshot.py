@@ -62,7 +62,7 @@ class Snapshot:
         studies = list((self.studies or {}).values())
         failed = self._cache.failures(self.fingerprint, studies)
         pool = self._with_attributes(self._cache.pool(self.fingerprint, studies))
-        self._progress = Progress(len(studies), len(pool), len(failed))
+        self._progress = Progress(len(studies), pool.n_studies, len(failed))
         self.failed, self.pool = failed, pool
 
     # -- what requests need
@@ -91,16 +91,19 @@ class Snapshot:
 
     def _with_attributes(self, pool: Pool) -> Pool:
         """Give a pool the groups and strata of its studies."""
-        studies = [(self.studies or {})[study_id] for study_id in pool.study_ids]
+        studies = [(self.studies or {})[study_id] for study_id in dict.fromkeys(pool.study_ids)]
         return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
     def plane(self) -> dict[str, tuple[float, float]]:
-        """Place of each study of the pool in the plane of the first two principal components."""
+        """Place of each study (the mean of its slices) in the plane of the pool's first two principal components."""
         pool = self.ready_pool()
         with self._drawing:
             if self._plane is None or self._plane[0] is not pool:
-                points = principal_plane(pool.vectors).round(5).tolist()
-                self._plane = (pool, {i: (x, y) for i, (x, y) in zip(pool.study_ids, points, strict=True)})
+                points = principal_plane(pool.vectors)
+                means = {
+                    i: points[pool.rows([i])].mean(axis=0).round(5).tolist() for i in dict.fromkeys(pool.study_ids)
+                }
+                self._plane = (pool, {i: (x, y) for i, (x, y) in means.items()})
             return self._plane[1]
 
     def thumbnail(self, study_id: str) -> bytes:
@@ -128,7 +131,7 @@ class Snapshot:
             },
             "encoder": self._encoder,
             "fingerprint": self.fingerprint,
-            "n_pool": 0 if pool is None else len(pool),
+            "n_pool": 0 if pool is None else pool.n_studies,
             "failed": [{"study_id": item.study_id, "reason": item.reason} for item in self.failed],
             "left_out": [{"study_id": item.study_id, "reason": item.reason} for item in self.left_out],
             "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
@@ -159,7 +162,7 @@ class Snapshot:
                 return f"The studies folder holds no study that FirstPick can read{n_out}."
             case "ready":
                 failed = f", {n_failed} could not be read" if n_failed else ""
-                return f"Ready: {0 if pool is None else len(pool)} studies embedded{failed}."
+                return f"Ready: {0 if pool is None else pool.n_studies} studies embedded{failed}."
         n_looked_at = progress.n_done + progress.n_failed
         left = "in a minute"
         if progress.seconds_left is not None:

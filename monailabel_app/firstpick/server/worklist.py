@@ -14,7 +14,7 @@ from fastapi import HTTPException
 from firstpick import __version__
 from firstpick.config import Config
 from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
-from firstpick.proposal import Proposal, advise, propose, with_replacement
+from firstpick.proposal import Proposal, advise, n_chosen, propose, with_replacement
 from firstpick.selection import check_strategy
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.snapshot import Snapshot
@@ -110,7 +110,7 @@ class Worklist:
     def _can_grow(self, standing: Mapping[str, Any]) -> bool:
         """Tell whether a batch came out short, and more studies have been embedded since."""
         pool = self.now.ready_pool()
-        return bool(len(standing["picks"]) < standing["batch_size"] and len(pool) > standing["n_pool"])
+        return bool(n_chosen(standing["picks"]) < standing["batch_size"] and pool.n_studies > standing["n_pool"])
 
     def _ask_for_next(self) -> None:
         if any(
@@ -174,10 +174,11 @@ class Worklist:
     ) -> dict[str, Any]:
         """Choose a batch and make it the standing one; reserved picks (or all) of the former stay on top."""
         config, now = self._config, self.now
-        pool = now.partial_pool() if partial else now.ready_pool()
-        standing = self._decisions.proposal(strategy) or {"picks": []}
+        pool = (now.partial_pool() if partial else now.ready_pool()).trimmed(self._decisions.annotated())
+        standing = self._decisions.proposal(strategy)
         reserved = self._with_status("reserved")
-        keep = [pick["study_id"] for pick in standing["picks"] if keep_open or pick["study_id"] in reserved]
+        picks = Proposal.from_dict(standing).picks if standing else ()
+        keep = [pick for pick in picks if keep_open or pick.study_id in reserved]
         taken: dict[str, Any] = {"labelled": self._with_status("done"), "excluded": self._with_status("skipped")}
         choice = config.choice(strategy, seed)
         try:
@@ -188,7 +189,7 @@ class Worklist:
                 fingerprint=now.fingerprint,
                 failed=now.failed,
                 left_out=now.left_out,
-                partial=partial and len(pool) + len(now.failed) < len(now.studies or {}),
+                partial=partial and pool.n_studies + len(now.failed) < len(now.studies or {}),
                 keep=keep,
                 **taken,
                 **choice,
@@ -208,7 +209,7 @@ class Worklist:
             standing, pool = self._decisions.proposal(strategy), self.now.pool
             if standing is None or pool is None or not len(pool):
                 return
-            proposal = Proposal.from_dict(standing)
+            proposal, pool = Proposal.from_dict(standing), pool.trimmed(self._decisions.annotated())
             for study_id in gone:
                 if study_id in {pick.study_id for pick in proposal.picks}:
                     proposal = with_replacement(
