@@ -98,6 +98,7 @@ def save_open_clip(folder, vision=VISION, **text):
 
     torch.manual_seed(0)
     cfg = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": {**TEXT, **text}}
+    cfg["custom_text"] = "timm_model_name" in vision
     config = json.dumps({"model_cfg": cfg, "preprocess_cfg": PICTURES})
     (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
     kind = open_clip.CustomTextCLIP if "timm_model_name" in vision else open_clip.CLIP
