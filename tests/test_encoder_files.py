@@ -237,7 +237,7 @@ def test_someone_elses_encoder_that_is_nowhere_is_said_before_it_is_built():
 
 
 def test_a_missing_library_is_the_line_to_type(monkeypatch, graph):
-    monkeypatch.setattr("firstpick.encoders.table.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("firstpick.encoders.row.importlib.util.find_spec", lambda name: None)
     with pytest.raises(EncoderError, match=r"needs onnxruntime, which is not installed\. Type: pip install 'firstpick"):
         build_encoder(spec_of(f"onnx:{graph}"))
 

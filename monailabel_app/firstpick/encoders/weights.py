@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-from firstpick.encoders.table import EncoderRow
+from firstpick.encoders.row import EncoderRow
 
 
 class EncoderError(Exception):
