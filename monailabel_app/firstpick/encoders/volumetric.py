@@ -71,7 +71,7 @@ def swin(spec: EncoderSpec) -> CropEncoder:
 
 
 def brainiac(spec: EncoderSpec) -> CropEncoder:
-    """BrainIAC's ViT-B (Nature Neuroscience 2026, doi 10.1038/s41593-026-02202-6), which sees 96 x 96 x 96 voxels of a head."""
+    """BrainIAC's ViT-B (doi 10.1038/s41593-026-02202-6), for 96 x 96 x 96 voxels of a head."""
     shape = encoder_row(spec.name).shape
     network = _BrainIAC(shape[0])
     _load(spec, network.network, load_state(_file(spec)), ("backbone.",))
