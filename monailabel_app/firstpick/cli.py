@@ -111,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", export_command, "Write ids and embeddings, or who decided what when.")
     export.add_argument("--out", metavar="FILE", required=True, help="a .npz, or a .csv with --decisions")
     export.add_argument("--decisions", action="store_true", help="write the decisions as CSV")
-    _add_comparison(configured("compare", compare_command, "Compare strategies, encoders and scalings on labelled data."))
+    _add_comparison(
+        configured("compare", compare_command, "Compare strategies, encoders and scalings on labelled data.")
+    )
     ranks = bare("ranks", ranks_command, "Rank the arms of several comparisons.")
     ranks.add_argument("folders", nargs="+", type=Path, metavar="OUT", help="folders that compare has written")
     check = add("check", check_command, "Check a configuration and print every value.", studies=False)
@@ -132,7 +134,9 @@ def _add_comparison(command: argparse.ArgumentParser) -> None:
 
     command.add_argument("studies", metavar="DIR", help="folder with the studies")
     command.add_argument("--labels", required=True, metavar="CSV|DIR", help="FILE[#COLUMN] of classes, or masks")
-    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="results; what is there is not run again")
+    command.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="results; what is there is not run again"
+    )
     for name, default, text in (
         ("encoders", Request.encoders, "what embeds"),
         ("strategies", Request.strategies, "what chooses, besides random"),

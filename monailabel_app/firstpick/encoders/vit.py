@@ -135,7 +135,8 @@ class TransformerEncoder(ABC):
     @torch.inference_mode()
     def _tokenise(self, parts: NDArray[np.float32]) -> Tensor:
         pictures = (torch.from_numpy(parts).permute(0, 3, 1, 2) - self._mean) / self._std
-        return self._network(pictures.to(self._device, self._dtype)).float()
+        tokens: Tensor = self._network(pictures.to(self._device, self._dtype))
+        return tokens.float()
 
 
 class Dinov2Small(TransformerEncoder):

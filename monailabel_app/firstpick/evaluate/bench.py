@@ -146,7 +146,8 @@ def make_bench(
     common = set.intersection(*(set(pool.study_ids) for pool in pools.values()))
     for spec in usable.values():
         notes += [
-            f"Study {item.study_id} was left out: {item.reason}" for item in cache.failures(spec.fingerprint(), labelled)
+            f"Study {item.study_id} was left out: {item.reason}"
+            for item in cache.failures(spec.fingerprint(), labelled)
         ]
     kept = sorted(study for study in labelled if study.study_id in common)
     if not kept:

@@ -137,7 +137,7 @@ def network(
         train(model, batch, torch.nn.CrossEntropyLoss(), n_steps=n_steps, rate=_RATE, device=device)
         flat = pictures(views_test.reshape(-1, *views_test.shape[2:]))
         with torch.inference_mode():
-            rows = [model(part.to(device)).softmax(dim=1).cpu() for part in flat.split(128)]
+            rows = [model(part.to(device)).softmax(dim=1).cpu() for part in torch.split(flat, 128)]
     probabilities = torch.cat(rows).numpy().astype(np.float64).reshape(len(views_test), -1, n_classes).mean(axis=1)
     probabilities[:, counts == 0] = 0.0
     return class_measures(probabilities, y_test)

@@ -21,7 +21,8 @@ def convergence(
     Returns
     -------
     dict
-        ``iterations`` and ``seconds`` of one start, means over ten. Seconds depend on the machine and what else it does.
+        ``iterations`` and ``seconds`` of one start, means over ten. Seconds depend on the machine
+        and what else it does.
 
     Notes
     -----

@@ -127,7 +127,7 @@ def scalings(rows: Sequence[Row], title: str) -> Any:
         image = axis.imshow(sign * values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
         for (y, x), value in np.ndenumerate(values):
             if not np.isnan(value):
-                dark = abs(value) > 0.7 * most  # noqa: PLR2004 - where black on the colour cannot be read
+                dark = abs(value) > 0.7 * most  # where black on the colour cannot be read
                 axis.text(x, y, f"{value:+.3f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
         axis.grid(visible=False)
         axis.set_xticks(range(len(scaling)), scaling, rotation=35, ha="right")

@@ -37,7 +37,9 @@ class Patches:
     label: NDArray[np.uint8]
 
 
-def cached_patches(examples: Sequence[Example], encoder: str, folder: Path, fingerprint: str) -> Iterator[int | Patches]:
+def cached_patches(
+    examples: Sequence[Example], encoder: str, folder: Path, fingerprint: str
+) -> Iterator[int | Patches]:
     """Encode the slices of all studies, or read them from an earlier run; yield how many are done, then the patches.
 
     Notes

@@ -225,9 +225,7 @@ def _judgement(bench: Bench, plan: Plan, judge: Judge, batch: _Batch, split: Spl
 
 
 def _results(judge: str, batch: _Batch, measures: dict[str, float]) -> list[Result]:
-    return [
-        Result(judge, measure, batch.budget, batch.seed, batch.arm, value) for measure, value in measures.items()
-    ]
+    return [Result(judge, measure, batch.budget, batch.seed, batch.arm, value) for measure, value in measures.items()]
 
 
 def _class_counts(bench: Bench, batches: Sequence[_Batch]) -> Iterator[Result]:

@@ -207,10 +207,13 @@ def _hd95(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing: tuple[float, ...]
 
     if not (a.any() and b.any()):
         return float(np.linalg.norm(np.array(a.shape) * spacing))
-    masks = [torch.from_numpy(mask)[None, None] for mask in (a, b)]
+    found, reference = (torch.from_numpy(mask)[None, None] for mask in (a, b))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI's own deprecations
-        return float(compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=list(spacing)))
+        distance = compute_hausdorff_distance(
+            found, reference, include_background=True, percentile=95, spacing=list(spacing)
+        )
+    return float(distance)
 
 
 def _pad(example: Example, crop: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -150,4 +150,7 @@ def ranks_of(folders: Sequence[Path]) -> list[list[str]]:
         raise ValueError(msg)
     ranks = rank_arms(tables)
     head = ["selection", *tables, "mean rank"]
-    return [head, *([arm, *(f"{rank[name]:g}" for name in tables), f"{rank['mean']:.2f}"] for arm, rank in ranks.items())]
+    return [
+        head,
+        *([arm, *(f"{rank[name]:g}" for name in tables), f"{rank['mean']:.2f}"] for arm, rank in ranks.items()),
+    ]

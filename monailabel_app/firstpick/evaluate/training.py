@@ -55,7 +55,7 @@ def train(
     for _ in range(n_steps):
         pictures, targets = batch()
         optimiser.zero_grad()
-        loss(model(pictures.to(device)), targets.to(device)).backward()
+        torch.autograd.backward(loss(model(pictures.to(device)), targets.to(device)))
         optimiser.step()
         schedule.step()
     model.eval()
