@@ -183,10 +183,10 @@ def _facts(bench: Bench, plan: Plan, outcome: Outcome) -> str:
     held_out = "groups" if len(groups) < len(bench.studies) else "studies"
     guards = plan.guards
     return (
-        f"{len(bench.studies)} studies of {len(groups)} groups, {kind}. {plan.n_seeds} splits; "
-        f"{plan.test_fraction:.0%} of the {held_out} held out (test part over pool: {outcome.test_ratio:.2f}). Every arm, random too, "
-        f"keeps to: copies from a cosine of {guards.duplicates:g} on count once, studies of a group "
-        f"{guards.max_per_group or 'without limit'}, unusual studies: {guards.outliers}. "
+        f"{len(bench.studies)} studies of {len(groups)} groups, {kind}. {plan.n_seeds} splits, "
+        f"{plan.test_fraction:.0%} of the {held_out} held out (test part over pool: {outcome.test_ratio:.2f}). "
+        f"Every arm, random too, keeps to: copies from a cosine of {guards.duplicates:g} on count once, studies of a "
+        f"group {guards.max_per_group or 'without limit'}, unusual studies: {guards.outliers}. "
         f"Every arm is trained in the same way, with the same seed on the same split."
     )
 
