@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from firstpick.cli import main
 from firstpick.evaluate.arms import RANDOM, Arm, all_arms, yuan_hong_encoders
 from firstpick.evaluate.bench import Bench
 from firstpick.evaluate.classification import class_measures, network, probe
@@ -315,6 +316,36 @@ def command(folder, out, *more):
         *("--state", str(folder / "state"), "--encoders", "pixels", "--budgets", "3,6", "--seeds", "6"),
         *("--strategies", "kmeans,ward,typiclust,consensus", "--conf", "n_workers", "1", *more),
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--labels": "none.csv"}, "none.csv cannot be read: No such file"),
+        ({"--encoders": "pixel"}, "encoder 'pixel' is not known. Did you mean 'pixels'?"),
+        ({"--strategies": "kmean"}, "Did you mean 'kmeans'?"),
+        ({"--scalings": "l3"}, "scaling 'l3' is not known"),
+        ({"--budgets": "6,3"}, "budgets must be one or more rising numbers"),
+        ({"--seeds": "0"}, "seeds must be 1 or more"),
+    ],
+)
+def test_a_users_error_is_one_line(pictures, capsys, change, message):
+    arguments = command(pictures, "out")
+    for option, value in change.items():
+        arguments[arguments.index(option) + 1] = value
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list((pictures / "out").glob("*.csv"))
+
+
+@pytest.mark.slow
+def test_an_unreadable_picture_is_left_out_and_noted(pictures, capsys):
+    (pictures / "pictures" / "01.png").write_bytes(b"")
+    assert main(command(pictures, "out")) == 0
+    assert "Study 01 was left out: 01.png is empty" in (pictures / "out" / "tables.md").read_text(encoding="utf-8")
+    assert str(pictures / "out" / "index.html") in capsys.readouterr().out
+    assert main(["ranks", str(pictures / "out")]) == 0
+    assert "| random |" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Does the comparison keep quiet where there is nothing, and speak where something was planted?
 
-Run by hand: ``python tests/benchmarks/planted.py`` (about five minutes on one core). In each of 200 null runs the
+Run by hand: ``python tests/benchmarks/planted.py`` (about eight minutes on one free core). In each of 200 null runs the
 selecting features are noise, while the classes can be learnt from the judging features: any arm that is said to differ
 from random is a false alarm. In each of the planted runs 5 % of the studies are of a rare class, which the selecting
 features tell apart.
