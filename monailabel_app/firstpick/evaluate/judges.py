@@ -88,7 +88,13 @@ def mask_judges(
             Judge(
                 name="patches",
                 primary="dice",
-                recipe={"judge": "patches", "version": RECIPE, "encoder": encoder, "at": [N_SLICES, SIZE, N_KEPT]},
+                recipe={
+                    "judge": "patches",
+                    "version": RECIPE,
+                    "encoder": encoder,
+                    "at": [N_SLICES, SIZE, N_KEPT],
+                    "labels": list(names),
+                },
                 function=patch_probe,
                 arguments=lambda rows, test, seed: (
                     patches.features[rows],
@@ -107,7 +113,13 @@ def mask_judges(
             Judge(
                 name="network",
                 primary="dice",
-                recipe={"judge": "segmenter", "version": RECIPE, "steps": n_steps, "crop": crop},
+                recipe={
+                    "judge": "segmenter",
+                    "version": RECIPE,
+                    "steps": n_steps,
+                    "crop": crop,
+                    "labels": list(names),
+                },
                 function=segmentation.segment,
                 arguments=lambda rows, test, seed: (
                     [examples[row] for row in rows],
