@@ -330,10 +330,8 @@ def command(folder, out, *more):
     ],
 )
 def test_a_users_error_is_one_line(pictures, capsys, change, message):
-    arguments = command(pictures, "out")
-    for option, value in change.items():
-        arguments[arguments.index(option) + 1] = value
-    assert main(arguments) == 2
+    more = [word for pair in change.items() for word in pair]  # of an option given twice, the last one counts
+    assert main(command(pictures, "out", *more)) == 2
     assert message in capsys.readouterr().err
     assert not list((pictures / "out").glob("*.csv"))
 
