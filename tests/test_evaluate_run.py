@@ -104,7 +104,7 @@ def test_a_run_that_is_broken_off_gives_what_an_undisturbed_one_gives(tmp_path):
     bench, whole = make_bench(), run(make_bench(), tmp_path / "whole")
 
     class Failing(ThreadPoolExecutor):
-        left = 9
+        left = 6
 
         def submit(self, function, /, *arguments):
             self.left -= 1
