@@ -75,14 +75,12 @@ class Request:
         all_arms(self.strategies, self.encoders, self.scalings)
 
 
-def of_preset(request: Request) -> tuple[Request, list[str]]:
-    """Put the preset's arms into a request; return it with notes on what of them is not in the table of encoders."""
+def of_preset(request: Request) -> Request:
+    """Put the preset's arms into a request: of the foundation encoders, those whose weights come in a package."""
     if not request.preset:
-        return request, []
-    wanted = yuan_hong_encoders(name for name, row in ENCODERS.items() if row.files and row.ndim == 2)  # noqa: PLR2004
-    known = tuple(name for name in wanted if name in ENCODERS)
-    notes = [f"Encoder '{name}' is not part of this FirstPick: left out." for name in wanted if name not in ENCODERS]
-    return replace(request, encoders=known, strategies=("kmeans",)), notes
+        return request
+    packaged = (name for name, row in ENCODERS.items() if row.files and row.ndim == 2)  # noqa: PLR2004 - views
+    return replace(request, encoders=yuan_hong_encoders(packaged), strategies=("kmeans",))
 
 
 def run_comparison(
@@ -124,7 +122,7 @@ def run_comparison(
     ------
     ValueError, OSError, EncoderError, StoreError
     """
-    request, notes = of_preset(request)
+    request = of_preset(request)
     asked = request.judges or ("pixels",)
     needed = dict.fromkeys((*request.encoders, *(() if Path(request.labels).is_dir() else asked)))
     with closing(Cells(request.out)) as cells:
@@ -152,7 +150,7 @@ def run_comparison(
         request.out,
         outcome,
         title=f"Which studies to label first: {len(bench.studies)} studies compared",
-        notes=[_facts(bench, plan, outcome), *notes, *bench.notes],
+        notes=[_facts(bench, plan, outcome), *bench.notes],
         tests=request.tests,
     )
 
