@@ -172,6 +172,7 @@ def test_a_graph_without_the_network_is_refused(tmp_path):
         vit.read_onnx_weights(path, n_blocks=1)
 
 
+@pytest.mark.slow
 def test_trained_weights_tell_the_classes_of_mednist_apart_better_than_untrained(shared_data):
     from sklearn.model_selection import cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
