@@ -222,6 +222,14 @@ def test_without_the_safeguard_some_strategies_pick_outliers():
     assert any(set(select(name, X, 12).indices.tolist()) & set(range(40, 45)) for name in STRATEGIES)
 
 
+def test_an_outlier_stored_many_times_with_small_changes_is_one_still():
+    X = with_noise()
+    stored_anew = X[44] + 1e-3 * rng(6).normal(size=(12, 64)).astype(np.float32)
+    guards = Guards(outliers="leave out", duplicates=0.9999)
+    picked = select("random", np.vstack([X, stored_anew]), 60, guards=guards).indices
+    assert 44 not in picked
+
+
 @every_strategy
 def test_a_labelled_outlier_stays_labelled(strategy):
     X = with_noise()
