@@ -143,7 +143,10 @@ class Point(BaseModel):
     x: float
     y: float
     status: str
+    client: str
+    reason: str
     rank: int | None
+    stands_with: str = Field(description="The pick that stands for it: the nearest one of the standing batch.")
 
 
 class PoolMap(BaseModel):
@@ -221,9 +224,9 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
         return [{"name": name, "description": row.description} for name, row in sorted(ENCODERS.items())]
 
     @router.get("/map", response_model=PoolMap)
-    def pool_map() -> Any:
+    def pool_map(strategy: str = "") -> Any:
         """Return the pool in two dimensions, with statuses and the ranks of the standing batch."""
-        return worklist.map()
+        return worklist.map(strategy)
 
     @router.get("/thumbnail/{study_id:path}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
     def thumbnail(study_id: str) -> Response:

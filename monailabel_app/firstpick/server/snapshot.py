@@ -11,7 +11,7 @@ from fastapi import HTTPException
 from firstpick.attributes import with_attributes
 from firstpick.config import Config
 from firstpick.embedding import Progress
-from firstpick.selection.geometry import principal_plane
+from firstpick.selection.geometry import nearest, principal_plane, unit_rows
 from firstpick.store import Cache
 from firstpick.studies import LeftOut, Pool, Study
 
@@ -42,6 +42,7 @@ class Snapshot:
         self.problem = ""
         self._progress = Progress(0, 0, 0)
         self._plane: tuple[Pool, dict[str, tuple[float, float]]] | None = None
+        self._owners: tuple[Pool, tuple[str, ...], dict[str, str]] | None = None
         self._drawing = threading.Lock()
 
     # -- what the background thread found
@@ -102,6 +103,22 @@ class Snapshot:
                 points = principal_plane(pool.vectors).round(5).tolist()
                 self._plane = (pool, {i: (x, y) for i, (x, y) in zip(pool.study_ids, points, strict=True)})
             return self._plane[1]
+
+    def nearest(self, picks: tuple[str, ...]) -> dict[str, str]:
+        """Return for each study of the pool the nearest of these picks, the first of equals."""
+        pool = self.ready_pool()
+        here = set(picks).intersection(pool.study_ids)
+        picks = tuple(study_id for study_id in picks if study_id in here)
+        if not picks:
+            return {}
+        with self._drawing:
+            if self._owners is None or self._owners[0] is not pool or self._owners[1] != picks:
+                rows = unit_rows(pool.vectors)
+                places = {study_id: row for row, study_id in enumerate(pool.study_ids)}
+                owner, _ = nearest(rows, rows[[places[study_id] for study_id in picks]])
+                owners = {study_id: picks[i] for study_id, i in zip(pool.study_ids, owner, strict=True)}
+                self._owners = (pool, picks, owners | {study_id: study_id for study_id in picks})
+            return self._owners[2]
 
     def thumbnail(self, study_id: str) -> bytes:
         """PNG of a study; 404 if there is none (yet)."""

@@ -282,16 +282,17 @@ class Worklist:
             "notice": self._decisions.notice,
         }
 
-    def map(self) -> dict[str, Any]:
-        """Return every study's place in the plane of the first two principal components, with its status and rank."""
+    def map(self, strategy: str = "") -> dict[str, Any]:
+        """Return every study's place in the plane of the first two principal components, its status, rank and pick."""
         statuses = self._decisions.statuses()
-        ranks = {pick["study_id"]: pick["rank"] for pick in self.proposal()["picks"]}
-        return {
-            "points": [
-                {"study_id": i, "x": x, "y": y, "status": statuses.get(i, OPEN).status, "rank": ranks.get(i)}
-                for i, (x, y) in self.now.plane().items()
-            ]
-        }
+        ranks = {pick["study_id"]: pick["rank"] for pick in self.proposal(strategy)["picks"]}
+        owners = self.now.nearest(tuple(ranks))
+        points = []
+        for i, (x, y) in self.now.plane().items():
+            status = _status_dict(i, statuses.get(i, OPEN))
+            del status["until"]
+            points.append({**status, "x": x, "y": y, "rank": ranks.get(i), "stands_with": owners.get(i, "")})
+        return {"points": points}
 
     # -- inside
 
