@@ -15,7 +15,6 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
@@ -793,7 +792,9 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         first = slicer.util.settingsValue("MONAILabel/serverUrl", "") or "http://127.0.0.1:8000"
         history = slicer.util.settingsValue("FirstPick/serverUrlHistory", "").split(";")
         self.ui.addressBox.addItems([address for address in history if address] or [first])
-        self.ui.readerEdit.text = slicer.util.settingsValue("FirstPick/clientId", "") or settings.value("MONAILabel/clientId") or ""
+        self.ui.readerEdit.text = (
+            slicer.util.settingsValue("FirstPick/clientId", "") or settings.value("MONAILabel/clientId") or ""
+        )
         if self.ui.readerEdit.text in ("admin", "user-xyz"):
             self.ui.readerEdit.text = ""
 

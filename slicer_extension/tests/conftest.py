@@ -14,11 +14,11 @@ MODULE = HERE.parent / "FirstPick"
 sys.path[:0] = [str(HERE), str(HERE / "host"), str(MODULE)]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-import qt  # noqa: E402
-import slicer  # noqa: E402
-import slicer_harness  # noqa: E402
+import qt
+import slicer
+import slicer_harness
 
-import FirstPick  # noqa: E402
+import FirstPick
 
 slicer.modules.firstpick = slicer_harness.Module("FirstPick", path=str(MODULE / "FirstPick.py"))
 
@@ -116,7 +116,9 @@ def settings(tmp_path, monkeypatch):
     qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(tmp_path / "settings"))
     qt.QSettings().clear()
     monkeypatch.setattr(slicer.app, "temporaryPath", str(tmp_path / "temporary"), raising=False)
-    monkeypatch.setattr(slicer.app, "slicerUserSettingsFilePath", str(tmp_path / "settings" / "Slicer.ini"), raising=False)
+    monkeypatch.setattr(
+        slicer.app, "slicerUserSettingsFilePath", str(tmp_path / "settings" / "Slicer.ini"), raising=False
+    )
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""Records the answers of the real server for Testing/Python/RecordedServer.py: ``python record.py`` in the tests' environment.
+"""Records the real server's answers for RecordedServer.py: ``python record.py`` in the tests' environment.
 
 `test_contract.py` holds the recorded answers to those of the real server.
 """
@@ -42,7 +42,9 @@ def record(server):
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with Server(write_studies(folder / "studies", 6, size=12), folder / "state", labels=LABELS, batch_size="3") as server:
+        with Server(
+            write_studies(folder / "studies", 6, size=12), folder / "state", labels=LABELS, batch_size="3"
+        ) as server:
             server.wait_until_ready()
             RECORDED.write_text(json.dumps(record(server), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -94,7 +94,8 @@ def test_a_reader_without_a_name_is_asked_for_it(reader, recorded):
 
 
 @pytest.mark.parametrize(
-    ("how", "text"), [(401, "wants a login"), (403, "wants a login"), (503, "Ask again in a minute"), ("drop", "answer")]
+    ("how", "text"),
+    [(401, "wants a login"), (403, "wants a login"), (503, "Ask again in a minute"), ("drop", "answer")],
 )
 def test_a_server_that_refuses_or_fails(reader, recorded, how, text):
     recorded.fail("/firstpick/status", how)
@@ -342,8 +343,7 @@ def test_only_nodes_of_its_own_are_touched(connected):
     before, time_before = nodes(), (own.GetMTime(), mark.GetMTime())
     connected.press("openButton")
     connected.draw("tumour", block(connected))
-    helpers = [node for node in slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode")]
-    for node in helpers:  # what drawing from an array leaves
+    for node in slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"):  # what drawing from an array leaves
         slicer.mrmlScene.RemoveNode(node)
     connected.press("draftButton")
     connected.press("closeButton")

@@ -193,7 +193,10 @@ def test_a_done_study_is_reopened_with_its_segments(reader, server):
     reader.connect(server.address)
     reader.press("openButton")
     study_id = reader.reading.studyId
-    tumour, organ = threshold(server, study_id, 400), threshold(server, study_id, 100) & ~threshold(server, study_id, 400)
+    tumour, organ = (
+        threshold(server, study_id, 400),
+        threshold(server, study_id, 100) & ~threshold(server, study_id, 400),
+    )
     reader.draw("tumour", tumour)
     reader.draw("organ", organ)
     reader.press("submitButton")
@@ -202,7 +205,9 @@ def test_a_done_study_is_reopened_with_its_segments(reader, server):
     segmentation = reader.reading.segmentation.GetSegmentation()
     names = [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())]
     assert names == ["tumour", "organ"]
-    np.testing.assert_allclose(segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName("tumour")).GetColor(), (1, 0, 128 / 255))
+    np.testing.assert_allclose(
+        segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName("tumour")).GetColor(), (1, 0, 128 / 255)
+    )
     assert "final label" in reader.message
     assert not reader.reading.isDirty
     for name, mask in (("tumour", tumour), ("organ", organ)):
@@ -264,7 +269,8 @@ def test_names_in_any_script_and_pictures_in_two_dimensions(reader, tmp_path):
     for name in names:
         pixels = rng.integers(0, 80, (30, 40)).astype(np.uint8)
         pixels[5:12, 20:33] = 250
-        Image.fromarray(pixels).save(studies / f"{name}.png")
+        header = "ObjectType = Image\nNDims = 2\nDimSize = 40 30\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+        (studies / f"{name}.mha").write_bytes(header.encode() + pixels.tobytes())
     with Server(studies, tmp_path / "state", labels=LABELS, batch_size="3") as server:
         server.wait_until_ready()
         reader.connect(server.address, "Łukasz ß/7")
@@ -292,9 +298,7 @@ def test_a_study_on_another_computer_is_streamed_and_the_next_one_fetched_ahead(
     assert Path(first.cached).read_bytes() == (server.studies / f"{first.studyId}.nii.gz").read_bytes()
     wait_for(lambda: reader.logic._prefetch.isOver)
     ahead = set(Path(reader.logic.cacheFolder).iterdir()) - {Path(first.cached)}
-    assert [path.stat().st_size for path in ahead] == [
-        (server.studies / f"{reader.ids()[1]}.nii.gz").stat().st_size
-    ]
+    assert [path.stat().st_size for path in ahead] == [(server.studies / f"{reader.ids()[1]}.nii.gz").stat().st_size]
     reader.draw("organ", threshold(server, first.studyId))
     reader.press("submitButton")
     assert not Path(first.cached).exists()

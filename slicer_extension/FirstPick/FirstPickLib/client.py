@@ -145,7 +145,7 @@ def readAnswer(status: int, body: bytes, contentType: str, networkError: str, ad
     if 200 <= status < 300 and not networkError:
         return Answer(status, data)
     detail = data.get("detail") if isinstance(data, dict) else ""
-    if status == 401 or status == 403 and not detail:
+    if status == 401 or (status == 403 and not detail):
         return Answer(status, data, f"{address} wants a login, which FirstPick does not have. Ask who runs the server.")
     if status >= 400 and detail:
         return Answer(status, data, detail if isinstance(detail, str) else "; ".join(_problems(detail)))

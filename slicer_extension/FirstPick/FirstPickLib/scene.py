@@ -61,7 +61,7 @@ def loadLabel(path: str, segmentation, labels: list) -> None:
 
 
 def problems(segmentation, volume, labels: list) -> list:
-    """Say what somebody should look at before submitting: nothing drawn, overlaps, segments the server has no value for."""
+    """Say what to look at before submitting: nothing drawn, overlaps, segments that the server has no value for."""
     inner = segmentation.GetSegmentation()
     names = {inner.GetNthSegment(i).GetName() for i in range(inner.GetNumberOfSegments())}
     strangers = sorted(names - {label["name"] for label in labels})

@@ -89,7 +89,7 @@ class WorkList:
     def _passes(self, row: Row, which: str) -> bool:
         if which == MINE:
             return row.client == self.reader
-        return which == ALL or row.status == which
+        return which in (ALL, row.status)
 
     def nextOpen(self, after: str = "") -> Row | None:
         """The first open pick below a study, then from the top; the reader's own unfinished ones count as open."""

@@ -44,7 +44,10 @@ class Room:
         is_open = name == "open"
         until = time.time() + 1800 if name == "reserved" else 0.0
         self.statuses[study_id] = {
-            "status": name, "client": "" if is_open else client, "reason": reason, "until": until
+            "status": name,
+            "client": "" if is_open else client,
+            "reason": reason,
+            "until": until,
         }
         return 200, {"study_id": study_id, **self.status(study_id)}
 
@@ -57,9 +60,16 @@ class Room:
             return {"points": [{**point, **self.status(point["study_id"])} for point in recorded["map"]["points"]]}
         if path == "/firstpick/status":
             count = [status["status"] for status in self.statuses.values()].count
-            return {**recorded["status"], "n_labelled": count("done"), "n_skipped": count("skipped"),
-                    "readers": [{"client": status["client"], "studies": [{"study_id": i, "until": status["until"]}]}
-                                for i, status in self.statuses.items() if status["status"] == "reserved"]}
+            return {
+                **recorded["status"],
+                "n_labelled": count("done"),
+                "n_skipped": count("skipped"),
+                "readers": [
+                    {"client": status["client"], "studies": [{"study_id": i, "until": status["until"]}]}
+                    for i, status in self.statuses.items()
+                    if status["status"] == "reserved"
+                ],
+            }
         if path == "/firstpick/strategies":
             return recorded["strategies"]
         if path.startswith("/firstpick/thumbnail/"):
@@ -114,8 +124,10 @@ class Handler(BaseHTTPRequestHandler):
     def _result(self, path, query, body):
         if self.command == "PUT":
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
-            fields = {part.get_param("name", header="Content-Disposition"): part.get_payload(decode=True)
-                      for part in message_from_bytes(head + body).get_payload()}
+            fields = {
+                part.get_param("name", header="Content-Disposition"): part.get_payload(decode=True)
+                for part in message_from_bytes(head + body).get_payload()
+            }
             return 200, self.room.save(query["image"], query["tag"], json.loads(fields["params"]), fields["label"])
         if self.command == "POST":
             wanted = json.loads(body)
