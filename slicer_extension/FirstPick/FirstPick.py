@@ -202,6 +202,7 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self._pollTimer.stop()
         self.client, self.status, self.worklist, self._answers = client, None, None, None
         self.thumbnails = {}
+        self._tell("worklist")
         self._setConnection(_("Asking {address} ...").format(address=client.address), isConnected=False)
         answer = yield client.status()
         if answer.isGood and isFirstPick(answer):
@@ -975,6 +976,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         logic, ui = self.logic, self.ui
         self.table.fill(*self._filter())
         self.map.setWorkList(logic.worklist)
+        ui.worklistSection.visible = ui.mapSection.visible = logic.worklist is not None
         picks = logic.worklist.picks if logic.worklist else ()
         ui.batchProgress.maximum = max(len(picks), 1)
         ui.batchProgress.value = len(picks) - (logic.worklist.openPicks if logic.worklist else 0)
@@ -985,8 +987,10 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updateReading(self):
         logic, ui = self.logic, self.ui
         reading = logic.reading
-        if self.editor.setNodes(reading) and reading:
-            ui.worklistSection.collapsed = ui.mapSection.collapsed = True
+        if self.editor.setNodes(reading):
+            self.table.select(reading.studyId if reading else "")
+            if reading:
+                ui.worklistSection.collapsed = ui.mapSection.collapsed = True
         elif not reading and not logic.isBusy:
             ui.worklistSection.collapsed = ui.mapSection.collapsed = False
         ui.readingSection.visible = reading is not None

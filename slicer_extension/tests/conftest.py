@@ -89,7 +89,7 @@ class Reader:
         return [table.item(row, 2).text() for row in range(table.rowCount)]
 
     def cell(self, study_id, column):
-        return self.ui.table.item(self.ids().index(study_id), column).text()
+        return self.ui.table.item(self.ids().index(study_id), column).text().replace("\n", " ")
 
     def draw(self, name, mask):
         """Draw a segment; `mask` has the axes of the NIfTI file."""

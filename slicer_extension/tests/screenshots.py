@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path[:0] = [str(HERE), str(HERE / "host"), str(HERE.parent / "FirstPick")]
 
+import numpy as np
 import qt
 import slicer
 from conftest import Reader, wait_for
@@ -73,7 +74,7 @@ def grab(reader, name):
 
 def draw(reader, server):
     voxels = server.study(reader.reading.studyId).get_fdata()
-    reader.draw("anterior", voxels > voxels.mean() + 2 * voxels.std())
+    reader.draw("anterior", voxels > np.percentile(voxels, 95))
 
 
 def tell(server):
@@ -103,10 +104,10 @@ def tell(server):
     reader.widget.map._draw()
     x, y = reader.widget.map._place(reader.widget.map._map.index(ids[5]))
     reader.widget.map.mouseMoveEvent(
-        qt.QMouseEvent(qt.QEvent.MouseMove, qt.QPointF(x, y), qt.Qt.NoButton, qt.Qt.NoButton, qt.Qt.NoModifier)
+        qt.QMouseEvent(qt.QEvent.MouseMove, qt.QPointF(x, y), qt.QPointF(x, y), qt.Qt.NoButton, qt.Qt.NoButton, qt.Qt.NoModifier)
     )
     grab(reader, "map")
-    reader.ui.worklistSection.collapsed = False
+    reader.widget.map.leaveEvent(None)
     reader.press("openButton")
     draw(reader, server)
     grab(reader, "reading")

@@ -31,7 +31,7 @@ class WorkListTable:
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.Fixed)
         header.setSectionResizeMode(STUDY, qt.QHeaderView.Stretch)
-        for column, width in ((RANK, 30), (PICTURE, PICTURE_SIZE + 8), (SHARE, 72), (STATUS, 112)):
+        for column, width in ((RANK, 30), (PICTURE, PICTURE_SIZE + 8), (SHARE, 70), (STATUS, 88)):
             table.setColumnWidth(column, width)
         table.connect("activated(QModelIndex)", self._onActivated)
         table.connect("itemSelectionChanged()", self._onSelected)
@@ -70,7 +70,7 @@ class WorkListTable:
             "",
             row.studyId,
             worklist.shareText(row),
-            row.statusText(worklist.reader),
+            row.statusText(worklist.reader).replace(" by ", "\nby "),
         )
         tooltip = worklist.tooltip(row)
         for column, text in enumerate(texts):
@@ -111,9 +111,10 @@ class WorkListTable:
         return self._rows[place][0].studyId if isSelected and 0 <= place < len(self._rows) else ""
 
     def select(self, studyId: str) -> bool:
-        """Select a study and bring it into view; False if it is not shown."""
+        """Select a study and bring it into view; nothing, and False, if it is not shown."""
         place = self._places.get(studyId)
         if place is None:
+            self._table.clearSelection()
             return False
         self._table.selectRow(place)
         self._table.scrollToItem(self._table.item(place, STUDY))

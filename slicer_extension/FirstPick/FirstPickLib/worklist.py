@@ -23,6 +23,7 @@ class Row:
     skippedBecause: str = ""
     reason: str = ""
     standsFor: int = 0
+    nUnlabelled: int = 0
     lookalikes: tuple = ()
     replaces: str = ""
     slices: tuple = ()
@@ -55,7 +56,6 @@ class WorkList:
         self.reader = reader
         self.strategy = proposal["strategy"]
         self.nPool = proposal["n_pool"]
-        self.nUnlabelled = max(proposal["n_pool"] - proposal["n_labelled"], 1)
         self.coverage = tuple(proposal["coverage"])
         self.note = proposal["note"]
         self.points = points
@@ -129,7 +129,7 @@ class WorkList:
 
     def shareText(self, row: Row) -> str:
         """How many studies a pick stands for."""
-        return f"{row.standsFor} of {self.nUnlabelled}" if row.standsFor else ""
+        return f"{row.standsFor} of {row.nUnlabelled}" if row.standsFor else ""
 
     def tooltip(self, row: Row) -> str:
         """All that is known of a line, a fact a line."""
@@ -192,6 +192,7 @@ def _pickRow(pick: dict) -> Row:
         until=pick.get("until", 0.0),
         reason=pick["reason"],
         standsFor=pick["stands_for"],
+        nUnlabelled=round(pick["stands_for"] / pick["share"]) if pick["share"] else 0,
         lookalikes=tuple(pick["lookalikes"]),
         replaces=pick["replaces"],
         slices=tuple(pick.get("slices") or ()),
