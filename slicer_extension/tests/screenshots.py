@@ -67,9 +67,7 @@ def grab(reader, name):
         qt.QApplication.setPalette(palette(theme == "dark"))
         reader.widget.map._picture = None
         slicer.app.processEvents()
-        reader.parent.grab().toImage().convertToFormat(qt.QImage.Format_Indexed8).save(
-            str(TARGET / f"{name}_{theme}.png")
-        )
+        reader.parent.grab().save(str(TARGET / f"{name}_{theme}.png"))
 
 
 def draw(reader, server):
@@ -80,6 +78,7 @@ def draw(reader, server):
 def tell(server):
     """The story, a picture at each station."""
     reader = Reader()
+    reader.parent.layout().setContentsMargins(0, 0, 0, 0)
     qt.QApplication.setStyle("Fusion")
     reader.ui.addressBox.setCurrentText("http://127.0.0.1:8000")
     reader.logic.connect("127.0.0.1:1", "Dr Ada")
@@ -104,7 +103,9 @@ def tell(server):
     reader.widget.map._draw()
     x, y = reader.widget.map._place(reader.widget.map._map.index(ids[5]))
     reader.widget.map.mouseMoveEvent(
-        qt.QMouseEvent(qt.QEvent.MouseMove, qt.QPointF(x, y), qt.QPointF(x, y), qt.Qt.NoButton, qt.Qt.NoButton, qt.Qt.NoModifier)
+        qt.QMouseEvent(
+            qt.QEvent.MouseMove, qt.QPointF(x, y), qt.QPointF(x, y), qt.Qt.NoButton, qt.Qt.NoButton, qt.Qt.NoModifier
+        )
     )
     grab(reader, "map")
     reader.widget.map.leaveEvent(None)

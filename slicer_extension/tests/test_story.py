@@ -291,7 +291,7 @@ def test_names_in_any_script_and_pictures_in_two_dimensions(reader, tmp_path):
 
 
 def test_a_study_on_another_computer_is_streamed_and_the_next_one_fetched_ahead(reader, server, monkeypatch):
-    monkeypatch.setattr("FirstPick.isHere", lambda info: False)
+    monkeypatch.setattr("FirstPickLib.logic.isHere", lambda info: False)
     reader.connect(server.address)
     reader.press("openButton")
     first = reader.reading

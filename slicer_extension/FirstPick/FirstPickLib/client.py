@@ -124,9 +124,10 @@ def fullAddress(text: str) -> str:
     >>> fullAddress(" localhost:8000/ ")
     'http://localhost:8000'
     """
-    text = text.strip().rstrip("/")
+    text = text.strip()
     if text and "://" not in text:
         text = "http://" + text
+    text = text.rstrip("/")
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         msg = f"'{text}' is not the address of a server. Type one such as http://127.0.0.1:8000."
@@ -141,7 +142,7 @@ def readAnswer(status: int, body: bytes, contentType: str, networkError: str, ad
         try:
             data = json.loads(body)
         except ValueError:
-            return Answer(status, body, f"The answer of {address} is not whole. Try again.")
+            networkError = networkError or "not JSON"
     if 200 <= status < 300 and not networkError:
         return Answer(status, data)
     detail = data.get("detail") if isinstance(data, dict) else ""
@@ -154,7 +155,7 @@ def readAnswer(status: int, body: bytes, contentType: str, networkError: str, ad
     if status >= 400:
         return Answer(status, data, f"{address} answered with error {status}. Try again, or ask who runs the server.")
     if status:
-        return Answer(status, data, f"The connection to {address} broke off. Try again.")
+        return Answer(status, data, f"The answer of {address} broke off ({networkError}). Try again.")
     return Answer(status, data, f"{address} does not answer ({networkError}). Is the server running?")
 
 

@@ -105,9 +105,10 @@ class MapWidget(qt.QWidget):
 
     def _draw(self) -> None:
         """Paint all dots into the picture, if it is not what is to be seen now."""
-        if self._picture is not None and self._picture.size() == self.size:
+        size = (self.width, self.height)
+        if self._picture is not None and (self._picture.width(), self._picture.height()) == size:
             return
-        self._picture = qt.QPixmap(self.size)
+        self._picture = qt.QPixmap(*size)
         self._picture.fill(self.palette.base().color())
         self._pixels = self._map.pixels(self.width, self.height, MARGIN)
         if self._worklist is None:
@@ -173,7 +174,7 @@ class MapWidget(qt.QWidget):
             lines.append(row.statusText(self._worklist.reader))
         metrics = painter.fontMetrics()
         textWidth = max(metrics.boundingRect(line).width() for line in lines)
-        width = min(max(PICTURE, textWidth) + 12, self.width)
+        width = min(max(PICTURE, textWidth) + 20, self.width)
         height = PICTURE + 12 + metrics.height() * len(lines)
         x, y = self._place(self._hovered)
         left = min(max(x + 12, 0), self.width - width)

@@ -30,6 +30,7 @@ class WorkListTable:
         table.setIconSize(qt.QSize(PICTURE_SIZE, PICTURE_SIZE))
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.Fixed)
+        header.setHighlightSections(False)
         header.setSectionResizeMode(STUDY, qt.QHeaderView.Stretch)
         for column, width in ((RANK, 30), (PICTURE, PICTURE_SIZE + 8), (SHARE, 70), (STATUS, 88)):
             table.setColumnWidth(column, width)

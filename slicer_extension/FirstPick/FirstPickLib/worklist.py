@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 from dataclasses import dataclass
 
 from .client import clock
@@ -165,6 +166,7 @@ class WorkList:
         return self._ranks.get(studyId, 0)
 
 
+@functools.lru_cache(maxsize=1024)
 def rankColor(rank: int) -> str:
     """Colour of a pick and of all it stands for: neighbours in rank differ most; grey for rank 0."""
     if not rank:
