@@ -16,8 +16,8 @@ sys.path[:0] = [str(HERE), str(HERE / "host"), str(HERE.parent / "FirstPick")]
 import numpy as np
 import qt
 import slicer
-from conftest import Reader, wait_for
 from servers import Server, write_studies
+from stage import Reader, wait_for
 
 TARGET = HERE.parent / "Screenshots"
 IMAGES = HERE.parents[2] / "shared" / "data" / "hippocampus" / "images"

@@ -13,7 +13,7 @@ sys.path[:0] = [str(HERE), str(HERE / "host"), str(HERE.parent / "FirstPick")]
 
 import numpy as np
 import slicer
-from conftest import Reader
+from stage import Reader
 
 from FirstPickLib.worklist import WorkList
 

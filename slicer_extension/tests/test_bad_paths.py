@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from conftest import MODULE, wait_for
+from stage import MODULE, wait_for
 
 SERVER = MODULE / "Testing" / "Python" / "RecordedServer.py"
 
@@ -136,7 +136,7 @@ def test_a_batch_without_picks(reader, recorded):
 
 
 def test_the_address_book_and_the_name_are_remembered(connected, recorded, reader):
-    from conftest import Reader
+    from stage import Reader
 
     later = Reader()
     assert later.ui.addressBox.currentText == recorded.address
@@ -146,7 +146,7 @@ def test_the_address_book_and_the_name_are_remembered(connected, recorded, reade
 
 def test_the_stock_plugins_address_is_the_first_default(settings):
     import qt
-    from conftest import Reader
+    from stage import Reader
 
     qt.QSettings().setValue("MONAILabel/serverUrl", "http://elsewhere:8000")
     qt.QSettings().setValue("MONAILabel/clientId", "user-xyz")
@@ -240,7 +240,7 @@ def test_the_server_dies_in_the_middle_and_the_work_is_there_after_a_restart_of_
     path = Path(drawn.logic.kept.path(drawn.logic.client, study_id))
     assert path.exists()
 
-    from conftest import Reader
+    from stage import Reader
 
     again, later = Recorded(), Reader()
     later.logic.kept.path = lambda client, study: str(path)  # the recorded server has a new address each time

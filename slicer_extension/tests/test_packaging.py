@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from conftest import HERE, MODULE
+from stage import HERE, MODULE
 
 ROOT = HERE.parents[1]
 EXTENSION = HERE.parent

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import HERE, MODULE
+from stage import HERE, MODULE
 
 from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, readAnswer, statusText
 from FirstPickLib.poolmap import PoolMap, nearest

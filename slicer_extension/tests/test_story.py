@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import slicer
-from conftest import HERE, wait_for
 from servers import Server, write_studies
+from stage import HERE, wait_for
 
 pytestmark = pytest.mark.server
 LABELS = '[{name: tumour, value: 5, color: "#ff0080"}, {name: organ, value: 2, color: "#00ff00"}]'
