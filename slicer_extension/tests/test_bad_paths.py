@@ -312,6 +312,34 @@ def test_another_study_or_the_end_keeps_what_is_drawn_as_a_draft(drawn, recorded
     assert "Resumed the draft" in drawn.message
 
 
+def test_a_draft_that_was_put_aside_stays_reserved_until_somebody_else_has_it(drawn, recorded):
+    study_id = drawn.reading.studyId
+    drawn.press("closeButton")
+
+    def beats():
+        return recorded.requests().count("POST /firstpick/heartbeat")
+
+    drawn.logic.heartbeat()
+    wait_for(lambda: beats() == 1)
+    recorded.post("/firstpick/release", study_id=study_id, client_id="alice")
+    recorded.post("/firstpick/reserve", study_id=study_id, client_id="bob")
+    drawn.logic.heartbeat()
+    wait_for(lambda: beats() == 2)
+    wait_for(lambda: drawn.logic.network.nPending == 0)
+    drawn.logic.heartbeat()
+    assert drawn.logic.network.nPending == 0
+
+
+def test_a_reopened_study_that_is_closed_untouched_is_given_back(drawn):
+    study_id = drawn.reading.studyId
+    drawn.press("submitButton")
+    drawn.press("closeButton")
+    drawn.open(study_id)
+    assert "final label" in drawn.message
+    drawn.press("closeButton")
+    assert drawn.cell(study_id, 4) == "open"
+
+
 def test_closing_the_scene_keeps_what_is_drawn(drawn, recorded):
     study_id = drawn.reading.studyId
     drawn.parent.isEntered = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Annotated
 
 import qt
@@ -42,6 +43,17 @@ class Question:
         self.text, self.yes, self.action = text, yes, action
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn before: its file, the time it took, a word about it; or why it could not be fetched."""
+
+    path: str = ""
+    seconds: float = 0.0
+    note: str = ""
+    isDraft: bool = False
+    error: str = ""
+
+
 class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     """Talks to the server and keeps the open study; works without any window.
 
@@ -78,6 +90,7 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self.transfer = None
         self.strategy = ""
         self.views = {}
+        self._putAside = set()
         self.thumbnails = {}
         self._answers = None
         self._task = self._polling = self._prefetch = None
@@ -176,6 +189,7 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self._pollTimer.stop()
         self.client, self.status, self.worklist, self._answers = client, None, None, None
         self.thumbnails = {}
+        self._putAside = set()
         self._tell("worklist")
         self._setConnection(_("Asking {address} ...").format(address=client.address), isConnected=False)
         answer = yield client.status()
@@ -274,9 +288,16 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     # -- reservations
 
     def heartbeat(self):
-        """Say that the reader is still at it."""
+        """Say that the reader is still at it, and will go on with what was put aside as a draft."""
         if self.reading and self.client and not self.reading.lost:
             Task(self.network, self._heartbeat(self.reading)).start()
+        for studyId in sorted(self._putAside):
+            Task(self.network, self._holdDraft(studyId)).start()
+
+    def _holdDraft(self, studyId):
+        answer = yield self.client.change("heartbeat", studyId)
+        if answer.status in (404, 409):
+            self._putAside.discard(studyId)
 
     def _heartbeat(self, reading):
         answer = yield self.client.change("heartbeat", reading.studyId)
@@ -380,10 +401,8 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             answer = yield Download(self.client.image(studyId), volumePath, progress)
             if not answer.isGood:
                 return answer.error or _("Cancelled.")
-        labelPath, seconds, note = yield from self._fetchLabel(studyId)
-        if labelPath is None:
-            return note
-        return self._show(studyId, info, volumePath, labelPath, seconds, note)
+        drawn = yield from self._fetchLabel(studyId)
+        return drawn.error or self._show(studyId, info, volumePath, drawn)
 
     def _volumePath(self, studyId, info):
         if isHere(info):
@@ -396,25 +415,26 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         kept = self.kept.read(self.client, studyId)
         if kept:
             note = _("Resumed what was kept on this computer; it is not on the server yet.")
-            return self.kept.path(self.client, studyId), kept["seconds"], note
+            return Drawn(self.kept.path(self.client, studyId), kept["seconds"], note, isDraft=True)
         newest, newestTag = {}, ""
         for tag in (FINAL, self.client.draftTag):
             answer = yield self.client.labelInfo(studyId, tag)
             if not answer.isGood:
-                return None, 0, answer.error or _("Cancelled.")
+                return Drawn(error=answer.error or _("Cancelled."))
             if answer.data.get("ts", 0) >= newest.get("ts", 1):
                 newest, newestTag = answer.data, tag
         if not newest:
-            return "", 0, ""
+            return Drawn()
         os.makedirs(self.cacheFolder, exist_ok=True)
         path = os.path.join(self.cacheFolder, "label.nii.gz")
         answer = yield Download(self.client.label(studyId, newestTag), path)
         if not answer.isGood:
-            return None, 0, answer.error or _("Cancelled.")
+            return Drawn(error=answer.error or _("Cancelled."))
         note = _("Resumed the draft of {time}.") if newestTag != FINAL else _("Loaded the final label of {time}.")
-        return path, float(newest.get("seconds", 0)), note.format(time=clock(newest["ts"]))
+        seconds = float(newest.get("seconds", 0))
+        return Drawn(path, seconds, note.format(time=clock(newest["ts"])), isDraft=newestTag != FINAL)
 
-    def _show(self, studyId, info, volumePath, labelPath, seconds, note):
+    def _show(self, studyId, info, volumePath, drawn):
         """Put the study into the scene; return what went wrong."""
         labels = self.status["labels"]
         made = []
@@ -423,8 +443,8 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             made.append(volume)
             segmentation = scene.makeSegmentation(volume, labels)
             made.append(segmentation)
-            if labelPath:
-                scene.loadLabel(labelPath, segmentation, labels)
+            if drawn.path:
+                scene.loadLabel(drawn.path, segmentation, labels)
         except RuntimeError as error:
             scene.removeNodes(made)
             return _("Slicer cannot open {study}: {why}").format(study=studyId, why=error)
@@ -437,9 +457,9 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             slices=row.slices if row else (),
             modality=info.get("modality", ""),
             cached="" if volumePath == info.get("path") else volumePath,
-            secondsBefore=seconds,
+            secondsBefore=drawn.seconds,
             isDirty=bool(self.kept.read(self.client, studyId)),
-            hasDraft=bool(labelPath),
+            hasDraft=drawn.isDraft,
         )
         self._remember()
         for event in (
@@ -452,7 +472,8 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         scene.restoreView(volume, self.views.get(self.reading.modality, {}))
         if self.reading.slices:
             self.jumpTo(0)
-        self.say(note)
+        self._putAside.discard(studyId)
+        self.say(drawn.note)
         self._tell("reading")
         return ""
 
@@ -499,6 +520,8 @@ class FirstPickLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             note = (note or _("Saved a draft of {study}.")).format(why=answer.error, study=reading.studyId)
         elif not reading.hasDraft and not reading.lost:
             yield self.client.change("release", reading.studyId)
+        if reading.hasDraft and not reading.lost:
+            self._putAside.add(reading.studyId)
         self._close()
         self.say(note)
         return True
