@@ -109,7 +109,9 @@ class Reader:
 
 @pytest.fixture(autouse=True)
 def settings(tmp_path, monkeypatch):
-    """Settings, cache and scene of this test alone."""
+    """Settings and cache of this test alone; an error in a slot, which Qt only prints, fails the test."""
+    errors = []
+    monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _trace: errors.append(error))
     qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
     qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(tmp_path / "settings"))
     qt.QSettings().clear()
@@ -117,7 +119,8 @@ def settings(tmp_path, monkeypatch):
     monkeypatch.setattr(
         slicer.app, "slicerUserSettingsFilePath", str(tmp_path / "settings" / "Slicer.ini"), raising=False
     )
-    return tmp_path
+    yield tmp_path
+    assert not errors, errors
 
 
 @pytest.fixture
