@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,3 +124,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the example data (shared/data beside the checkout) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium of the system; only CI must have it."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found and not os.environ.get("CI"):
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    assert found, "CI must open the page in Chromium, and has none"
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

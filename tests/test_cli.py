@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -51,6 +52,21 @@ def test_pick_prints_the_proposal_as_json_and_embeds_what_is_missing(run):
 
 
 @pytest.mark.slow
+def test_slices_are_picked_and_exported_with_their_places(run):
+    slices = [item for pair in (("unit", "slice"), ("views.planes", "[axial]")) for item in ("--conf", *pair)]
+    status, out, _ = run("pick", "--batch-size", "5", *slices, "--advice")
+    assert status == 0
+    assert "5 slices in " in out
+    assert "Axial " in out
+    _, out, _ = run("export", "--out", str(run.folder / "pool.npz"), *slices)
+    with np.load(run.folder / "pool.npz") as pool:
+        assert set(pool["planes"]) == {"axial"}
+        assert len(pool["study_ids"]) == len(pool["vectors"]) == len(pool["indices"])
+        np.testing.assert_allclose(pool["positions_mm"], 2.0 * pool["indices"])
+        assert f"{len(pool['vectors'])} slices of 8 studies" in out
+
+
+@pytest.mark.slow
 def test_labelled_studies_are_not_picked_again(run):
     first = json.loads(run("pick", "--batch-size", "4", "--json")[1])
     labelled = [pick["study_id"] for pick in first["picks"]]
@@ -58,6 +74,21 @@ def test_labelled_studies_are_not_picked_again(run):
     second = json.loads(run("pick", "--batch-size", "4", "--json", "--labelled", str(run.folder / "done.txt"))[1])
     assert not {pick["study_id"] for pick in second["picks"]} & set(labelled)
     assert second["n_labelled"] == 4
+
+
+@pytest.mark.slow
+def test_report_writes_what_pick_says_as_one_file(run):
+    (run.folder / "done.txt").write_text("case_3\n")
+    labelled = ("--labelled", str(run.folder / "done.txt"), "--batch-size", "3")
+    status, out, _ = run("report", "--out", str(run.folder / "report.html"), *labelled, "--advice")
+    assert status == 0
+    assert "report.html: 3 of 8 studies" in out
+    html = (run.folder / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html).group(1))
+    picked = json.loads(run("pick", "--json", *labelled, "--advice")[1])
+    assert data["proposal"] == picked | {"suggested_batch_size": picked["advice"]["suggested_batch_size"]}
+    assert [point["study_id"] for point in data["map"]["points"] if point["status"] == "done"] == ["case_3"]
+    assert data["pictures"].keys() == {f"case_{number}" for number in range(8)}
 
 
 @pytest.mark.slow

@@ -44,14 +44,24 @@ def test_the_best_of_the_starts_wins():
     assert np.median(several) < 0.9 * np.median(single)
 
 
-@pytest.mark.parametrize(("n_rows", "n_starts"), [(60, 10), (61, 3)])
-def test_fewer_starts_on_many_rows(monkeypatch, n_rows, n_starts):
-    seeds = []
-    monkeypatch.setattr(clustering, "_MANY_STARTS", 60)
+@pytest.fixture
+def fitted(monkeypatch):
+    """How many rows each k-means saw, with lower bounds from which on rows are sampled."""
+    seen = []
     one_start = clustering._one_start
-    monkeypatch.setattr(clustering, "_one_start", lambda *args: seeds.append(args[2]) or one_start(*args))
+    monkeypatch.setattr(clustering, "_one_start", lambda *args: seen.append(len(args[0])) or one_start(*args))
+    monkeypatch.setattr(clustering, "_START_ROWS", 400)
+    monkeypatch.setattr(clustering, "_SAMPLE_ROWS", 800)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "expected"),
+    [(400, 10 * [400]), (401, [*10 * [400], 401]), (800, [*10 * [400], 800]), (801, [*10 * [400], 800, 801])],
+)
+def test_the_best_of_several_starts_on_few_rows_goes_on_with_more(fitted, n_rows, expected):
     kmeans_clusters(blobs(n_rows), 4, seeded())
-    assert len(set(seeds)) == n_starts
+    assert fitted == expected
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
@@ -64,26 +74,27 @@ def test_the_number_of_threads_does_not_matter(n_threads):
     np.testing.assert_array_equal(threaded.centres, straight.centres)
 
 
-def test_a_sample_of_many_rows_does_nearly_as_well_as_all(monkeypatch):
+@pytest.mark.parametrize("seed", range(3))
+def test_samples_of_many_rows_do_nearly_as_well_as_all(fitted, monkeypatch, seed):
     X = blobs(4000, spread=2.0)
-    full = inertia(X, kmeans_clusters(X, 12, seeded(), n_init=10))
-    fitted = []
-    monkeypatch.setattr(clustering, "_SAMPLE_ROWS", 800)
-    one_start = clustering._one_start
-    monkeypatch.setattr(clustering, "_one_start", lambda *args: fitted.append(len(args[0])) or one_start(*args))
-    sampled = kmeans_clusters(X, 12, seeded(), n_init=10)
-    assert fitted == [800] * 10 + [4000]
+    sampled = kmeans_clusters(X, 12, seeded(seed))
+    assert fitted == [*10 * [400], 800, 4000]
     assert len(sampled.label) == 4000
-    assert inertia(X, sampled) < 1.01 * full
+    monkeypatch.setattr(clustering, "_START_ROWS", 4000)
+    assert inertia(X, sampled) < 1.01 * inertia(X, kmeans_clusters(X, 12, seeded()))
 
 
-def test_a_sample_never_has_fewer_than_ten_rows_per_cluster(monkeypatch):
-    fitted = []
-    monkeypatch.setattr(clustering, "_SAMPLE_ROWS", 50)
-    one_start = clustering._one_start
-    monkeypatch.setattr(clustering, "_one_start", lambda *args: fitted.append(len(args[0])) or one_start(*args))
-    kmeans_clusters(blobs(500), 12, seeded(), n_init=1)
-    assert fitted == [120, 500]
+def test_a_sample_never_has_fewer_than_ten_rows_per_cluster(fitted):
+    kmeans_clusters(blobs(1000), 60, seeded(), n_init=1)
+    assert fitted == [600, 800, 1000]
+
+
+def test_a_sample_without_the_rare_rows(fitted):
+    # three places, two of them with one row in a thousand: a sample may know one only
+    X = np.repeat(np.array([[0.0], [1.0], [5.0]], np.float32), [1998, 1, 1], axis=0)
+    found = kmeans_clusters(X, 3, seeded())
+    assert fitted[0] == 400
+    assert inertia(X, found) < 1e-9
 
 
 def test_copies_are_found_wherever_they_stand():

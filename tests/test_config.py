@@ -65,7 +65,9 @@ def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
         ("labels", "[{name: a, value: 0}]", "value of 'a' must be at least 1 (0 is background); got 0."),
         ("labels", "[{name: a, value: 1}, {name: a, value: 1}]", "labels: name 'a' is used twice."),
         ("labels", "[{name: a, value: 1, color: red}]", "color of 'a' must look like #ffcc00; got 'red'."),
-        ("pooling", "median", "Choose one of mean, mean+max."),
+        ("layer", "13", "layer '13' is not one of encoder 'dinov2-s'. Choose one of 1, 2,"),
+        ("tokens", "mean", "tokens 'mean' is not one of encoder 'dinov2-s'. Choose one of class, patch, both."),
+        ("pooling", "median", "Choose one of mean, mean+max, per-plane."),
     ],
 )
 def test_a_wrong_value_says_what_is_allowed(key, value, text):

@@ -138,10 +138,10 @@ def test_every_change_is_on_record(decisions):
 
 
 def test_the_newest_proposal_of_a_strategy_stands(decisions):
-    decisions.put_proposal("kmeans", {"picks": [1]}, "")
-    decisions.put_proposal("random", {"picks": [2]}, "")
-    decisions.put_proposal("kmeans", {"picks": [3]}, "Alice")
-    assert decisions.proposal("kmeans") == {"picks": [3]}
+    decisions.put_proposal("kmeans", {"picks": [{"study_id": "1"}]}, "")
+    decisions.put_proposal("random", {"picks": [{"study_id": "2"}]}, "")
+    decisions.put_proposal("kmeans", {"picks": [{"study_id": "3"}]}, "Alice")
+    assert decisions.proposal("kmeans") == {"picks": [{"study_id": "3"}]}
     assert decisions.proposal("typiclust") is None
 
 

@@ -69,7 +69,7 @@ def test_a_study_has_the_same_embedding_alone_and_in_any_chunk(studies):
     together = embed_chunk(studies, SPEC)
     for item in together.embedded:
         alone = embed_chunk([item.study], SPEC).embedded[0]
-        np.testing.assert_allclose(alone.vector, item.vector, rtol=1e-5)
+        np.testing.assert_allclose(alone.vectors[0], item.vectors[0], rtol=1e-5)
 
 
 def test_batches_cross_studies_within_a_bound_on_bytes(studies, monkeypatch):
@@ -96,13 +96,13 @@ def test_a_volume_stored_with_other_axes_but_the_right_affine_has_the_same_embed
         phantom_volume.nifti(f"turned/{axes}.nii", axes=axes)
     turned, _ = list_studies(phantom_volume.folder / "turned")
     spec = EncoderSpec(name=name, views=ViewSpec(size=56))
-    vectors = [item.vector for item in embed_chunk(turned, spec).embedded]
+    vectors = [item.vectors[0] for item in embed_chunk(turned, spec).embedded]
     assert len(vectors) == 4
     for vector in vectors[1:]:
         cosine = vector @ vectors[0] / np.linalg.norm(vector) / np.linalg.norm(vectors[0])
         assert cosine > 0.999
     mirrored = phantom_volume.nifti("mirrored/other.nii", array=phantom_volume.array[::-1])
-    other = embed_chunk(list_studies(mirrored.parent)[0], spec).embedded[0].vector
+    other = embed_chunk(list_studies(mirrored.parent)[0], spec).embedded[0].vectors[0]
     assert np.abs(other - vectors[0]).max() > 1e-3  # the law above is not empty
 
 
@@ -153,6 +153,14 @@ def test_a_study_that_hangs_alone_is_given_up_with_the_reason(studies, cache):
     assert (last.n_done, last.n_failed) == (11, 1)
     assert "longer than the time limit" in cache.failures(SPEC.fingerprint(), studies)[0].reason
     assert hangs.chunks.count(["case_02"]) == 1
+
+
+def test_when_a_chunk_runs_out_of_time_all_others_are_cut_into_single_studies(studies, cache):
+    hurried = Inline(lambda chunk: futures.TimeoutError() if len(chunk) > 1 else None)
+    last = list(embed(studies, SPEC, cache, executor=hurried))[-1]
+    assert (last.n_done, last.n_failed) == (12, 0)
+    n_waiting = 2 * (os.cpu_count() or 1) + 1  # were sent before the first ran out of time
+    assert sum(len(chunk) > 1 for chunk in hurried.chunks) <= n_waiting
 
 
 def test_a_failure_is_tried_again_only_when_asked(studies, cache):

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstpick.explain import Reason, coverage, coverage_radius, explain, sentence
+from firstpick.selection import outliers
+from firstpick.selection.outliers import unusual
 
 settings.register_profile("calm", deadline=None, max_examples=60)
 settings.load_profile("calm")
@@ -113,6 +115,32 @@ class TestUnusual:
         X = np.vstack([blob(5000, dim=16), blob(1, dim=16, centre=-1.0)])
         assert self.flags(X, [10, 5000]) == [False, True]
 
+    @pytest.mark.parametrize(("n_others", "n_group"), [(450, 5), (40, 4)])
+    def test_so_is_a_group_of_up_to_five_or_a_tenth(self, n_others, n_group):
+        rng = np.random.default_rng(0)
+        X = np.vstack([rng.normal(size=(n_others, 3)), 50 + 0.01 * rng.normal(size=(n_group + 1, 3))])
+        assert unusual(X[:-1], X[:-1])[n_others:].all()
+        assert not unusual(X, X)[n_others:].any()
+
+    @pytest.mark.parametrize(
+        ("away", "neighbours_gap", "expected"), [(14.4, 8, False), (14.5, 8, True), (17.9, 12, False), (18.1, 12, True)]
+    )
+    def test_three_deviations_and_half_as_far_again_as_its_neighbour(self, away, neighbours_gap, expected):
+        # pairs with gaps 8, ... 12 have a median of 10 and a deviation of 1.4826 * 1: the limit is 14.448
+        pairs = [[1000.0 * gap, 1000.0 * gap + gap] for gap in range(8, 13)]
+        X = np.array([*np.ravel(pairs), 1000.0 * neighbours_gap - away])[:, None]
+        np.testing.assert_array_equal(unusual(X, X), 10 * [False] + [expected])
+
+    def test_whatever_is_looked_at_together(self, monkeypatch):
+        X = np.vstack([blob(60), blob(3, centre=-1.0)])
+        at_once = unusual(X, X)
+        monkeypatch.setattr(outliers, "_BLOCK", 7)
+        np.testing.assert_array_equal(unusual(X[::-1], X), at_once[::-1])
+        assert at_once.any()
+
+    def test_never_by_more_than_two_thousand(self):
+        assert [len(outliers.thinned(np.zeros((n, 1)))) for n in (2000, 2001, 3999, 4001)] == [2000, 1001, 2000, 1334]
+
     def test_an_excluded_lookalike_group_does_not_make_it_usual(self):
         X = np.vstack([blob(60), blob(9, centre=-1.0)])
         assert self.flags(X, [60]) == [False]
@@ -120,15 +148,14 @@ class TestUnusual:
 
 
 def test_sentences():
-    ids = ["case_1", "case_2", "case_3", "case_4"]
     assert (
-        sentence(Reason(41 / 240, 41, 240, (1, 3, 0), unusual=False), ids)
+        sentence(Reason(41 / 240, 41, 240, (1, 3, 0), unusual=False), ["case_2", "case_4", "case_1"])
         == "Stands for 41 of the 240 unlabelled studies (17 %); most like case_2, case_4."
     )
-    assert sentence(Reason(0.002, 2, 1000, (1,), unusual=False), ids).endswith("(under 1 %); most like case_2.")
-    assert sentence(Reason(0.1, 1, 10, (), unusual=False), ids) == "Stands for itself alone."
+    assert sentence(Reason(0.002, 2, 1000, (1,), unusual=False), ["case_2"]).endswith("(under 1 %); most like case_2.")
+    assert sentence(Reason(0.1, 1, 10, (), unusual=False), []) == "Stands for itself alone."
     assert (
-        sentence(Reason(0.2, 2, 10, (0,), unusual=True), ids)
+        sentence(Reason(0.2, 2, 10, (0,), unusual=True), ["case_1"])
         == "Unusual: unlike most other studies; stands for 2 of the 10 unlabelled studies (20 %); most like case_1."
     )
 

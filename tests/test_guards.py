@@ -11,6 +11,7 @@ from firstpick.selection import NESTED, STRATEGIES, Guards, select
 from firstpick.selection.duplicates import near_duplicates
 from firstpick.selection.geometry import unit_rows
 from firstpick.selection.shares import interleave, share_out
+from firstpick.selection.uniform import uniform
 
 every_strategy = pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 
@@ -116,6 +117,9 @@ def test_a_copy_of_a_labelled_study_is_as_good_as_labelled(strategy):
     picked = select(strategy, pool, 15, labelled=range(5), guards=Guards(duplicates=0.9999))
     assert set(picked.indices.tolist()) == set(range(5, 20))
     assert picked.duplicates == tuple((row + 20, row) for row in range(5))
+    swapped = select(strategy, pool, 15, labelled=range(20, 25), guards=Guards(duplicates=0.9999))
+    assert set(swapped.indices.tolist()) == set(range(5, 20))
+    assert swapped.duplicates == tuple((row, row + 20) for row in range(5))
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.sampled_from([0.9, 0.99, 0.9999, 1.0]), st.integers(0, 99))
@@ -161,6 +165,12 @@ def test_a_batch_is_shared_out_among_strata_and_so_is_its_start(strategy, share,
     assert [count["CT"], count["MR"], count["US"]] == (expected if share == "equal" else [7, 3, 0])
     half = Counter(strata[row] for row in picked.indices[:5])
     assert all(abs(half[name] - count[name] / 2) <= 1 for name in count)
+
+
+def test_shares_are_those_of_the_studies_not_yet_labelled():
+    strata = ["CT"] * 30 + ["MR"] * 10  # 10 of each are left
+    picked = select("random", blobs(40), 4, labelled=range(20), strata=strata)
+    assert Counter(strata[row] for row in picked.indices) == {"CT": 2, "MR": 2}
 
 
 def test_a_stratum_is_chosen_among_its_own():
@@ -219,6 +229,32 @@ def test_a_labelled_outlier_stays_labelled(strategy):
     assert set(picked.indices[-4:].tolist()) == set(range(40, 44))
 
 
+def test_strategies_are_told_of_a_labelled_outlier_though_others_are_set_aside(monkeypatch):
+    def spy(X, n_select, *, labelled, **arguments):
+        assert len(X) == 41
+        assert len(labelled) == 1
+        return uniform(X, n_select, labelled=labelled, **arguments)
+
+    monkeypatch.setitem(STRATEGIES, "random", spy)
+    assert len(select("random", with_noise(), 4, labelled=[44], guards=Guards(outliers="leave out")).indices) == 4
+
+
+def test_copies_of_noise_do_not_make_it_usual():
+    X = with_noise()
+    pool = np.vstack([X, np.repeat(X[40:41], 9, axis=0)])
+    guards = Guards(duplicates=0.9999, outliers="leave out")
+    assert set(select("random", pool, 54, guards=guards).indices.tolist()) == set(range(40))
+    kept = Guards(duplicates=0.9999, outliers="last")
+    assert set(select("random", pool, 45, guards=kept).indices[40:].tolist()) == set(range(40, 45))
+
+
+def test_copies_are_picked_after_all_else_even_if_outliers_are_left_out():
+    X = np.vstack([with_noise(), with_noise()[:3]])
+    picked = select("random", X, 48, guards=Guards(duplicates=0.9999, outliers="leave out")).indices.tolist()
+    assert {row % 45 for row in picked[:40]} == set(range(40))
+    assert {row % 45 for row in picked[40:]} == {0, 1, 2}
+
+
 # -- all at once
 
 
@@ -264,7 +300,10 @@ def test_any_mixture_gives_exactly_what_is_there(strategy, data):
     ("wrong", "text"),
     [
         ({"duplicates": 1.5}, "cosine from 0"),
-        ({"max_per_group": -1}, "0 .any number. or more"),
+        ({"max_per_group": -1}, "max_per_group must be 0 .any number. or more"),
+        ({"max_per_study": -1}, "max_per_study must be 0 .any number. or more; got -1"),
+        ({"min_distance_mm": np.inf}, "min_distance_mm must be 0 .any number. or more; got inf"),
+        ({"min_distance_mm": np.nan}, "min_distance_mm must be"),
         ({"share": "fair"}, "Choose one of proportional, equal"),
         ({"outliers": "drop"}, "Choose one of keep, last, leave out"),
     ],

@@ -21,7 +21,7 @@ LAYERS = (
     {"encoders"},
     {"chunk"},
     {"embedding", "proposal"},
-    {"report", "evaluate"},
+    {"report", "evaluate", "catalogue"},
     {"config"},
     {"server"},
     {"demo"},

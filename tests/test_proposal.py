@@ -34,6 +34,10 @@ def ids(*numbers):
     return [f"case_{i:02d}" for i in numbers]
 
 
+def picks(*numbers):
+    return [Pick(0, study_id, 0.0) for study_id in ids(*numbers)]
+
+
 def chosen(proposal):
     return [pick.study_id for pick in proposal.picks]
 
@@ -57,7 +61,7 @@ def golden_proposal():
         failed=[LeftOut("broken/scan", "The file ends after 12 of 4,000 bytes.")],
         left_out=[LeftOut("scout", "Only 3 slices.")],
         partial=True,
-        keep=ids(6),
+        keep=picks(6),
         guards=Guards(duplicates=0.999999),
         n_init=3,
     )
@@ -83,7 +87,14 @@ def test_a_batch_by_hand():
         "seed": 0,
         "scaling": "l2",
         "n_components": 32,
-        "guards": {"duplicates": 0.0, "max_per_group": 0, "share": "proportional", "outliers": "keep"},
+        "guards": {
+            "duplicates": 0.0,
+            "max_per_group": 0,
+            "share": "proportional",
+            "outliers": "keep",
+            "max_per_study": 0,
+            "min_distance_mm": 0.0,
+        },
         "version": __version__,
     }
 
@@ -97,7 +108,9 @@ def test_labelled_and_skipped_studies_are_not_picked_and_strangers_are_ignored()
 
 
 def test_kept_studies_stay_on_top_in_their_order_and_cover_like_labels():
-    proposal = propose(FAN, strategy="kmeans", batch_size=3, keep=[*ids(9, 2), "gone", *ids(9, 3)], labelled=ids(3))
+    proposal = propose(
+        FAN, strategy="kmeans", batch_size=3, keep=[*picks(9, 2), Pick(0, "gone", 0), *picks(9, 3)], labelled=ids(3)
+    )
     assert chosen(proposal) == ids(9, 2, 6)
     assert [pick.rank for pick in proposal.picks] == [1, 2, 3]
     assert proposal.picks[0].score == 0
@@ -105,7 +118,7 @@ def test_kept_studies_stay_on_top_in_their_order_and_cover_like_labels():
 
 
 def test_more_kept_studies_than_the_batch_has_room_for_all_stay():
-    proposal = propose(FAN, strategy="random", batch_size=1, keep=ids(4, 7))
+    proposal = propose(FAN, strategy="random", batch_size=1, keep=picks(4, 7))
     assert chosen(proposal) == ids(4, 7)
     assert proposal.note == ""
 
@@ -114,7 +127,7 @@ def test_asking_for_more_than_there_are_gives_all_and_says_so():
     proposal = propose(FAN, strategy="kmeans", batch_size=20, labelled=ids(0))
     assert sorted(chosen(proposal)) == ids(*range(1, 10))
     assert proposal.note == "Only 9 of the 20 asked for: no more unlabelled studies."
-    kept_only = propose(FAN, strategy="kmeans", batch_size=2, keep=ids(5), labelled=set(FAN.study_ids) - set(ids(5)))
+    kept_only = propose(FAN, strategy="kmeans", batch_size=2, keep=picks(5), labelled=set(FAN.study_ids) - set(ids(5)))
     assert (chosen(kept_only), kept_only.note) == (ids(5), "Only 1 of the 2 asked for: no more unlabelled studies.")
 
 
@@ -125,7 +138,7 @@ def test_asking_for_more_than_there_are_gives_all_and_says_so():
         ({"labelled": FAN.study_ids}, r"Nothing left to choose: all 10 studies are labelled or skipped\."),
         ({"pool": pool_of(np.zeros((0, 2)))}, r"Nothing left to choose: no study has an embedding\."),
         ({"strategy": "kmeens"}, r"Did you mean 'kmeans'"),
-        ({"strategy": "kmeens", "keep": ids(1), "batch_size": 1}, r"Did you mean 'kmeans'"),
+        ({"strategy": "kmeens", "keep": picks(1), "batch_size": 1}, r"Did you mean 'kmeans'"),
         ({"colour": "red"}, r"parameter 'colour' is not known"),
     ],
 )
@@ -137,18 +150,22 @@ def test_nonsense_is_refused_in_plain_words(changes, text):
 
 def test_names_of_studies_do_not_matter():
     renamed = Pool(tuple(Sample(f"x{9 - i}") for i in reversed(range(10))), FAN.vectors[::-1].copy())
-    picks = propose(FAN, strategy="kmeans", batch_size=4, seed=5).picks
+    first = propose(FAN, strategy="kmeans", batch_size=4, seed=5).picks
     again = propose(renamed, strategy="kmeans", batch_size=4, seed=5).picks
-    assert [f"case_{9 - int(pick.study_id[1:]):02d}" for pick in again] == [pick.study_id for pick in picks]
+    assert [f"case_{9 - int(pick.study_id[1:]):02d}" for pick in again] == [pick.study_id for pick in first]
+
+
+def found(pool, batch, skipped, unavailable=()):
+    samples = replacement(pool, batch, skipped, unavailable=unavailable)
+    return samples[0].study_id if samples else None
 
 
 class TestReplacement:
     # picks at 0, 90 and 180; 20 and 30 belong to the first, 80 and 60 to the second, nothing to the third
     pool = fan(0, 20, 30, 90, 80, 60, 180)
-    picks = ids(0, 3, 6)
 
     def next_best(self, skipped, *unavailable):
-        return replacement(self.pool, self.picks, skipped, unavailable=ids(*unavailable))
+        return found(self.pool, picks(0, 3, 6), skipped, ids(*unavailable))
 
     def test_is_the_nearest_of_those_that_the_pick_stood_for(self):
         assert self.next_best("case_00") == "case_01"
@@ -158,7 +175,7 @@ class TestReplacement:
     def test_its_own_come_before_nearer_ones_of_others(self):
         # 46 is 46 degrees from the pick at 0 and 44 from the one at 90, -50 is farther from 0 but its own
         pool = fan(0, 46, -50, 90)
-        assert replacement(pool, ids(0, 3), "case_00", unavailable=[]) == "case_02"
+        assert found(pool, picks(0, 3), "case_00") == "case_02"
 
     def test_without_any_of_its_own_it_is_the_nearest_of_all(self):
         assert self.next_best("case_06") == "case_04"
@@ -168,11 +185,11 @@ class TestReplacement:
         assert self.next_best("case_00", 1, 2, 4, 5) is None
 
     def test_the_only_pick_has_everyone(self):
-        assert replacement(self.pool, ids(6), "case_06", unavailable=[]) == "case_03"
+        assert found(self.pool, picks(6), "case_06") == "case_03"
 
     def test_for_a_pick_without_embedding_it_is_the_one_farthest_from_the_others(self):
-        assert replacement(self.pool, [*ids(0), "gone"], "gone", unavailable=[]) == "case_06"
-        assert replacement(self.pool, ["gone"], "gone", unavailable=ids(0)) == "case_01"
+        assert found(self.pool, [*picks(0), Pick(0, "gone", 0)], "gone") == "case_06"
+        assert found(self.pool, [Pick(0, "gone", 0)], "gone", ids(0)) == "case_01"
 
 
 class TestWithReplacement:
@@ -348,6 +365,31 @@ def test_advice_without_a_knee_says_so():
     line = fan(*range(0, 90, 10))
     proposal = propose(line, strategy="kmeans", batch_size=1)
     assert advise(proposal, line, strategy="kmeans", n_repeats=2).suggested_batch_size is None
+
+
+def test_advice_heeds_what_is_labelled_and_excluded():
+    among = {"strategy": "facility_location", "labelled": ids(0), "excluded": ids(2, 6)}
+    advice = advise(propose(FAN, batch_size=3, **among), FAN, n_repeats=2, **among)
+    assert advice.jaccard_seeds == 1
+    assert advice.jaccard_chance == pytest.approx((9 / 7) / (6 - 9 / 7))  # 3 of 7
+
+
+def test_what_a_bootstrap_sample_has_of_the_batch_is_compared_with_a_batch_of_that_size():
+    # of three studies that are all alike in being unlike, the two that come first are picked, in any sample
+    three = pool_of(np.eye(3))
+    proposal = propose(three, strategy="facility_location", batch_size=2)
+    assert advise(proposal, three, strategy="facility_location", n_repeats=60).jaccard_bootstrap == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "coverage", "knee"), [(0.5, (0.6, 0.7, 0.8), None), (0.0, (0.6, 0.7, 0.8), 1), (0.5, (0.5, 0.5), None)]
+)
+def test_the_knee_is_that_of_what_picks_add_to_the_labels(before, coverage, knee):
+    proposal = propose(FAN, strategy="random", batch_size=len(coverage))
+    told = replace(proposal, covered_before=before, coverage=coverage)
+    advice = advise(told, FAN, strategy="random", n_repeats=1)
+    assert advice.suggested_batch_size == knee
+    assert advice.coverage_at_suggestion == (None if knee is None else coverage[knee - 1])
 
 
 def all_keys(value):

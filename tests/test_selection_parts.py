@@ -34,11 +34,15 @@ def test_a_smaller_random_batch_is_the_start_of_a_larger_one():
 def test_scalings():
     X = np.array([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30], [3e-30, 4e-30]], np.float32)
     np.testing.assert_allclose(SCALINGS["l2"](X, 0), [[0.6, 0.8], [0, 0], [0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
+    np.testing.assert_allclose(SCALINGS["l2"](np.full((2, 2), 3e38, np.float32), 0), np.sqrt(0.5), rtol=1e-6)
     constant = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 6.0]], np.float32)  # the mean of three 0.1 is not 0.1
     scaled = SCALINGS["standardise"](constant, 0)
     np.testing.assert_array_equal(scaled[:, 0], 0)
     np.testing.assert_allclose([scaled[:, 1].mean(), scaled[:, 1].std()], [0, 1], atol=1e-6)
+    nearly = np.array([[1.0, 1e-30], [1.0000001, 2e-30], [1.0, 6e-30]], np.float32)
+    np.testing.assert_allclose(SCALINGS["standardise"](nearly, 0), scaled, atol=1e-6)
     np.testing.assert_allclose(SCALINGS["none"](X, 0)[2], [0.75, 1])
+    np.testing.assert_array_equal(SCALINGS["none"](np.zeros((2, 3), np.float32), 0), 0)
 
 
 def test_whitening_gives_each_direction_the_same_weight():

@@ -77,8 +77,9 @@ def test_info_lists_strategies_and_labels(running):
 def test_the_routes_are_documented_with_their_types(running):
     api = running.get("/openapi.json")
     routes = [path for path in api["paths"] if path.startswith("/firstpick/")]
-    wanted = "status proposal strategies encoders map thumbnail/{study_id} reserve heartbeat release skip unskip reopen"
-    assert sorted(routes) == sorted(f"/firstpick/{name}" for name in wanted.split())
+    asked = "status proposal strategies encoders map thumbnail/{study_id} lookalikes/{study_id}"
+    told = "reserve heartbeat release skip unskip reopen"
+    assert sorted(routes) == sorted(f"/firstpick/{name}" for name in f"{asked} {told}".split())
     answer = api["paths"]["/firstpick/proposal"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert answer["$ref"].endswith("/Proposal")
     assert {"rank", "study_id", "share", "reason", "status"} <= api["components"]["schemas"]["Pick"][
@@ -120,6 +121,13 @@ def test_a_thumbnail_is_a_png_and_an_unknown_one_404(running):
     assert picture.headers["content-type"] == "image/png"
     assert picture.content.startswith(b"\x89PNG")
     assert "study_99" in running.get("/firstpick/thumbnail/study_99", 404)
+
+
+def test_lookalikes_are_other_studies_and_an_unknown_one_404(running):
+    found = running.get("/firstpick/lookalikes/study_03")
+    assert found["study_id"] == "study_03"
+    assert len(set(found["lookalikes"]) - {"study_03"}) == 5
+    assert "study_99" in running.get("/firstpick/lookalikes/study_99", 404)
 
 
 def test_names_of_strategies_and_encoders_are_described(running):
@@ -402,7 +410,12 @@ def test_the_server_keeps_to_the_configured_safeguards(embedded, state):
         server.wait_until_ready()
         assert {pick["study_id"][6] for pick in server.picks()} == {"0", "1"}  # ten of one patient, two of another
         guards = server.get("/firstpick/proposal")["provenance"]["guards"]
-        assert guards == {"duplicates": 0.9995, "max_per_group": 1, "share": "equal", "outliers": "keep"}
+        assert {
+            "duplicates": 0.9995,
+            "max_per_group": 1,
+            "share": "equal",
+            "outliers": "keep",
+        }.items() <= guards.items()
 
 
 # -- state that broke
@@ -520,3 +533,28 @@ def test_the_app_folder_works_where_firstpick_is_not_installed(embedded, tmp_pat
         assert server.get("/info/")["strategies"]["firstpick"]["description"].endswith("(configured: random)")
         assert server.get("/firstpick/proposal")["strategy"] == "random"
         assert server.next_sample("alice")["id"] == server.picks()[0]["study_id"]
+        assert "const page" in server.ask("GET", "/firstpick/page/parts.js").text
+
+
+def test_with_slices_a_done_study_leaves_those_labelled_and_its_others_out(embedded, tmp_path):
+    slices = ("unit", "slice", "views.planes", "[axial]", "views.every_mm", "3", "batch_size", "6")
+    with Server(embedded[0], tmp_path / "state", *slices, "slices.min_distance_mm", "4") as server:
+        assert server.wait_until_ready()["n_pool"] == 12
+        assert len(server.get("/firstpick/map")["points"]) == 12
+        batch = server.picks()
+        assert sum(len(pick["slices"]) for pick in batch) == 6
+        first = server.next_sample("alice")
+        assert first["id"] == batch[0]["study_id"]
+        assert first["firstpick"]["picks"][0]["slices"] == batch[0]["slices"]
+        server.upload(batch[0]["study_id"], "alice")
+        held, skipped = batch[1], batch[2]["study_id"]
+        server.post("/firstpick/reserve", study_id=held["study_id"], client_id="bob")
+        server.post("/firstpick/skip", study_id=skipped, client_id="bob", reason="poor quality")
+        replaced = next(pick for pick in server.picks() if pick["replaces"] == skipped)
+        assert replaced["slices"]
+        again = server.post("/firstpick/proposal", batch_size=8)
+        assert again["picks"][0]["study_id"] == held["study_id"]
+        assert again["picks"][0]["slices"] == held["slices"]
+        assert not {batch[0]["study_id"], skipped} & {pick["study_id"] for pick in again["picks"]}
+        assert sum(len(pick["slices"]) for pick in again["picks"]) == 8
+        assert again["n_labelled"] == 1

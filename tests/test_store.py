@@ -12,7 +12,7 @@ A, B, C = (Study(name, "1-1", f"/studies/{name}.nii") for name in "abc")
 
 
 def embedded(study, *, first=1.0, thumbnail=b"png"):
-    return Embedded(study, np.array([first, 2, 3], dtype=np.float32), thumbnail, ("first frame of 4 taken",))
+    return Embedded(study, np.array([[first, 2, 3]], dtype=np.float32), (), thumbnail, ("first frame of 4 taken",))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_two_processes_share_one_file(cache, tmp_path):
 
 
 def test_all_of_a_put_is_stored_or_nothing(cache):
-    broken = Embedded(B, np.array(["x"]), b"", ())
+    broken = Embedded(B, np.array(["x"]), (), b"", ())
     with pytest.raises(ValueError, match="could not convert"):
         cache.put("f", [embedded(A), broken])
     assert cache.missing("f", [A]) == [A]

@@ -360,7 +360,7 @@ def test_memory_stays_far_below_the_size_of_the_volume():
         ({"planes": ("axial", "axial")}, "each once; got axial, axial"),
         ({"per_plane": 0}, "per_plane must be a whole number of slices, 1 or more; got 0"),
         ({"per_plane": 1.5}, "per_plane .*got 1.5"),
-        ({"size": 0}, "size must be a whole number of pixels from 1 to 4096; got 0"),
+        ({"size": -1}, "size must be a whole number of pixels from 1 to 4096; got -1"),
         ({"size": 5000}, "got 5000"),
         ({"intensity": "mri"}, "intensity 'mri' is not known. Choose one of auto, ct, percentile"),
         ({"percentiles": (99, 1)}, "percentiles must be two rising numbers between 0 and 100; got 99, 1"),

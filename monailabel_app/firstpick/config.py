@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 from firstpick.attributes import RULES, read_attribute
-from firstpick.encoders import ENCODERS, EncoderSpec
+from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
 from firstpick.folder import Eligibility
 from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
@@ -56,6 +56,14 @@ class Strata:
 
 
 @dataclass(frozen=True)
+class Slices:
+    """How many slices of one study a batch may hold, and how far apart."""
+
+    max_per_study: int = 3
+    min_distance_mm: float = 10.0
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings, checked. `KEYS` says what each means."""
 
@@ -69,9 +77,13 @@ class Config:
     strata: Strata = Strata()
     duplicates: float = 0.9995
     outliers: str = "keep"
+    unit: str = "volume"
+    slices: Slices = Slices()
     encoder: str = "dinov2-s"
     weights: str = ""
     pooling: str = "mean"
+    layer: str = ""
+    tokens: str = ""
     views: ViewSpec = ViewSpec()
     eligible: Eligibility = Eligibility()
     labels: tuple[Label, ...] = (Label("foreground", 1),)
@@ -85,12 +97,13 @@ class Config:
     @property
     def encoder_spec(self) -> EncoderSpec:
         """What decides the numbers of an embedding."""
-        return EncoderSpec(self.encoder, self.weights, self.views, self.pooling)
+        return EncoderSpec(self.encoder, self.weights, self.views, self.pooling, self.layer, self.tokens, self.unit)
 
     @property
     def guards(self) -> Guards:
         """What is kept to, whatever the strategy."""
-        return Guards(self.duplicates, self.groups.max, self.strata.share, self.outliers)
+        limits = (self.slices.max_per_study, self.slices.min_distance_mm) if self.unit == "slice" else (0, 0.0)
+        return Guards(self.duplicates, self.groups.max, self.strata.share, self.outliers, *limits)
 
     def choice(self, strategy: str = "", seed: int | None = None) -> dict[str, Any]:
         """How a batch is chosen, as keywords of `firstpick.proposal.propose`; another strategy has its own defaults."""
@@ -108,7 +121,7 @@ class Config:
 KEYS: Mapping[str, str] = MappingProxyType(
     {
         "strategy": "How the batch is chosen: a name of `firstpick list strategies`.",
-        "batch_size": "Studies in a batch.",
+        "batch_size": "Studies in a batch; with unit: slice, slices.",
         "seed": "Seed of the strategy: the same seed gives the same batch.",
         "scaling": f"How features are scaled before the strategy: {', '.join(SCALINGS)}.",
         "n_components": "Principal components kept by the scalings pca and whiten; at most a quarter of the studies.",
@@ -119,12 +132,18 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "strata.share": f"How strata share the batch: {', '.join(SHARES)}.",
         "duplicates": "Cosine from which on two studies count as one; 0 for no such search.",
         "outliers": f"What is done with unusual studies: {', '.join(OUTLIERS)}.",
+        "unit": f"What is picked: {', '.join(UNITS)}. Of a study, slices are picked together.",
+        "slices.max_per_study": "With unit: slice, slices of one study; 0 for any number.",
+        "slices.min_distance_mm": "With unit: slice, least distance of two slices of one study in the same plane.",
         "encoder": "What embeds the studies: a name of `firstpick list encoders`.",
-        "weights": "A file with the encoder's weights; empty for its own source.",
-        "pooling": "How the rows of a study's views become one: mean, or mean+max.",
+        "weights": "A file, folder or hub id with the encoder's weights; empty for its own source.",
+        "pooling": f"How the rows of a study's views become one: {', '.join(POOLINGS)}.",
+        "layer": "Layer of the network whose output is taken; empty for the encoder's own.",
+        "tokens": f"Tokens of a transformer that are taken: {', '.join(TOKENS)}; empty for the encoder's own.",
         "views.planes": "Planes in which a volume is cut: axial, coronal, sagittal.",
         "views.per_plane": "Slices in each plane.",
-        "views.size": "Side of a view in pixels; for dinov2-s a multiple of 14.",
+        "views.every_mm": "Distance of neighbouring slices in mm, instead of per_plane; 0 for per_plane.",
+        "views.size": "Side of a view in pixels; 0 for the encoder's own.",
         "views.intensity": "auto (CT windows for CT, percentiles for the rest), ct, or percentile.",
         "views.percentiles": "Percentiles of the foreground that become black and white.",
         "eligible.modalities": "Modalities to keep, such as [CT]; empty for all. A file that states none is kept.",
@@ -309,11 +328,13 @@ def _problems(config: Config) -> list[str]:
     ):
         if getattr(config, key) < least:
             problems.append(f"{key} must be at least {least}; got {getattr(config, key)}.")
-    if config.weights and not os.access(config.weights, os.R_OK):
+    if not problems and "hub" not in encoder_row(config.encoder).takes and not _is_readable(config.weights):
         problems.append(f"weights '{config.weights}' cannot be read.")
-    if config.weights and config.encoder in ENCODERS and not ENCODERS[config.encoder].sha256:
-        problems.append(f"weights: encoder '{config.encoder}' takes none.")
     return problems + _label_problems(config.labels)
+
+
+def _is_readable(path: str) -> bool:
+    return not path or os.access(path, os.R_OK)
 
 
 def _label_problems(labels: tuple[Label, ...]) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from firstpick.store import explain_errors, open_database, set_aside, transaction
+from firstpick.studies import Slice
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ create table if not exists events (
 create table if not exists proposals (
     id integer primary key, at real not null, strategy text not null, client text not null, proposal text not null
 );
+create table if not exists slices (
+    study_id text primary key, slices text not null
+) without rowid;
 create index if not exists standing on proposals (strategy, id);
 """
 
@@ -246,11 +250,19 @@ class Decisions:
 
     def put_proposal(self, strategy: str, proposal: Mapping[str, Any], client: str) -> None:
         """Make this the standing proposal of its strategy; earlier ones are kept for the record."""
+        slices = [(pick["study_id"], json.dumps(pick["slices"])) for pick in proposal["picks"] if pick.get("slices")]
         with self._transaction() as connection:
             connection.execute(
                 "insert into proposals (at, strategy, client, proposal) values (?, ?, ?, ?)",
                 (time.time(), strategy, client, json.dumps(proposal)),
             )
+            connection.executemany("insert or replace into slices values (?, ?)", slices)
+
+    def annotated(self) -> dict[str, tuple[Slice, ...]]:
+        """Return the slices of done studies that were annotated: those last proposed; all of them, where none were."""
+        done = [study_id for study_id, status in self.statuses().items() if status.status == "done"]
+        slices = dict(self._rows("select study_id, slices from slices"))
+        return {i: tuple(Slice(**where) for where in json.loads(slices.get(i, "[]"))) for i in done}
 
     def strategies(self) -> list[str]:
         """Return the strategies that have a standing proposal."""

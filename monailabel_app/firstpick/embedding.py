@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -22,6 +22,9 @@ from firstpick.studies import Study
 from firstpick.workers import Executor, LocalPool
 
 logger = logging.getLogger(__name__)
+
+_Task = tuple[tuple[Study, ...], int]
+"""A chunk, and which attempt at it this is."""
 
 _CHUNK_STUDIES = 8
 _CHUNK_BYTES = 64 * 2**20
@@ -132,7 +135,7 @@ class _Run:
         self._spec = spec
         self._cache = cache
         self._fingerprint = spec.fingerprint()
-        self._todo: deque[tuple[tuple[Study, ...], int]] = deque((chunk, 1) for chunk in chunks(missing))
+        self._todo: deque[_Task] = deque((chunk, 1) for chunk in chunks(missing))
         self._n_before = self._n_total - len(missing)
         self._failed = {item.study_id for item in cache.failures(self._fingerprint, studies)}
         self._failed -= {study.study_id for study in missing}
@@ -142,7 +145,7 @@ class _Run:
 
     def on(self, executor: Executor) -> Iterator[Progress]:
         """Run on an executor; few chunks wait there, so that a run can be stopped at any yield."""
-        running: dict[Future[ChunkResult], tuple[tuple[Study, ...], int]] = {}
+        running: dict[Future[ChunkResult], _Task] = {}
         while self._todo or running:
             while self._todo and len(running) < 2 * (os.cpu_count() or 1) + 1:
                 chunk, attempt = self._todo.popleft()
@@ -160,7 +163,9 @@ class _Run:
             raise
         except Exception as error:  # noqa: BLE001 - a worker may die of anything
             if len(chunk) > 1:
-                self._todo.extend(((study,), 1) for study in chunk)
+                if isinstance(error, futures.TimeoutError):  # with a slow encoder, others would run out of time as well
+                    self._todo = _one_by_one(self._todo)
+                self._todo.extend(_one_by_one([(chunk, attempt)]))
             elif attempt == 1 and not isinstance(error, futures.TimeoutError):
                 self._todo.append((chunk, attempt + 1))
             else:
@@ -186,6 +191,11 @@ class _Run:
         rate = (n_now - self._n_before) / seconds if n_now > self._n_before else 0.0
         left = (self._n_total - n_now) / rate if rate else None
         return Progress(self._n_total, self._n_done, len(self._failed), seconds, rate, left, dict(self._stages))
+
+
+def _one_by_one(todo: Iterable[_Task]) -> deque[_Task]:
+    """Make each study a chunk of its own."""
+    return deque(((study,), attempt) for chunk, attempt in todo for study in chunk)
 
 
 def chunks(studies: Sequence[Study]) -> list[tuple[Study, ...]]:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from firstpick.selection.geometry import distances, distinct_rows, nearest, unit_rows
 from firstpick.selection.outliers import thinned, unusual
+from firstpick.studies import Slice
 
 _MAX_LOOKALIKES = 5
 _ROUNDING = 1e-6
@@ -127,24 +129,56 @@ def explain(
     return tuple(reasons)
 
 
-def sentence(reason: Reason, study_ids: Sequence[str]) -> str:
-    """Put a reason into one plain sentence; ``study_ids`` names the rows.
+def merged(reasons: Sequence[Reason]) -> Reason:
+    """Add up the reasons of the slices of one study; the nearest lookalikes of each come first.
 
     Examples
     --------
-    >>> sentence(Reason(0.75, 3, 4, (0, 2), unusual=False), ["a", "b", "c", "d"])
-    'Stands for 3 of the 4 unlabelled studies (75 %); most like a, c.'
-    >>> sentence(Reason(0.25, 1, 4, (), unusual=True), ["a", "b", "c", "d"])
-    'Unusual: unlike most other studies; stands for itself alone.'
+    >>> merged([Reason(0.5, 4, 8, (2, 3), unusual=False), Reason(0.25, 2, 8, (7,), unusual=True)])
+    Reason(share=0.75, n_stands_for=6, n_unlabelled=8, lookalikes=(2, 7, 3), unusual=True)
     """
+    turns = zip_longest(*(reason.lookalikes for reason in reasons))
+    return Reason(
+        share=sum(reason.share for reason in reasons),
+        n_stands_for=sum(reason.n_stands_for for reason in reasons),
+        n_unlabelled=reasons[0].n_unlabelled,
+        lookalikes=tuple(row for turn in turns for row in turn if row is not None)[:_MAX_LOOKALIKES],
+        unusual=any(reason.unusual for reason in reasons),
+    )
+
+
+def sentence(reason: Reason, lookalikes: Sequence[str], *, slices: Sequence[Slice] = ()) -> str:
+    """Put a reason into one plain sentence; ``lookalikes`` names the studies that are most like this one.
+
+    Examples
+    --------
+    >>> sentence(Reason(0.75, 3, 4, (0, 2), unusual=False), ["a", "c"])
+    'Stands for 3 of the 4 unlabelled studies (75 %); most like a, c.'
+    >>> sentence(Reason(0.25, 1, 4, (), unusual=True), [])
+    'Unusual: unlike most other studies; stands for itself alone.'
+    >>> sentence(Reason(0.75, 9, 12, (3,), unusual=False), ["b"], slices=[Slice("axial", 7, 35.0)])
+    'Axial 7: stands for 9 of the 12 unlabelled slices (75 %); most like b.'
+    """
+    unit = "slices" if slices else "studies"
     if reason.n_stands_for == 1:
         facts = "stands for itself alone."
     else:
         percent = f"{reason.share:.0%}".replace("%", " %") if reason.share >= 0.01 else "under 1 %"  # noqa: PLR2004
-        like = ", ".join(study_ids[row] for row in reason.lookalikes[:2])
-        part = f"{reason.n_stands_for} of the {reason.n_unlabelled} unlabelled studies ({percent})"
-        facts = f"stands for {part}; most like {like}."
-    return f"Unusual: unlike most other studies; {facts}" if reason.unusual else facts[0].upper() + facts[1:]
+        like = f"; most like {', '.join(lookalikes[:2])}" if lookalikes else ""
+        facts = f"stands for {reason.n_stands_for} of the {reason.n_unlabelled} unlabelled {unit} ({percent}){like}."
+    if reason.unusual:
+        facts = f"unusual: unlike most other {unit}; {facts}"
+    if slices:
+        facts = f"{_listed(slices)}: {facts}"
+    return facts[0].upper() + facts[1:]
+
+
+def _listed(slices: Sequence[Slice]) -> str:
+    """Name slices plane by plane."""
+    planes = dict.fromkeys(where.plane for where in slices)
+    return ", ".join(
+        f"{plane} {', '.join(str(where.index) for where in slices if where.plane == plane)}" for plane in planes
+    )
 
 
 def coverage(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.studies import LeftOut, Pool, Sample, Study
+from firstpick.studies import LeftOut, Pool, Sample, Slice, Study
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,10 @@ CACHE_VERSION = 1
 _CACHE_TABLES = """
 create table if not exists embeddings (
     fingerprint text, study_id text, stamp text, vector blob not null,
+    primary key (fingerprint, study_id, stamp)
+) without rowid;
+create table if not exists slices (
+    fingerprint text, study_id text, stamp text, slices text not null,
     primary key (fingerprint, study_id, stamp)
 ) without rowid;
 create table if not exists failures (
@@ -46,7 +51,10 @@ class Embedded:
     Attributes
     ----------
     study : Study
-    vector : ndarray of shape (dim,), float32
+    vectors : ndarray of shape (n_samples, dim), float32
+        One row for the whole study, or one for each of ``slices``.
+    slices : tuple of Slice
+        Sorted, unique; empty for the whole study.
     thumbnail : bytes
         PNG.
     notes : tuple of str
@@ -54,7 +62,8 @@ class Embedded:
     """
 
     study: Study
-    vector: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+    slices: tuple[Slice, ...]
     thumbnail: bytes
     notes: tuple[str, ...]
 
@@ -177,8 +186,11 @@ class Cache:
         with self._transaction() as connection:
             for item in results:
                 key = (fingerprint, item.study.study_id, item.study.stamp)
-                vector = np.ascontiguousarray(item.vector, dtype="<f4").tobytes()
-                connection.execute("insert or replace into embeddings values (?, ?, ?, ?)", (*key, vector))
+                vectors = np.ascontiguousarray(item.vectors, dtype="<f4").tobytes()
+                connection.execute("insert or replace into embeddings values (?, ?, ?, ?)", (*key, vectors))
+                if item.slices:
+                    slices = json.dumps([astuple(where) for where in item.slices])
+                    connection.execute("insert or replace into slices values (?, ?, ?, ?)", (*key, slices))
                 connection.execute("delete from failures where fingerprint = ? and study_id = ? and stamp = ?", key)
                 connection.execute(
                     "insert or replace into pictures values (?, ?, ?, ?)",
@@ -209,15 +221,18 @@ class Cache:
         return [LeftOut(key[0], reasons[key]) for key in keys if key in reasons]
 
     def pool(self, fingerprint: str, studies: Iterable[Study]) -> Pool:
-        """Embeddings of those studies that have one, sorted by study."""
+        """Embeddings of those studies that have one, sorted by study and slice."""
         query = "select study_id, stamp, vector from embeddings where fingerprint = ?"
         vectors = {(row[0], row[1]): row[2] for row in self._rows(query, (fingerprint,))}
+        rows = self._rows(query.replace("vector from embeddings", "slices from slices"), (fingerprint,))
+        slices = {(row[0], row[1]): str(row[2]) for row in rows}
         found = sorted(study for study in studies if (study.study_id, study.stamp) in vectors)
         if not found:
             return Pool((), np.empty((0, 0), dtype=np.float32))
+        samples = [sample for study in found for sample in _samples(study, slices.get((study.study_id, study.stamp)))]
         blob = b"".join(vectors[study.study_id, study.stamp] for study in found)  # type: ignore[misc]
-        array = np.frombuffer(blob, dtype="<f4").astype(np.float32).reshape(len(found), -1)
-        return Pool(tuple(Sample(study.study_id) for study in found), array)
+        array = np.frombuffer(blob, dtype="<f4").astype(np.float32).reshape(len(samples), -1)
+        return Pool(tuple(samples), array)
 
     def thumbnail(self, study_id: str) -> bytes | None:
         """PNG of a study, or None."""
@@ -233,6 +248,13 @@ class Cache:
         """Close the file; the object cannot be used afterwards."""
         with self._lock:
             self._connection.close()
+
+
+def _samples(study: Study, slices: str | None) -> list[Sample]:
+    """Return what the rows of one study stand for."""
+    if slices is None:
+        return [Sample(study.study_id)]
+    return [Sample(study.study_id, Slice(*where)) for where in json.loads(slices)]
 
 
 def set_aside(path: Path) -> Path:

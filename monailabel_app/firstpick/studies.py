@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +49,30 @@ class LeftOut:
 
 
 @dataclass(frozen=True, order=True)
+class Slice:
+    """Where a slice lies in its volume.
+
+    Attributes
+    ----------
+    plane : {'axial', 'coronal', 'sagittal'}
+    index : int
+        Number of the slice along the volume's RAS+ axis, from 0: it grows to Superior, Anterior, Right. The
+        only slice of a picture is axial, 0.
+    position_mm : float
+        Distance from slice 0 of the plane along that axis: ``index`` times the spacing.
+    """
+
+    plane: str
+    index: int
+    position_mm: float
+
+
+@dataclass(frozen=True, order=True)
 class Sample:
-    """What one embedding stands for: a whole study."""
+    """What one embedding stands for: a whole study, or, if ``at`` says where, one slice of it."""
 
     study_id: str
+    at: Slice | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +118,66 @@ class Pool:
     def __len__(self) -> int:
         return len(self.samples)
 
-    @property
+    @cached_property
     def study_ids(self) -> tuple[str, ...]:
-        """Study of each row of ``vectors``."""
+        """Study of each row of ``vectors``; with slices, many rows share one."""
         return tuple(sample.study_id for sample in self.samples)
+
+    @cached_property
+    def _rows_of(self) -> Mapping[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for row, study_id in enumerate(self.study_ids):
+            found.setdefault(study_id, []).append(row)
+        return found
+
+    @property
+    def n_studies(self) -> int:
+        """How many studies have an embedding."""
+        return len(self._rows_of)
+
+    def by_study(self) -> Pool:
+        """Return one row for each study, the mean of its slices; of whole studies, this pool itself."""
+        if self.n_studies == len(self):
+            return self
+        rows = list(self._rows_of.values())
+        return Pool(
+            tuple(Sample(study_id) for study_id in self._rows_of),
+            np.stack([self.vectors[own].mean(axis=0) for own in rows]),
+            tuple(self.groups[own[0]] for own in rows) if self.groups else (),
+            tuple(self.strata[own[0]] for own in rows) if self.strata else (),
+        )
+
+    def rows(self, study_ids: Collection[str]) -> list[int]:
+        """Rows of some studies, rising; studies that are not in the pool have none."""
+        return sorted(row for study_id in {*study_ids} for row in self._rows_of.get(study_id, ()))
+
+    def rows_at(self, study_id: str, slices: Collection[Slice] = ()) -> list[int]:
+        """Rows of one study, rising: those nearest to some slices in the same plane; all if no slice is given."""
+        own = self._rows_of.get(study_id, [])
+        if not slices:
+            return list(own)
+        found = set()
+        for wanted in slices:
+            away = [
+                (abs(at.position_mm - wanted.position_mm), row)
+                for row in own
+                if (at := self.samples[row].at) is not None and at.plane == wanted.plane
+            ]
+            if away:
+                found.add(min(away)[1])
+        return sorted(found)
+
+    def trimmed(self, annotated: Mapping[str, Collection[Slice]]) -> Pool:
+        """Drop the slices of some studies that nobody annotated; a study with no slices given stays as it is."""
+        if not any(annotated.values()) or not any(sample.at for sample in self.samples):
+            return self
+        kept = {study_id: self.rows_at(study_id, slices) for study_id, slices in annotated.items() if slices}
+        others = [row for row, sample in enumerate(self.samples) if sample.study_id not in kept]
+        rows = sorted({*others, *(row for own in kept.values() for row in own)})
+        return replace(
+            self,
+            samples=tuple(self.samples[row] for row in rows),
+            vectors=self.vectors[rows],
+            groups=tuple(self.groups[row] for row in rows) if self.groups else (),
+            strata=tuple(self.strata[row] for row in rows) if self.strata else (),
+        )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from firstpick.studies import Slice
 from firstpick.volumes import Volume
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -58,8 +59,10 @@ class ViewSpec:
         Any of these, each at most once; views come in this order.
     per_plane : int, default 3
         Slices in each plane.
-    size : int, default 112
-        Pixels along each side of a view, up to 4096. A multiple of 14 suits the default encoder.
+    every_mm : float, default 0
+        Distance of neighbouring slices instead, so that a larger volume has more of them; 0 for ``per_plane``.
+    size : int, default 0
+        Pixels along each side of a view, up to 4096; 0 leaves it to the encoder that the views are cut for.
     intensity : {"auto", "ct", "percentile"}, default "auto"
         ``"auto"`` takes CT windows for CT and percentiles for the rest, see `make_views`; the others force one.
     percentiles : (float, float), default (0.5, 99.5)
@@ -73,7 +76,8 @@ class ViewSpec:
 
     planes: tuple[str, ...] = PLANES
     per_plane: int = 3
-    size: int = 112
+    every_mm: float = 0.0
+    size: int = 0
     intensity: str = "auto"
     percentiles: tuple[float, float] = _ROBUST
 
@@ -85,7 +89,11 @@ class ViewSpec:
         if not isinstance(self.per_plane, int) or self.per_plane < 1:
             msg = f"per_plane must be a whole number of slices, 1 or more; got {self.per_plane}."
             raise ValueError(msg)
-        _check_size(self.size)
+        if not 0 <= self.every_mm < float("inf"):
+            msg = f"every_mm must be a distance in mm, or 0 for per_plane slices; got {self.every_mm}."
+            raise ValueError(msg)
+        if self.size != 0:
+            _check_size(self.size)
         if self.intensity not in INTENSITIES:
             msg = f"intensity {self.intensity!r} is not known. Choose one of {', '.join(INTENSITIES)}."
             raise ValueError(msg)
@@ -94,7 +102,7 @@ class ViewSpec:
             raise ValueError(msg)
 
 
-_DEFAULT = ViewSpec()
+_DEFAULT = ViewSpec(size=112)
 
 
 def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]:
@@ -105,14 +113,15 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     volume : Volume
         Not changed.
     spec : ViewSpec
-        Which planes, how many slices in each, their size and intensities.
+        Which planes, how many slices in each, their size (not 0) and intensities.
 
     Returns
     -------
     ndarray of shape (n_views, size, size, 3), float32, in [0, 1]
         Rows from top to bottom, columns from left to right. Planes in the order of ``spec.planes``, in each plane
-        ``per_plane`` slices from the lowest coordinate to the highest (slices repeat where the volume has fewer).
-        A picture gives one view, as stored and whole.
+        ``per_plane`` slices from the lowest coordinate to the highest (slices repeat where the volume has fewer),
+        or one slice every ``every_mm``. A picture gives one view, as stored and whole. `view_slices` says which
+        slices they are.
 
     Notes
     -----
@@ -121,9 +130,10 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
 
     *Where.* The foreground is what lies above -500 HU, or, without windows, above 15 % of the way between the
     0.5th and the 99.5th percentile. Views are cut to its box, at the quantiles ``1 / (per_plane + 1), ...`` of its
-    voxel count along each axis (25, 50 and 75 % for three). Where hardly anything or everything is foreground, it is
-    the whole volume. Planes that would show a line are left out; if no plane of ``spec.planes`` remains, all others
-    are tried, and a single row of voxels gives one view.
+    voxel count along each axis (25, 50 and 75 % for three); with ``every_mm``, at steps of that length (of one slice
+    at least), as far from one end of the box as from the other. Where hardly anything or everything is foreground,
+    it is the whole volume. Planes that would show a line are left out; if no plane of ``spec.planes`` remains, all
+    others are tried, and a single row of voxels gives one view.
 
     *Scale.* A plane's square is the longer side of the box in that plane, in mm; the rest is padded with 0, never
     stretched. Views of one plane share their mm per pixel; planes do not, because a long scan would otherwise shrink
@@ -135,17 +145,62 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     percentile is air (-4096 to -500), the 99.5th is not air and below 3000, and 2 % or more lie within 200 HU of water.
     A crop of a CT without air in it is not recognised: set ``intensity`` to ``"ct"`` for such a folder.
     """
+    _check_size(spec.size)
     coarse = _Coarse.of(volume.array)
     windowed = _is_windowed(volume, coarse, spec.intensity)
     mask = _foreground(volume, coarse, windowed=windowed)
     windows = (_LUNG, _SOFT_TISSUE, _BONE) if windowed else (_stretch(coarse.sample, mask, spec.percentiles),)
     box = coarse.box(mask)
-    planes, n_slices = _planes(volume, spec)
-    views = np.zeros((len(planes) * n_slices, spec.size, spec.size, 3), np.float32)
-    cuts = ((plane, i) for plane in planes for i in coarse.quantiles(mask, box, _AXIS[plane], n_slices))
+    cuts = _cuts(volume, spec, coarse, mask, box)
+    views = np.zeros((len(cuts), spec.size, spec.size, 3), np.float32)
     for view, (plane, index) in zip(views, cuts, strict=True):
         _draw(view, *_cut(volume, plane, index, box), windows=windows)
     return views
+
+
+def crop(
+    volume: Volume, spec: ViewSpec = _DEFAULT, *, window: tuple[float, float] = (-1000.0, 1000.0)
+) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Cut out the box of the foreground, for encoders that see the volume itself.
+
+    Parameters
+    ----------
+    volume : Volume
+        Not changed.
+    spec : ViewSpec
+        ``intensity`` and ``percentiles`` have the meaning that they have for `make_views`.
+    window : (float, float)
+        HU to show as 0 and as 1, for CT.
+
+    Returns
+    -------
+    ndarray of shape (nx, ny, nz), float32
+        A view of the volume's array, in its own units.
+    (float, float)
+        The values to show as 0 and as 1: ``window`` for CT, percentiles of the foreground for everything else.
+    """
+    coarse = _Coarse.of(volume.array)
+    windowed = _is_windowed(volume, coarse, spec.intensity)
+    mask = _foreground(volume, coarse, windowed=windowed)
+    ends = window if windowed else _stretch(coarse.sample, mask, spec.percentiles)
+    return volume.array[coarse.box(mask)], ends
+
+
+def view_slices(volume: Volume, spec: ViewSpec = _DEFAULT) -> tuple[Slice, ...]:
+    """Say which slices `make_views` shows, in the order of its views.
+
+    Examples
+    --------
+    Five slices of 2 mm, all foreground; every 3 mm there is one, the same distance from both ends.
+
+    >>> volume = Volume(np.ones((4, 4, 5), np.float32), (1.0, 1.0, 2.0))
+    >>> [(cut.index, cut.position_mm) for cut in view_slices(volume, ViewSpec(planes=("axial",), every_mm=3))]
+    [(1, 2.0), (2, 4.0), (3, 6.0)]
+    """
+    coarse = _Coarse.of(volume.array)
+    mask = _foreground(volume, coarse, windowed=_is_windowed(volume, coarse, spec.intensity))
+    cuts = _cuts(volume, spec, coarse, mask, coarse.box(mask))
+    return tuple(Slice(plane, index, index * volume.spacing[_AXIS[plane]]) for plane, index in cuts)
 
 
 def thumbnail(volume: Volume, *, size: int = 160) -> bytes:
@@ -282,6 +337,25 @@ def _planes(volume: Volume, spec: ViewSpec) -> tuple[tuple[str, ...], int]:
     if not solid:
         return (max(PLANES, key=lambda plane: prod(shape) // shape[_AXIS[plane]]),), 1
     return tuple(plane for plane in spec.planes if plane in solid) or tuple(solid), spec.per_plane
+
+
+def _cuts(
+    volume: Volume, spec: ViewSpec, coarse: _Coarse, mask: NDArray[np.bool_], box: tuple[slice, ...]
+) -> list[tuple[str, int]]:
+    """Return the plane and the index of each view."""
+    planes, n_slices = _planes(volume, spec)
+    if spec.every_mm:
+        return [(p, i) for p in planes for i in _every(spec.every_mm, volume.spacing[_AXIS[p]], box[_AXIS[p]])]
+    return [(plane, i) for plane in planes for i in coarse.quantiles(mask, box, _AXIS[plane], n_slices)]
+
+
+def _every(step_mm: float, spacing: float, box: slice) -> list[int]:
+    """Return the slices of a box that are ``step_mm`` apart, or one after the other, and centred."""
+    last = box.stop - box.start - 1
+    step = max(step_mm / spacing, 1.0)
+    n_steps = int(last / step)
+    first = box.start + (last - n_steps * step) / 2
+    return [int(first + i * step + 0.5) for i in range(n_steps + 1)]
 
 
 def _fullest(volume: Volume, coarse: _Coarse, mask: NDArray[np.bool_], box: tuple[slice, ...]) -> tuple[str, int]:

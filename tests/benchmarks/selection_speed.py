@@ -3,7 +3,9 @@
 Run by hand: ``python tests/benchmarks/selection_speed.py --rows 500 2000 10000 100000`` (about half an hour on two
 cores; ``--strategies`` and ``--no-peers`` make it shorter). Peers are a straightforward dense implementation of each
 method (every step over the whole n x n array), scikit-learn's KMeans, and scikit-activeml; all of them up to 10,000
-rows. Every cell is a process of its own; its memory is the most it held, less what it held with the pool loaded.
+rows. With ``--exactness`` the peer is FirstPick itself without the samples by which it goes above 20,000 rows
+(``--rows 25000 --exactness``; takes 3 GB). Every cell is a process of its own; its memory is the most it held, less
+what it held with the pool loaded.
 
 The pool is made of blobs in 384 dimensions with 3 % outliers, or the embeddings in ``--pool FILE`` (what
 ``firstpick export`` writes). Rows have length 1. What is reached is judged by one criterion of each method:
@@ -20,6 +22,7 @@ The pool is made of blobs in 384 dimensions with 3 % outliers, or the embeddings
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import resource
 import sys
@@ -28,7 +31,7 @@ import warnings
 
 import numpy as np
 
-from firstpick.selection import STRATEGIES, select
+from firstpick.selection import STRATEGIES, clustering, greedy, select
 
 SPAWN = multiprocessing.get_context("spawn")
 BATCH = {500: 20, 2000: 20, 10_000: 100, 100_000: 100}
@@ -48,6 +51,7 @@ PEERS = {
     "probcover": ("dense", "skactiveml"),
 }
 MAX_DENSE = 10_000
+SAMPLED = ("facility_location", "kcenter", "kmeans", "maxherding", "probcover")
 
 
 def main():
@@ -57,6 +61,7 @@ def main():
     parser.add_argument("--pool", metavar="FILE", help="a .npz of firstpick export instead of blobs")
     parser.add_argument("--batch", type=int, help="picks (default 20 up to 2,000 rows, 100 above)")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--exactness", action="store_true", help="compare with FirstPick on all rows, not on a sample")
     parser.add_argument("--seconds", type=float, default=300.0, help="after which a peer is given up (default 300)")
     options = parser.parse_args()
     sizes = options.rows if options.pool is None else [len(load(options.pool, 0))]
@@ -76,7 +81,7 @@ def row(strategy, n_rows, n_select, options):
     criterion = CRITERION.get(strategy, "distance")
     reached = measure(X, picks, criterion)
     cells, ratios = [], []
-    for peer in () if options.no_peers or n_rows > MAX_DENSE else PEERS.get(strategy, ()):
+    for peer in peers_of(strategy, n_rows, options):
         found = timed(strategy, peer, n_rows, n_select, options)
         if found is None:
             cells.append(f"{peer}: given up after {options.seconds:.0f} s")
@@ -88,6 +93,12 @@ def row(strategy, n_rows, n_select, options):
         f"| `{strategy}` | {seconds:.2f} | {memory:.0f} | {criterion} | {reached:.4f} | "
         f"{'; '.join(cells)} | {'; '.join(ratios)} |"
     )
+
+
+def peers_of(strategy, n_rows, options):
+    if options.exactness:
+        return ("exact",) if strategy in SAMPLED else ()
+    return () if options.no_peers or n_rows > MAX_DENSE else PEERS.get(strategy, ())
 
 
 def timed(strategy, who, n_rows, n_select, options):
@@ -110,7 +121,7 @@ def run(strategy, who, pool, n_rows, n_select, results):
     """In a process of its own: load everything, warm up on few rows, then the clock."""
     warnings.simplefilter("ignore")
     X = load(pool, n_rows)
-    call = {"firstpick": ours, "dense": dense, "sklearn": sklearn_kmeans, "skactiveml": skactiveml}[who]
+    call = {"firstpick": ours, "exact": exact, "dense": dense, "sklearn": sklearn_kmeans, "skactiveml": skactiveml}[who]
     call(strategy, X[:64], 4)
     before = peak_mb()
     start = time.perf_counter()
@@ -146,8 +157,16 @@ def ours(strategy, X, n_select):
     return select(strategy, X, n_select, **params).indices
 
 
+def exact(strategy, X, n_select):
+    """The same on all rows, however many: no sample of them, and all similarities kept."""
+    greedy.EXACT_ROWS = clustering._START_ROWS = clustering._SAMPLE_ROWS = len(X)
+    greedy._KEPT_BYTES = 4 * len(X) ** 2
+    importlib.import_module("firstpick.selection.kcenter")._REFERENCES = len(X)
+    return ours(strategy, X, n_select)
+
+
 def sklearn_kmeans(_, X, n_select):
-    """scikit-learn's own k-means with as many starts as ours, and the row nearest to each centre."""
+    """scikit-learn's own k-means, above 2,000 rows with three starts, and the row nearest to each centre."""
     from sklearn.cluster import KMeans
 
     n_init = 10 if len(X) <= 2000 else 3

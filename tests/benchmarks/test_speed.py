@@ -44,7 +44,7 @@ def test_read_volume(benchmark, hippocampus_file):
 
 
 def test_make_views(benchmark, hippocampus_file):
-    views = benchmark(make_views, read_volume(hippocampus_file), ViewSpec())
+    views = benchmark(make_views, read_volume(hippocampus_file), ViewSpec(size=112))
     assert len(views) == 9
 
 

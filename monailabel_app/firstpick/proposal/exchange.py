@@ -11,41 +11,65 @@ import numpy as np
 from firstpick.proposal.facts import with_facts
 from firstpick.proposal.nouns import Pick, Proposal
 from firstpick.selection.geometry import distances, nearest, unit_rows
-from firstpick.studies import Pool
+from firstpick.studies import Pool, Sample
 
 
-def replacement(pool: Pool, picks: Sequence[str], skipped: str, *, unavailable: Collection[str]) -> str | None:
+def replacement(
+    pool: Pool, picks: Sequence[Pick], skipped: str, *, unavailable: Collection[str], min_distance_mm: float = 0.0
+) -> tuple[Sample, ...]:
     """Return the next best of what a skipped pick stood for.
 
     Parameters
     ----------
     pool : Pool
-    picks : sequence of str
-        All picks, the skipped one among them.
+    picks : sequence of Pick
+        The skipped one among them.
     skipped : str
+        Its study.
     unavailable : collection of str
         Studies that may not be taken.
+    min_distance_mm : float
+        Least distance of two slices in the same plane.
 
     Returns
     -------
-    str or None
+    tuple of Sample
         Of the available studies nearer to the skipped pick than to any other, the one nearest to it. If there
         are none, the available study nearest to it. If its own embedding is gone, the available study farthest
-        from the other picks. Ties go to the first study. None if no study is available.
+        from the other picks. Ties go to the first study. For the first slice of a pick a slice is found in that way,
+        and for each other one the nearest that is left in the same study. Empty if no study is available.
     """
-    ids = pool.study_ids
-    row_of = {study_id: row for row, study_id in enumerate(ids)}
-    taken = {*picks, *unavailable, skipped}
-    free = [row for study_id, row in row_of.items() if study_id not in taken]
+    rows_of = {pick.study_id: pool.rows_at(pick.study_id, pick.slices) for pick in picks}
+    taken = {*rows_of, *unavailable, skipped}
+    free = [row for row, study_id in enumerate(pool.study_ids) if study_id not in taken]
     if not free:
-        return None
+        return ()
     unit = unit_rows(pool.vectors)
-    others = [row_of[study_id] for study_id in picks if study_id in row_of and study_id != skipped]
+    others = [row for study_id, rows in rows_of.items() if study_id != skipped for row in rows]
     to_others = nearest(unit[free], unit[others])[1] if others else np.full(len(free), np.inf)
-    if skipped not in row_of:
-        return ids[free[int(to_others.argmax())]]
-    to_skipped = distances(unit[free], unit[[row_of[skipped]]])[:, 0]
-    return ids[free[int(np.lexsort((to_skipped, to_skipped > to_others))[0])]]
+    gone = rows_of.get(skipped, [])
+    if not gone:
+        return (pool.samples[free[int(to_others.argmax())]],)
+    to_first = distances(unit[free], unit[gone[:1]])[:, 0]
+    found = [free[int(np.lexsort((to_first, to_first > to_others))[0])]]
+    for row in gone[1:]:
+        left = [
+            other for other in free if _has_room(pool.samples[other], [pool.samples[i] for i in found], min_distance_mm)
+        ]
+        if left:
+            found.append(left[int(distances(unit[left], unit[[row]])[:, 0].argmin())])
+    return tuple(pool.samples[row] for row in sorted(found))
+
+
+def _has_room(sample: Sample, found: Sequence[Sample], min_distance_mm: float) -> bool:
+    """Tell whether a slice is of the same study as others, none of them, and far enough from them."""
+    return sample.study_id == found[0].study_id and not any(
+        sample.at is None
+        or other.at is None
+        or sample == other
+        or (sample.at.plane == other.at.plane and abs(sample.at.position_mm - other.at.position_mm) < min_distance_mm)
+        for other in found
+    )
 
 
 def with_replacement(
@@ -90,14 +114,18 @@ def with_replacement(
         raise ValueError(msg)
     out = {*excluded, skipped}
     taken = {*labelled, *out, *unavailable}
-    found = replacement(pool, ids, skipped, unavailable=taken | _to_avoid(proposal, pool, skipped, labelled))
-    found = found or replacement(pool, ids, skipped, unavailable=taken)
+    distance = proposal.provenance.get("guards", {}).get("min_distance_mm", 0.0)
+    for avoided in (_to_avoid(proposal, pool, skipped, labelled), set()):
+        found = replacement(pool, proposal.picks, skipped, unavailable=taken | avoided, min_distance_mm=distance)
+        if found:
+            break
     picks: list[Pick] = []
     for pick in proposal.picks:
         if pick.study_id != skipped:
             picks.append(replace(pick, rank=len(picks) + 1))
-        elif found is not None:
-            picks.append(Pick(len(picks) + 1, found, pick.score, replaces=skipped))
+        elif found:
+            slices = tuple(sample.at for sample in found if sample.at)
+            picks.append(Pick(len(picks) + 1, found[0].study_id, pick.score, slices, replaces=skipped))
     return with_facts(replace(proposal, picks=tuple(picks)), pool, labelled=labelled, excluded=out)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from firstpick.explain import coverage, explain, sentence
+from firstpick.explain import Reason, coverage, explain, merged, sentence
 from firstpick.proposal.nouns import Pick, Proposal
 from firstpick.studies import Pool
 
@@ -19,7 +19,7 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
     Parameters
     ----------
     proposal : Proposal
-        Of its picks, rank, study, score and ``replaces`` stay. One whose embedding is gone stands for nobody.
+        Of its picks, rank, study, slices, score and ``replaces`` stay. One whose embedding is gone stands for nobody.
     pool : Pool
     labelled, excluded : collection of str
         Studies; those not in the pool are ignored, and a pick is neither.
@@ -29,50 +29,57 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
     Proposal
     """
     ids = pool.study_ids
-    row_of = {study_id: row for row, study_id in enumerate(ids)}
     picked = {pick.study_id for pick in proposal.picks}
-    rows = [row_of[pick.study_id] for pick in proposal.picks if pick.study_id in row_of]
-    done = [row_of[study_id] for study_id in row_of.keys() & set(labelled) - picked]
-    out = [row_of[study_id] for study_id in row_of.keys() & set(excluded) - set(labelled) - picked]
+    rows_of = [pool.rows_at(pick.study_id, pick.slices) for pick in proposal.picks]
+    rows = [row for own in rows_of for row in own]
+    done = pool.rows({*labelled} - picked)
+    out = pool.rows({*excluded} - {*labelled} - picked)
     reasons = dict(zip(rows, explain(pool.vectors, rows, labelled=done, excluded=out), strict=True))
     covered = coverage(pool.vectors, rows, labelled=done, excluded=out)
     after = dict(zip(rows, covered.after, strict=True))
     picks: list[Pick] = []
     curve = [covered.before]
-    for pick in proposal.picks:
-        row = row_of.get(pick.study_id)
-        if row is None:
+    for pick, own in zip(proposal.picks, rows_of, strict=True):
+        if not own:
             picks.append(replace(pick, share=0.0, stands_for=0, lookalikes=()))
             curve.append(curve[-1])
             continue
-        reason = reasons[row]
-        picks.append(
-            replace(
-                pick,
-                share=reason.share,
-                stands_for=reason.n_stands_for,
-                lookalikes=tuple(ids[like] for like in reason.lookalikes),
-                unusual=reason.unusual,
-                reason=sentence(reason, ids),
-            )
-        )
-        curve.append(after[row])
-    n_asked = proposal.batch_size
-    is_short = len(picks) < n_asked
+        picks.append(_with_reason(pick, merged([reasons[row] for row in own]), ids))
+        curve.append(after[own[-1]])
+    n_asked, n_found = proposal.batch_size, sum(len(pick.slices) or 1 for pick in picks)
     return replace(
         proposal,
-        note=f"Only {len(picks)} of the {n_asked} asked for: no more unlabelled studies." if is_short else "",
-        n_pool=len(pool),
-        n_labelled=len(done),
+        note=_shortage(n_found, n_asked, are_slices=any(pick.slices for pick in picks)) if n_found < n_asked else "",
+        n_pool=pool.n_studies,
+        n_labelled=len({ids[row] for row in done}),
         covered_before=covered.before,
         coverage=tuple(curve[1:]),
         picks=tuple(picks),
     )
 
 
+def _with_reason(pick: Pick, reason: Reason, ids: Sequence[str]) -> Pick:
+    """Say what a pick stands for; of slices, name the studies in which others lie."""
+    others = dict.fromkeys(ids[row] for row in reason.lookalikes if ids[row] != pick.study_id)
+    return replace(
+        pick,
+        share=reason.share,
+        stands_for=reason.n_stands_for,
+        lookalikes=tuple(others),
+        unusual=reason.unusual,
+        reason=sentence(reason, tuple(others), slices=pick.slices),
+    )
+
+
+def _shortage(n_found: int, n_asked: int, *, are_slices: bool) -> str:
+    why = "no more unlabelled slices far enough from these" if are_slices else "no more unlabelled studies"
+    return f"Only {n_found} of the {n_asked} asked for: {why}."
+
+
 def pool_hash(pool: Pool) -> str:
-    """Return 16 hexadecimal digits that change when a study or a bit of an embedding does."""
-    digest = hashlib.sha256("\0".join(pool.study_ids).encode())
+    """Return 16 hexadecimal digits that change when a study, a slice or a bit of an embedding does."""
+    names = [s.study_id if s.at is None else f"{s.study_id} {s.at.plane} {s.at.index}" for s in pool.samples]
+    digest = hashlib.sha256("\0".join(names).encode())
     digest.update(repr(pool.vectors.shape).encode())
     digest.update(np.ascontiguousarray(pool.vectors, dtype="<f4").tobytes())
     return digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +13,7 @@ from firstpick.proposal.nouns import Duplicate, Pick, Proposal
 from firstpick.selection import Guards, Selection, check_strategy, select
 from firstpick.selection.geometry import unit_rows
 from firstpick.selection.outliers import unusual
-from firstpick.studies import LeftOut, Pool
+from firstpick.studies import LeftOut, Pool, Slice
 
 
 def propose(
@@ -32,7 +33,7 @@ def propose(
     failed: Collection[LeftOut] = (),
     left_out: Collection[LeftOut] = (),
     partial: bool = False,
-    keep: Sequence[str] = (),
+    keep: Sequence[Pick] = (),
     **params: Any,
 ) -> Proposal:
     """Choose the next batch and say why.
@@ -44,16 +45,17 @@ def propose(
     strategy, seed, scaling, n_components, guards, n_jobs, **params
         See `firstpick.selection.select`.
     batch_size : int
-        How many picks, 1 or more. Where fewer studies are left, the proposal has fewer, and a note.
+        How many studies, or slices, 1 or more. Where fewer are left, the proposal has fewer, and a note.
     labelled, excluded : collection of str
         Studies that are done, and that were skipped: never picked. Those not in the pool are ignored.
-        Excluded ones count neither in shares nor in coverage.
+        Excluded ones count neither in shares nor in coverage. All slices in the pool of a labelled study are taken
+        for labelled: of one that was annotated in part, see `firstpick.studies.Pool.trimmed`.
     encoder, fingerprint, failed, left_out, partial
         Passed on to the proposal.
-    keep : sequence of str
-        Studies that stay on top in this order, since somebody holds them. For the selection of the others
-        they count as labelled. Those labelled, excluded or not in the pool are dropped; none is dropped for
-        want of room.
+    keep : sequence of Pick
+        Picks that stay on top in this order, since somebody holds their studies. For the selection of the others
+        they count as labelled, and nothing else of their studies is picked. Those labelled, excluded or not in the
+        pool are dropped; none is dropped for want of room.
 
     Returns
     -------
@@ -77,23 +79,25 @@ def propose(
     if batch_size < 1:
         msg = f"batch_size must be 1 or more; got {batch_size}."
         raise ValueError(msg)
-    row_of = {study_id: row for row, study_id in enumerate(pool.study_ids)}
-    done = row_of.keys() & set(labelled)
-    out = row_of.keys() & set(excluded) - done
-    kept = [study_id for study_id in dict.fromkeys(keep) if study_id in row_of.keys() - done - out]
-    n_left = len(pool) - len(done) - len(out) - len(kept)
-    if n_left == 0 and not kept:
-        why = f"all {len(pool)} studies are labelled or skipped" if len(pool) else "no study has an embedding"
+    here = {*pool.study_ids}
+    done = here & {*labelled}
+    out = here & {*excluded} - done
+    kept = list({pick.study_id: pick for pick in keep if pick.study_id in here - done - out}.values())
+    left = here - done - out - {pick.study_id for pick in kept}
+    if not left and not kept:
+        why = f"all {pool.n_studies} studies are labelled or skipped" if here else "no study has an embedding"
         msg = f"Nothing left to choose: {why}."
         raise ValueError(msg)
     duplicates: list[Duplicate] = []
-    picks = [Pick(rank, study_id, 0.0) for rank, study_id in enumerate(kept, start=1)]
-    if n_left > 0 and batch_size > len(kept):
+    picks = [Pick(rank, pick.study_id, 0.0, pick.slices) for rank, pick in enumerate(kept, start=1)]
+    n_more = batch_size - sum(len(pick.slices) or 1 for pick in kept)
+    if left and n_more > 0:
         chosen = choose(
             pool,
-            batch_size - len(kept),
-            labelled={*done, *kept},
+            n_more,
+            labelled=done,
             excluded=out,
+            keep=kept,
             strategy=strategy,
             seed=seed,
             scaling=scaling,
@@ -102,10 +106,8 @@ def propose(
             n_jobs=n_jobs,
             **params,
         )
-        ids = pool.study_ids
-        duplicates = [Duplicate(ids[row], ids[original]) for row, original in chosen.duplicates]
-        for rank, (row, score) in enumerate(zip(chosen.indices, chosen.scores, strict=True), start=len(kept) + 1):
-            picks.append(Pick(rank, pool.samples[row].study_id, float(score)))
+        duplicates = _duplicates(pool, chosen)
+        picks += _picks(pool, chosen, first_rank=len(kept) + 1)
     proposal = Proposal(
         strategy=strategy,
         encoder=encoder,
@@ -132,24 +134,55 @@ def propose(
 
 
 def choose(
-    pool: Pool, n_select: int, *, strategy: str, labelled: Collection[str], excluded: Collection[str], **choice: Any
+    pool: Pool,
+    n_select: int,
+    *,
+    strategy: str,
+    labelled: Collection[str],
+    excluded: Collection[str],
+    keep: Sequence[Pick] = (),
+    **choice: Any,
 ) -> Selection:
     """Choose rows of a pool, see `firstpick.selection.select`; studies that are not in the pool are ignored."""
-    row_of = {study_id: row for row, study_id in enumerate(pool.study_ids)}
+    kept = {row for pick in keep for row in pool.rows_at(pick.study_id, pick.slices)}
+    rest = set(pool.rows([pick.study_id for pick in keep])) - kept
     return select(
         strategy,
         pool.vectors,
         n_select,
-        labelled=[row_of[study_id] for study_id in row_of.keys() & {*labelled}],
-        excluded=[row_of[study_id] for study_id in row_of.keys() & {*excluded}],
+        labelled={*pool.rows(labelled), *kept},
+        excluded={*pool.rows(excluded), *rest},
         groups=pool.groups or None,
         strata=pool.strata or None,
+        slices=[(s.study_id, s.at.plane, s.at.position_mm) for s in pool.samples if s.at] or None,
         **choice,
     )
 
 
+def _picks(pool: Pool, chosen: Selection, *, first_rank: int) -> Iterator[Pick]:
+    """Yield a pick for each study that something was chosen of, in the order of the first that was."""
+    scores: dict[str, float] = {}
+    slices: dict[str, list[Slice]] = {}
+    for row, score in zip(chosen.indices, chosen.scores, strict=True):
+        sample = pool.samples[row]
+        scores.setdefault(sample.study_id, float(score))
+        slices.setdefault(sample.study_id, []).extend([sample.at] if sample.at else [])
+    for rank, (study_id, score) in enumerate(scores.items(), start=first_rank):
+        yield Pick(rank, study_id, score, tuple(sorted(slices[study_id])))
+
+
+def _duplicates(pool: Pool, chosen: Selection) -> list[Duplicate]:
+    """Return the studies that repeat another; one with slices, if most of them repeat slices of the same study."""
+    ids = pool.study_ids
+    n_rows = Counter(ids)
+    pairs = Counter((ids[row], ids[original]) for row, original in chosen.duplicates)
+    return [Duplicate(one, other) for (one, other), n in sorted(pairs.items()) if one != other and 2 * n > n_rows[one]]
+
+
 def _unusual(pool: Pool, excluded: Collection[str]) -> Iterator[str]:
-    """Yield the studies that are far from everything."""
+    """Yield the studies that are far from everything, or most of whose slices are."""
     rows = [row for row, study_id in enumerate(pool.study_ids) if study_id not in excluded]
     unit = unit_rows(pool.vectors[rows])
-    yield from (pool.study_ids[row] for row, is_odd in zip(rows, unusual(unit, unit), strict=True) if is_odd)
+    n_rows = Counter(pool.study_ids)
+    n_odd = Counter(pool.study_ids[row] for row, is_odd in zip(rows, unusual(unit, unit), strict=True) if is_odd)
+    yield from (study_id for study_id, n in sorted(n_odd.items()) if 2 * n > n_rows[study_id])

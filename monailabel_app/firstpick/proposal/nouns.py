@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from firstpick.studies import LeftOut
+from firstpick.studies import LeftOut, Slice
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class Pick:
-    """One chosen study.
+    """One chosen study, or some of its slices.
 
     Attributes
     ----------
@@ -21,11 +21,14 @@ class Pick:
         1 for the most useful.
     study_id : str
     score : float
-        The strategy's own criterion; that of the pick it replaces; 0 for a kept pick.
+        The strategy's own criterion (of slices, the first chosen one's); that of the pick it replaces; 0 for a
+        kept pick.
+    slices : tuple of Slice
+        Which slices of it to annotate, sorted; empty for the whole study.
     share : float
         Part of the unlabelled pool that is nearest to this pick; the shares of a proposal sum to 1.
     stands_for : int
-        The same as a number of studies, itself included.
+        The same as a number of studies, or of slices, itself included.
     lookalikes : tuple of str
         Up to five studies that it stands for, nearest first.
     unusual : bool
@@ -39,6 +42,7 @@ class Pick:
     rank: int
     study_id: str
     score: float
+    slices: tuple[Slice, ...] = ()
     share: float = 0.0
     stands_for: int = 0
     lookalikes: tuple[str, ...] = ()
@@ -62,7 +66,7 @@ class Advice:
     Attributes
     ----------
     suggested_batch_size : int or None
-        The knee of the coverage curve: more picks add less from there on. None while coverage rises evenly.
+        The knee of the coverage curve, in picks: more of them add less from there on. None while coverage rises evenly.
     coverage_at_suggestion : float or None
         Coverage with so many picks.
     jaccard_seeds : float
@@ -89,7 +93,7 @@ class Proposal:
     strategy, encoder : str
         Names.
     batch_size : int
-        What was asked for.
+        What was asked for: studies, or slices.
     note : str
         Why there are fewer picks than that; empty if there are not.
     n_pool, n_labelled : int
@@ -113,7 +117,8 @@ class Proposal:
     provenance : mapping
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
         ``seed``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
-        ``duplicates``, ``max_per_group``, ``share``, ``outliers``), ``version`` of FirstPick.
+        ``duplicates``, ``max_per_group``, ``share``, ``outliers``, ``max_per_study``, ``min_distance_mm``),
+        ``version`` of FirstPick.
     """
 
     strategy: str
@@ -169,9 +174,16 @@ class Proposal:
         return cls(**values)
 
 
+def n_chosen(picks: Iterable[Mapping[str, Any]]) -> int:
+    """Count what the picks of a proposal's JSON add up to, in studies or in slices."""
+    return sum(len(pick.get("slices", ())) or 1 for pick in picks)
+
+
 def _pick(entry: Mapping[str, Any]) -> Pick:
+    entry = {"slices": [], **entry}  # written before there were slices
     values = {field.name: entry[field.name] for field in fields(Pick)}
-    return Pick(**{**values, "lookalikes": tuple(values["lookalikes"])})
+    slices = tuple(Slice(**where) for where in values["slices"])
+    return Pick(**{**values, "slices": slices, "lookalikes": tuple(values["lookalikes"])})
 
 
 def _plain(value: Any) -> Any:

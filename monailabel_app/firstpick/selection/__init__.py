@@ -22,13 +22,14 @@ from firstpick.selection.calr import calr
 from firstpick.selection.consensus import consensus
 from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
-from firstpick.selection.guards import Guards, Labels, choose
+from firstpick.selection.guards import Guards, choose
 from firstpick.selection.kcenter import kcenter
 from firstpick.selection.kmeans import kmeans
 from firstpick.selection.maxherding import maxherding
 from firstpick.selection.probcover import probcover
 from firstpick.selection.repdiv import repdiv
 from firstpick.selection.result import Selection
+from firstpick.selection.room import Labels
 from firstpick.selection.scaling import SCALINGS
 from firstpick.selection.silhouette import silhouette
 from firstpick.selection.typiclust import typiclust
@@ -105,6 +106,7 @@ def select(
     n_components: int = 32,
     groups: Sequence[str] | None = None,
     strata: Sequence[str] | None = None,
+    slices: Sequence[tuple[str, str, float]] | None = None,
     guards: Guards = Guards(),  # noqa: B008 - frozen
     n_jobs: int = 0,
     **params: Any,
@@ -136,6 +138,9 @@ def select(
     strata : sequence of str, optional
         The stratum of each row (modality, site): the batch is shared out among them, as ``guards.share`` says,
         and each share is chosen among the rows of its stratum.
+    slices : sequence of (str, str, float), optional
+        Where rows are slices, the study of each row, its plane and its position in mm, for
+        ``guards.max_per_study`` and ``guards.min_distance_mm``. Of ``groups``, studies are counted then.
     guards : Guards
         What is kept to, whatever the strategy. Nothing by default.
     n_jobs : int
@@ -147,7 +152,7 @@ def select(
     -------
     Selection
         Rows of ``X``, most useful first, unique; ``min(n_select, rows left)`` of them, or fewer if outliers
-        are left out. It also tells which rows repeat another.
+        are left out or slices would lie too close. It also tells which rows repeat another.
 
     Raises
     ------
@@ -190,7 +195,14 @@ def select(
             scaled, n, labelled=labelled, candidates=candidates, rng=rng, **params
         )
 
-    labels = Labels(is_labelled[rows], _codes("groups", groups, len(values))[rows], _strata(strata, len(values))[rows])
+    labels = Labels(
+        is_labelled[rows],
+        _codes("groups", groups, len(values))[rows],
+        _strata(strata, len(values))[rows],
+        _codes("slices", None if slices is None else [study for study, _, _ in slices], len(values))[rows],
+        _codes("slices", None if slices is None else [plane for _, plane, _ in slices], len(values))[rows],
+        np.array([0.0] * len(values) if slices is None else [mm for _, _, mm in slices])[rows],
+    )
     with _threads(n_jobs):
         chosen = choose(ask, values[rows], min(n_select, n_left), labels, guards, is_nested=strategy in NESTED)
     return Selection(

@@ -1,4 +1,4 @@
-"""Safeguards around every strategy: patients, strata, copies and outliers.
+"""Safeguards around every strategy: patients, strata, slices of a study, copies and outliers.
 
 A strategy only ever sees rows and which of them are labelled or may be picked. All that a hospital asks of
 a batch besides is kept here, by choosing which rows a strategy sees, and by asking it again.
@@ -6,8 +6,8 @@ a batch besides is kept here, by choosing which rows a strategy sees, and by ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from firstpick.selection.duplicates import near_duplicates
 from firstpick.selection.outliers import unusual
 from firstpick.selection.result import Selection
+from firstpick.selection.room import Labels, Room, Rows
 from firstpick.selection.scaling import directions
 from firstpick.selection.shares import SHARES, interleave, share_out
 
 OUTLIERS = ("keep", "last", "leave out")
 
-Rows = NDArray[np.intp]
 #: Given some rows of the pool, a function ``(n_select, labelled, candidates) -> Selection`` over these.
 Strategy = Callable[[Rows], Callable[[int, Rows, Rows], Selection]]
 
@@ -38,6 +38,11 @@ class Guards:
         remain, one more of each is allowed, and so on.
     share : {'proportional', 'equal'}
         How strata share the batch.
+    max_per_study : int
+        Slices of one study, where rows are slices; 0 for any number.
+    min_distance_mm : float
+        Least distance of two slices of one study in the same plane. Unlike the number of studies of a patient,
+        these two are kept to even if the batch gets smaller.
     outliers : {'keep', 'last', 'leave out'}
         Unusual studies are picked like others, or when no others are left, or never. In the last two cases
         they do not shape the choice of the others either.
@@ -52,35 +57,25 @@ class Guards:
     max_per_group: int = 0
     share: str = "proportional"
     outliers: str = "keep"
+    max_per_study: int = 0
+    min_distance_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.duplicates <= 1:
             msg = f"duplicates must be a cosine from 0 (no search) to 1; got {self.duplicates}."
             raise ValueError(msg)
-        if self.max_per_group < 0:
-            msg = f"max_per_group must be 0 (any number) or more; got {self.max_per_group}."
-            raise ValueError(msg)
+        for name, least in (
+            ("max_per_group", self.max_per_group),
+            ("max_per_study", self.max_per_study),
+            ("min_distance_mm", self.min_distance_mm),
+        ):
+            if not 0 <= least < float("inf"):
+                msg = f"{name} must be 0 (any number) or more; got {least}."
+                raise ValueError(msg)
         for name, value, allowed in (("share", self.share, SHARES), ("outliers", self.outliers, OUTLIERS)):
             if value not in allowed:
                 msg = f"{name} {value!r} is not known. Choose one of {', '.join(allowed)}."
                 raise ValueError(msg)
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is known of the rows besides their features.
-
-    Attributes
-    ----------
-    is_labelled : ndarray of shape (n_rows,), bool
-    groups : ndarray of shape (n_rows,), intp
-        Rows of one patient have the same number.
-    strata : ndarray of shape (n_rows,), intp
-    """
-
-    is_labelled: NDArray[np.bool_]
-    groups: Rows
-    strata: Rows
 
 
 def choose(
@@ -105,7 +100,7 @@ def choose(
     -------
     Selection
         Rows that are neither copies nor set aside come first, then outliers (with ``last``), then copies. Fewer
-        than ``n_select`` only if outliers are left out.
+        than ``n_select`` only if outliers are left out, or too few slices keep their distance.
     """
     everything = np.arange(len(X))
     original = everything
@@ -119,14 +114,17 @@ def choose(
     tiers = [~is_copy & ~is_aside, ~is_copy & is_aside, is_copy & ~is_aside, is_copy & is_aside]
     if guards.outliers == "leave out":
         tiers = [tiers[0], tiers[2]]
-    taken = np.bincount(labels.groups[labels.is_labelled], minlength=int(labels.groups.max()) + 1)
+    room = Room(labels, max_per_study=guards.max_per_study, min_distance_mm=guards.min_distance_mm)
     picks: list[int] = []
     scores: list[float] = []
     for tier in tiers:
         rows = np.flatnonzero(tier)
-        for row, score in _from_tier(strategy, rows, n_select - len(picks), labels, guards, taken, is_nested=is_nested):
-            picks.append(row)
-            scores.append(score)
+        while found := _from_tier(strategy, rows, n_select - len(picks), labels, guards, room, is_nested=is_nested):
+            picks += [row for row, _ in found]
+            scores += [score for _, score in found]
+            is_labelled = labels.is_labelled.copy()
+            is_labelled[picks] = True
+            labels = replace(labels, is_labelled=is_labelled)  # again only if some stratum had too little room
     return Selection(
         np.array(picks, np.intp),
         np.array(scores, np.float64),
@@ -135,21 +133,22 @@ def choose(
 
 
 def _from_tier(
-    strategy: Strategy, rows: Rows, n_select: int, labels: Labels, guards: Guards, taken: Rows, *, is_nested: bool
-) -> Iterator[tuple[int, float]]:
-    """Yield picks of some rows with their scores, shared out among the strata, so that every prefix is, too."""
-    strata = np.unique(labels.strata[rows][~labels.is_labelled[rows]])
+    strategy: Strategy, rows: Rows, n_select: int, labels: Labels, guards: Guards, room: Room, *, is_nested: bool
+) -> list[tuple[int, float]]:
+    """Return picks of some rows with their scores, shared out among the strata, so that every prefix is, too."""
+    rows_left = rows[~labels.is_labelled[rows]]
+    rows_left = rows_left[room.for_slices(rows_left)]
+    strata = np.unique(labels.strata[rows_left])
     parts = [rows[labels.strata[rows] == stratum] for stratum in strata]
-    sizes = [int(np.count_nonzero(~labels.is_labelled[part])) for part in parts]
+    sizes = [int(np.count_nonzero(labels.strata[rows_left] == stratum)) for stratum in strata]
     counts = share_out(min(n_select, sum(sizes)), sizes, guards.share)
     batches = [
-        _fill(strategy(part), part, count, labels, guards.max_per_group, taken, stops=is_nested)
+        _fill(strategy(part), part, count, labels, guards.max_per_group, room, stops=is_nested)
         for part, count in zip(parts, counts, strict=True)
         if count
     ]
     turns = [iter(batch) for batch in batches]
-    for turn in interleave([count for count in counts if count]):
-        yield next(turns[turn])
+    return [next(turns[turn]) for turn in interleave([len(batch) for batch in batches])]
 
 
 def _fill(
@@ -158,27 +157,30 @@ def _fill(
     n_select: int,
     labels: Labels,
     max_per_group: int,
-    taken: Rows,
+    room: Room,
     *,
     stops: bool,
 ) -> list[tuple[int, float]]:
-    """Ask for rows, and again for as many as were refused since their patient had enough; counts in ``taken``."""
-    groups = labels.groups[rows]
+    """Ask for rows, and again for as many as were refused for want of room; fewer if there is no room at all."""
     labelled, left = np.flatnonzero(labels.is_labelled[rows]), np.flatnonzero(~labels.is_labelled[rows])
     limit = max_per_group or int(np.iinfo(np.intp).max)
     found: list[tuple[int, float]] = []
     while len(found) < n_select:
-        room = left[taken[groups[left]] < limit]
-        if not len(room):
-            limit = int(taken[groups[left]].min()) + 1
+        left = left[room.for_slices(rows[left])]
+        if not len(left):
+            break
+        open_ = left[room.for_studies(rows[left], limit)]
+        if not len(open_):
+            limit = room.least(rows[left]) + 1
             continue
-        picked = ask(min(n_select - len(found), len(room)), labelled, room)
+        picked = ask(min(n_select - len(found), len(open_)), labelled, open_)
         accepted = []
         for place, score in zip(picked.indices.tolist(), picked.scores.tolist(), strict=True):
-            if taken[groups[place]] < limit:
-                taken[groups[place]] += 1
+            row = rows[[place]]
+            if room.for_slices(row)[0] and room.for_studies(row, limit)[0]:
+                room.take(int(row[0]))
                 accepted.append(place)
-                found.append((int(rows[place]), score))
+                found.append((int(row[0]), score))
             elif stops:
                 break
         labelled = np.sort(np.concatenate([labelled, np.array(accepted, np.intp)]))

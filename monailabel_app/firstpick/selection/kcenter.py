@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.selection.geometry import in_blocks, nearest_squared, squared_distances
+from firstpick.selection.geometry import in_blocks, nearest_squared, squared_distances, squared_lengths
 from firstpick.selection.greedy import sampled, tied_for_best
 from firstpick.selection.result import Selection
 
-_REFERENCES = 2_000
+_REFERENCES = 1_000
 _NEIGHBOUR = 5
 _TIE = 1e-6
 
@@ -36,7 +36,7 @@ def kcenter(
     candidates : ndarray of shape (n_candidates,), intp
         Rows that may be picked. For a farthest row that may not be, the candidate nearest to it is picked.
     rng : numpy.random.Generator
-        Used above 2,000 rows only, to find outliers.
+        Used above 1,000 rows only, to find outliers.
     trim : float
         From 0 to 1: the part of all rows, at most, that counts as outliers, see `outliers`. They need not be covered,
         and are picked only when no other candidate is left.
@@ -69,6 +69,7 @@ def kcenter(
         msg = f"trim must be from 0 to 1; got {trim}."
         raise ValueError(msg)
     rows = X.astype(np.float64)
+    squares = squared_lengths(rows)
     is_usual = ~outliers(rows, trim, rng)
     away = np.sqrt(nearest_squared(rows, rows[labelled])[1])
     usual, last = candidates[is_usual[candidates]], candidates[~is_usual[candidates]]
@@ -79,13 +80,13 @@ def kcenter(
         is_free = np.isin(np.arange(len(rows)), allowed)
         for _ in range(min(len(allowed), n_select - len(picks))):
             if np.isinf(away).all():
-                best, score = _first(rows, allowed, targets)
+                best, score = _first(rows, squares, allowed, targets)
             else:
                 best, score = _next(away, is_free, targets, stand_in, reach)
             picks.append(best)
             scores.append(score)
             is_free[best] = False
-            away = np.minimum(away, _distance_to(rows, rows[best]))
+            away = np.minimum(away, _distance_to(rows[best], rows, squares))
     return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64))
 
 
@@ -98,7 +99,7 @@ def outliers(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> 
     share : float
         At most this part of the rows is marked.
     rng : numpy.random.Generator
-        Above 2,000 rows, neighbours are looked for among 2,000 random ones, and it is not the fifth but one as far on
+        Above 1,000 rows, neighbours are looked for among 1,000 random ones, and it is not the fifth but one as far on
         average; at least the second, so that a pair of outliers is found.
 
     Returns
@@ -127,9 +128,11 @@ def outliers(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> 
     return np.asarray(squared > limit * (1 + 1e-6))
 
 
-def _first(rows: NDArray[np.float64], allowed: NDArray[np.intp], targets: NDArray[np.intp]) -> tuple[int, float]:
+def _first(
+    rows: NDArray[np.float64], squares: NDArray[np.float64], allowed: NDArray[np.intp], targets: NDArray[np.intp]
+) -> tuple[int, float]:
     """Pick the row nearest to the mean, and say how far the farthest is from there."""
-    away = _distance_to(rows, rows[targets].mean(axis=0))
+    away = _distance_to(rows[targets].mean(axis=0), rows, squares)
     nearest = allowed[np.flatnonzero(away[allowed] <= away[allowed].min() * (1 + _TIE))[0]]
     return int(nearest), float(away[targets].max())
 
@@ -161,5 +164,7 @@ def _nearest_allowed(
     return stand_in, reach
 
 
-def _distance_to(rows: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.sqrt(squared_distances(rows, point[None])[:, 0]))
+def _distance_to(
+    point: NDArray[np.float64], rows: NDArray[np.float64], squares: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(squared_distances(rows, point[None], squares=squares)[:, 0]))

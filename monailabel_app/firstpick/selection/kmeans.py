@@ -17,7 +17,7 @@ def kmeans(
     labelled: NDArray[np.intp],
     candidates: NDArray[np.intp],
     rng: np.random.Generator,
-    n_init: int | None = None,
+    n_init: int = 10,
 ) -> Selection:
     """Pick the study nearest to the centre of each of n clusters (k-means).
 
@@ -33,8 +33,9 @@ def kmeans(
         Rows that may be picked, none of them labelled; the others shape the clusters all the same.
     rng : numpy.random.Generator
         Gives k-means its seeds.
-    n_init : int, optional
-        Starts of k-means++, of which the one with the least inertia wins; 10 up to 2,000 rows, 3 above, if not given.
+    n_init : int
+        Starts of k-means++, of which the one with the least inertia wins; above 2,000 rows, on a sample of the rows,
+        see `firstpick.selection.clustering.kmeans_clusters`.
 
     Returns
     -------

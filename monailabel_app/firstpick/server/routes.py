@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES, describe
+from firstpick.server.page import add_page
 from firstpick.server.worklist import Worklist
 
 
@@ -19,12 +20,21 @@ class Named(BaseModel):
     reason: str
 
 
+class Slice(BaseModel):
+    """Where a slice lies in its volume."""
+
+    plane: str = Field(description="axial, coronal or sagittal")
+    index: int = Field(description="Number of the slice from 0, towards Superior, Anterior or Right.")
+    position_mm: float = Field(description="Distance from slice 0 along that axis of the volume.")
+
+
 class Pick(BaseModel):
     """One chosen study, why, and where it stands."""
 
     rank: int
     study_id: str
     score: float
+    slices: list[Slice] = Field(description="Which slices to annotate; empty for the whole study.")
     share: float = Field(description="Part of the unlabelled pool nearest to this pick; shares sum to 1.")
     stands_for: int
     lookalikes: list[str]
@@ -63,6 +73,7 @@ class Proposal(BaseModel):
     encoder: str
     provenance: dict[str, Any]
     coverage: list[float] = Field(description="Part of the pool within the radius of the first 1..n picks.")
+    suggested_batch_size: int | None = Field(description="Where coverage flattens; null if it does not.")
     picks: list[Pick]
     duplicates: list[Duplicate]
     unusual: list[str]
@@ -146,13 +157,23 @@ class Point(BaseModel):
     client: str
     reason: str
     rank: int | None
-    stands_with: str = Field(description="The pick that stands for it: the nearest one of the standing batch.")
+    nearest_pick: int | None = Field(description="Rank of the pick that it is most like.")
+    group: str = Field(description="Its patient by number, or what groups.by says; empty where not known.")
+    stratum: str = Field(description="What strata.by says; empty where not known.")
+    stands_with: str = Field(description="The study of that pick.")
 
 
 class PoolMap(BaseModel):
     """The whole pool as points."""
 
     points: list[Point]
+
+
+class Lookalikes(BaseModel):
+    """The studies nearest to one, nearest first."""
+
+    study_id: str
+    lookalikes: list[str]
 
 
 class Described(BaseModel):
@@ -189,6 +210,7 @@ class Skip(StudyOfClient):
 def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of routes, not a path through code
     """Routes over one work list."""
     router = APIRouter(prefix="/firstpick", tags=["FirstPick"])
+    add_page(router)
 
     @router.get("/status", response_model=ServerStatus)
     def status() -> Any:
@@ -232,6 +254,11 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
     def thumbnail(study_id: str) -> Response:
         """Return a study's picture."""
         return Response(worklist.now.thumbnail(study_id), media_type="image/png")
+
+    @router.get("/lookalikes/{study_id:path}", response_model=Lookalikes)
+    def lookalikes(study_id: str) -> Any:
+        """Return the studies that look most like one."""
+        return worklist.lookalikes(study_id)
 
     @router.post("/reserve", response_model=StudyStatus)
     def reserve(wanted: StudyOfClient) -> Any:

@@ -11,7 +11,7 @@ from fastapi import HTTPException
 from firstpick.attributes import with_attributes
 from firstpick.config import Config
 from firstpick.embedding import Progress
-from firstpick.selection.geometry import nearest, principal_plane, unit_rows
+from firstpick.selection.geometry import principal_plane
 from firstpick.store import Cache
 from firstpick.studies import LeftOut, Pool, Study
 
@@ -41,8 +41,7 @@ class Snapshot:
         self.pool: Pool | None = None
         self.problem = ""
         self._progress = Progress(0, 0, 0)
-        self._plane: tuple[Pool, dict[str, tuple[float, float]]] | None = None
-        self._owners: tuple[Pool, tuple[str, ...], dict[str, str]] | None = None
+        self._plane: tuple[Pool, Pool, dict[str, tuple[float, float]]] | None = None
         self._drawing = threading.Lock()
 
     # -- what the background thread found
@@ -63,7 +62,7 @@ class Snapshot:
         studies = list((self.studies or {}).values())
         failed = self._cache.failures(self.fingerprint, studies)
         pool = self._with_attributes(self._cache.pool(self.fingerprint, studies))
-        self._progress = Progress(len(studies), len(pool), len(failed))
+        self._progress = Progress(len(studies), pool.n_studies, len(failed))
         self.failed, self.pool = failed, pool
 
     # -- what requests need
@@ -92,33 +91,18 @@ class Snapshot:
 
     def _with_attributes(self, pool: Pool) -> Pool:
         """Give a pool the groups and strata of its studies."""
-        studies = [(self.studies or {})[study_id] for study_id in pool.study_ids]
+        studies = [(self.studies or {})[study_id] for study_id in dict.fromkeys(pool.study_ids)]
         return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
-    def plane(self) -> dict[str, tuple[float, float]]:
-        """Place of each study of the pool in the plane of the first two principal components."""
+    def plane(self) -> tuple[Pool, dict[str, tuple[float, float]]]:
+        """Return the pool study by study, and each one's place in the plane of its first two principal components."""
         pool = self.ready_pool()
         with self._drawing:
             if self._plane is None or self._plane[0] is not pool:
-                points = principal_plane(pool.vectors).round(5).tolist()
-                self._plane = (pool, {i: (x, y) for i, (x, y) in zip(pool.study_ids, points, strict=True)})
-            return self._plane[1]
-
-    def nearest(self, picks: tuple[str, ...]) -> dict[str, str]:
-        """Return for each study of the pool the nearest of these picks, the first of equals."""
-        pool = self.ready_pool()
-        here = set(picks).intersection(pool.study_ids)
-        picks = tuple(study_id for study_id in picks if study_id in here)
-        if not picks:
-            return {}
-        with self._drawing:
-            if self._owners is None or self._owners[0] is not pool or self._owners[1] != picks:
-                rows = unit_rows(pool.vectors)
-                places = {study_id: row for row, study_id in enumerate(pool.study_ids)}
-                owner, _ = nearest(rows, rows[[places[study_id] for study_id in picks]])
-                owners = {study_id: picks[i] for study_id, i in zip(pool.study_ids, owner, strict=True)}
-                self._owners = (pool, picks, owners | {study_id: study_id for study_id in picks})
-            return self._owners[2]
+                studies = pool.by_study()
+                points = principal_plane(studies.vectors).round(5).tolist()
+                self._plane = (pool, studies, {i: (x, y) for i, (x, y) in zip(studies.study_ids, points, strict=True)})
+            return self._plane[1:]
 
     def thumbnail(self, study_id: str) -> bytes:
         """PNG of a study; 404 if there is none (yet)."""
@@ -145,7 +129,7 @@ class Snapshot:
             },
             "encoder": self._encoder,
             "fingerprint": self.fingerprint,
-            "n_pool": 0 if pool is None else len(pool),
+            "n_pool": 0 if pool is None else pool.n_studies,
             "failed": [{"study_id": item.study_id, "reason": item.reason} for item in self.failed],
             "left_out": [{"study_id": item.study_id, "reason": item.reason} for item in self.left_out],
             "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
@@ -176,7 +160,7 @@ class Snapshot:
                 return f"The studies folder holds no study that FirstPick can read{n_out}."
             case "ready":
                 failed = f", {n_failed} could not be read" if n_failed else ""
-                return f"Ready: {0 if pool is None else len(pool)} studies embedded{failed}."
+                return f"Ready: {0 if pool is None else pool.n_studies} studies embedded{failed}."
         n_looked_at = progress.n_done + progress.n_failed
         left = "in a minute"
         if progress.seconds_left is not None:

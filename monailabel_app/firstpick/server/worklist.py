@@ -14,7 +14,8 @@ from fastapi import HTTPException
 from firstpick import __version__
 from firstpick.config import Config
 from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
-from firstpick.proposal import Proposal, advise, propose, with_replacement
+from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, with_replacement
+from firstpick.report import lookalikes, pool_map
 from firstpick.selection import check_strategy
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.snapshot import Snapshot
@@ -110,7 +111,7 @@ class Worklist:
     def _can_grow(self, standing: Mapping[str, Any]) -> bool:
         """Tell whether a batch came out short, and more studies have been embedded since."""
         pool = self.now.ready_pool()
-        return bool(len(standing["picks"]) < standing["batch_size"] and len(pool) > standing["n_pool"])
+        return bool(n_chosen(standing["picks"]) < standing["batch_size"] and pool.n_studies > standing["n_pool"])
 
     def _ask_for_next(self) -> None:
         if any(
@@ -130,7 +131,7 @@ class Worklist:
             with self._lock:
                 self.now.ready_pool()
                 standing = self._decisions.proposal(strategy) or self._propose(strategy)
-        return with_statuses(standing, self._decisions.statuses())
+        return self._shown(standing)
 
     def new_proposal(
         self, strategy: str, *, batch_size: int | None, seed: int | None, advice: bool, partial: bool, client: str
@@ -140,7 +141,7 @@ class Worklist:
             made = self._propose(
                 self._known(strategy), client=client, batch_size=batch_size, seed=seed, advice=advice, partial=partial
             )
-        return with_statuses(made, self._decisions.statuses())
+        return self._shown(made)
 
     def next_sample(self, strategy: str, client: str) -> dict[str, Any]:
         """Reserve the first open pick for a client; empty when no pick is open."""
@@ -174,10 +175,11 @@ class Worklist:
     ) -> dict[str, Any]:
         """Choose a batch and make it the standing one; reserved picks (or all) of the former stay on top."""
         config, now = self._config, self.now
-        pool = now.partial_pool() if partial else now.ready_pool()
-        standing = self._decisions.proposal(strategy) or {"picks": []}
+        pool = (now.partial_pool() if partial else now.ready_pool()).trimmed(self._decisions.annotated())
+        standing = self._decisions.proposal(strategy)
         reserved = self._with_status("reserved")
-        keep = [pick["study_id"] for pick in standing["picks"] if keep_open or pick["study_id"] in reserved]
+        picks = Proposal.from_dict(standing).picks if standing else ()
+        keep = [pick for pick in picks if keep_open or pick.study_id in reserved]
         taken: dict[str, Any] = {"labelled": self._with_status("done"), "excluded": self._with_status("skipped")}
         choice = config.choice(strategy, seed)
         try:
@@ -188,7 +190,7 @@ class Worklist:
                 fingerprint=now.fingerprint,
                 failed=now.failed,
                 left_out=now.left_out,
-                partial=partial and len(pool) + len(now.failed) < len(now.studies or {}),
+                partial=partial and pool.n_studies + len(now.failed) < len(now.studies or {}),
                 keep=keep,
                 **taken,
                 **choice,
@@ -208,7 +210,7 @@ class Worklist:
             standing, pool = self._decisions.proposal(strategy), self.now.pool
             if standing is None or pool is None or not len(pool):
                 return
-            proposal = Proposal.from_dict(standing)
+            proposal, pool = Proposal.from_dict(standing), pool.trimmed(self._decisions.annotated())
             for study_id in gone:
                 if study_id in {pick.study_id for pick in proposal.picks}:
                     proposal = with_replacement(
@@ -284,17 +286,32 @@ class Worklist:
 
     def map(self, strategy: str = "") -> dict[str, Any]:
         """Return every study's place in the plane of the first two principal components, its status, rank and pick."""
-        statuses = self._decisions.statuses()
-        ranks = {pick["study_id"]: pick["rank"] for pick in self.proposal(strategy)["picks"]}
-        owners = self.now.nearest(tuple(ranks))
-        points = []
-        for i, (x, y) in self.now.plane().items():
-            status = _status_dict(i, statuses.get(i, OPEN))
-            del status["until"]
-            points.append({**status, "x": x, "y": y, "rank": ranks.get(i), "stands_with": owners.get(i, "")})
-        return {"points": points}
+        pool, plane = self.now.plane()
+        patients = self._config.groups.by == "patient"
+        picks, statuses = self.proposal(strategy)["picks"], self._decisions.statuses()
+        result = pool_map(pool, plane, picks, statuses, groups_are_patients=patients)
+        by_rank = {pick["rank"]: pick["study_id"] for pick in picks}
+        for point in result["points"]:
+            status = statuses.get(point["study_id"], OPEN)
+            owner = by_rank.get(point["nearest_pick"], "")
+            point |= {"client": status.client, "reason": status.reason, "stands_with": owner}
+        return result
+
+    def lookalikes(self, study_id: str) -> dict[str, Any]:
+        """Return the studies nearest to one of the pool, nearest first; 404 if it has no embedding."""
+        pool = self.now.plane()[0]
+        ids = pool.study_ids
+        if study_id not in ids:
+            raise HTTPException(404, f"Study '{study_id}' has no embedding, so there are no look-alikes of it.")
+        (rows,) = lookalikes(pool, [ids.index(study_id)])
+        return {"study_id": study_id, "lookalikes": [ids[row] for row in rows]}
 
     # -- inside
+
+    def _shown(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a proposal with what is true now: statuses, and the batch size at which coverage flattens."""
+        size = knee([proposal["covered_before"], *proposal["coverage"]])
+        return {**with_statuses(proposal, self._decisions.statuses()), "suggested_batch_size": size}
 
     def _known(self, strategy: str) -> str:
         """Resolve a strategy's name; 404 with the known names."""

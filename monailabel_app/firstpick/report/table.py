@@ -1,4 +1,4 @@
-"""What people read: a proposal as a table for the terminal."""
+"""A proposal as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ def table(proposal: Mapping[str, Any]) -> str:
     lines = [f"{'rank':>4}  {'study':{width}}  {'share':>6}  why"]
     lines += [f"{p['rank']:>4}  {p['study_id']:{width}}  {p['share']:>6.1%}  {p['reason']}" for p in picks]
     covered = proposal["coverage"][-1] if proposal["coverage"] else 0.0
+    n_slices = sum(len(pick["slices"]) for pick in picks)
+    of_slices = f"{n_slices} slices in " if n_slices else ""
     lines.append(
-        f"{len(picks)} of {proposal['n_pool']} studies by {proposal['strategy']} on {proposal['encoder']}; "
+        f"{of_slices}{len(picks)} of {proposal['n_pool']} studies by {proposal['strategy']} on {proposal['encoder']}; "
         f"with what is labelled they cover {covered:.0%}. {len(proposal['duplicates'])} copies, "
         f"{len(proposal['unusual'])} unusual, {len(proposal['failed'])} failed, {len(proposal['left_out'])} left out."
     )

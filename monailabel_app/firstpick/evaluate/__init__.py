@@ -1,0 +1,1 @@
+"""Compare ways to choose on labelled data: fair, resumable, with intervals."""

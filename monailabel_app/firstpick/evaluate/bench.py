@@ -1,0 +1,225 @@
+"""Everything that a comparison needs of one labelled data set: labels, groups and the features of each encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.attributes import read_attribute
+from firstpick.embedding import embed
+from firstpick.encoders import EncoderError, EncoderSpec
+from firstpick.evaluate.labels import find_masks, read_classes
+from firstpick.evaluate.segmentation import Example, read_example, read_mask
+from firstpick.store import Cache
+from firstpick.studies import LeftOut, Study
+from firstpick.views import ViewSpec, make_views
+from firstpick.volumes import VolumeError, read_volume
+from firstpick.workers import Executor
+
+logger = logging.getLogger(__name__)
+
+VIEW_SIZE = 64
+_MAX_LABELS = 50
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far one stage of the work is."""
+
+    what: str
+    n_done: int
+    n_total: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One labelled data set.
+
+    Attributes
+    ----------
+    studies : tuple of Study
+        Sorted; those that have a label and an embedding of each encoder.
+    groups : tuple of str
+        The patient of each study, empty where that is not known.
+    classes : tuple of str
+        The class of each study; empty for masks.
+    masks : tuple of Study
+        The mask of each study; empty for classes.
+    features : mapping of str to ndarray of shape (n_studies, dim), float32
+    fingerprints : mapping of str to str
+        Of the encoders.
+    notes : tuple of str
+        Which encoders, studies and labels were left out, and why.
+    """
+
+    studies: tuple[Study, ...]
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
+    masks: tuple[Study, ...]
+    features: Mapping[str, NDArray[np.float32]]
+    fingerprints: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the studies, their labels and their groups."""
+        labels = self.classes or tuple(mask.stamp for mask in self.masks)
+        rows = [(s.study_id, s.stamp, *rest) for s, *rest in zip(self.studies, labels, self.groups, strict=True)]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def only(self, keep: Collection[str], note: str) -> Bench:
+        """The same with some of the studies."""
+        rows = [row for row, study in enumerate(self.studies) if study.study_id in keep]
+        return replace(
+            self,
+            studies=tuple(self.studies[row] for row in rows),
+            groups=tuple(self.groups[row] for row in rows),
+            classes=tuple(self.classes[row] for row in rows) if self.classes else (),
+            masks=tuple(self.masks[row] for row in rows) if self.masks else (),
+            features={name: X[rows] for name, X in self.features.items()},
+            notes=(*self.notes, note),
+        )
+
+
+def make_bench(
+    studies: Sequence[Study],
+    labels: str,
+    specs: Sequence[EncoderSpec],
+    cache: Cache,
+    executor: Executor,
+    *,
+    groups_by: str = "",
+    left_out: Iterable[LeftOut] = (),
+) -> Generator[Step, None, Bench]:
+    """Read the labels and embed what is labelled; yield the progress and return the bench.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+    labels : str
+        A folder of masks, or a table as for `firstpick.evaluate.labels.read_classes`.
+    specs : sequence of EncoderSpec
+        One that is not installed is left out, with a note.
+    cache : Cache
+    executor : Executor
+    groups_by : str
+        A rule of `firstpick.attributes.read_attribute`.
+    left_out : iterable of LeftOut
+        Studies that may have a label though they are not compared.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not fit the studies, or no study can be read.
+    EncoderError
+        If no encoder is installed.
+    OSError, StoreError
+    """
+    ignored = [item.study_id for item in left_out]
+    found: Mapping[str, str | Study] = (
+        find_masks(Path(labels), studies, left_out=ignored)
+        if Path(labels).is_dir()
+        else read_classes(labels, studies, left_out=ignored)
+    )
+    labelled = [study for study in studies if study.study_id in found]
+    notes = []
+    if len(labelled) < len(studies):
+        notes.append(f"{len(studies) - len(labelled)} studies have no label and were left out.")
+    usable: dict[str, EncoderSpec] = {}
+    for spec in specs:
+        try:
+            for at in embed(labelled, spec, cache, executor=executor):
+                yield Step(f"Embedding, {spec.name}", at.n_done + at.n_failed, at.n_total)
+            usable[spec.name] = spec
+        except EncoderError as error:
+            notes.append(f"Encoder '{spec.name}' was left out: {error}")
+    if not usable:
+        raise EncoderError("\n".join(notes))
+    pools = {name: cache.pool(spec.fingerprint(), labelled) for name, spec in usable.items()}
+    common = set.intersection(*(set(pool.study_ids) for pool in pools.values()))
+    for spec in usable.values():
+        notes += [
+            f"Study {item.study_id} was left out: {item.reason}"
+            for item in cache.failures(spec.fingerprint(), labelled)
+        ]
+    kept = sorted(study for study in labelled if study.study_id in common)
+    if not kept:
+        msg = f"None of the {len(labelled)} labelled studies could be read. The first: {notes[-1]}"
+        raise ValueError(msg)
+    groups = read_attribute(kept, groups_by)
+    return Bench(
+        studies=tuple(kept),
+        groups=tuple(groups[study.study_id] for study in kept),
+        classes=tuple(str(found[s.study_id]) for s in kept if not isinstance(found[s.study_id], Study)),
+        masks=tuple(mask for s in kept if isinstance(mask := found[s.study_id], Study)),
+        features={
+            name: pool.vectors[[row for row, i in enumerate(pool.study_ids) if i in common]]
+            for name, pool in pools.items()
+        },
+        fingerprints={name: spec.fingerprint() for name, spec in usable.items()},
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def read_examples(
+    bench: Bench, names: Mapping[int, str]
+) -> Generator[Step, None, tuple[Bench, list[Example], tuple[str, ...]]]:
+    """Read images and masks; return the bench without what cannot be read, the examples, and the labels' names.
+
+    Parameters
+    ----------
+    bench : Bench
+        With masks.
+    names : mapping of int to str
+        What values in the masks are called, for those that have a name.
+
+    Raises
+    ------
+    ValueError
+        If the masks hold no label, or too many to be labels, or nothing can be read.
+    """
+    values: set[int] = set()
+    bad: dict[str, str] = {}
+    for done, (study, mask) in enumerate(zip(bench.studies, bench.masks, strict=True), start=1):
+        try:
+            values |= set(np.unique(read_mask(mask)).tolist())
+        except VolumeError as error:
+            bad[study.study_id] = str(error)
+        yield Step("Reading masks", done, len(bench.studies))
+    labels = sorted(values - {0})
+    if not 1 <= len(labels) <= _MAX_LABELS:
+        msg = f"the masks hold {len(labels)} labels besides the background; from 1 to {_MAX_LABELS} are possible."
+        raise ValueError(msg)
+    examples: dict[str, Example] = {}
+    for study, mask in zip(bench.studies, bench.masks, strict=True):
+        if study.study_id not in bad:
+            try:
+                examples[study.study_id] = read_example(study, mask, labels)
+            except VolumeError as error:
+                bad[study.study_id] = str(error)
+        yield Step("Reading studies", len(examples) + len(bad), len(bench.studies))
+    for study_id, reason in bad.items():
+        bench = bench.only({s.study_id for s in bench.studies} - {study_id}, f"Study {study_id} was left out: {reason}")
+    n_axes = {example.image.ndim for example in examples.values()}
+    if len(n_axes) != 1:
+        msg = "pictures and volumes cannot be compared together." if n_axes else next(iter(bad.values()))
+        raise ValueError(msg)
+    return bench, list(examples.values()), tuple(names.get(value, str(value)) for value in labels)
+
+
+def read_views(bench: Bench) -> Generator[Step, None, NDArray[np.uint8]]:
+    """Cut small grey pictures of each study, shape (n_studies, n_views, 64, 64), for a network to be trained on."""
+    views = []
+    for done, study in enumerate(bench.studies, start=1):
+        volume = read_volume(study.source, series_uid=study.series_uid)
+        views.append((make_views(volume, ViewSpec(size=VIEW_SIZE)).mean(axis=-1) * 255).round().astype(np.uint8))
+        yield Step("Reading pictures", done, len(bench.studies))
+    n_views = max(len(some) for some in views)
+    return np.stack([np.resize(some, (n_views, VIEW_SIZE, VIEW_SIZE)) for some in views])

@@ -1,0 +1,194 @@
+"""A whole comparison, from a folder and its labels to the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from firstpick.encoders import ENCODERS, EncoderSpec, encoder_row
+from firstpick.evaluate.arms import all_arms, yuan_hong_encoders
+from firstpick.evaluate.bench import Bench, Step, make_bench, read_examples, read_views
+from firstpick.evaluate.grid import Cells
+from firstpick.evaluate.judges import Judge, class_judges, mask_judges
+from firstpick.evaluate.page import write_outputs
+from firstpick.evaluate.patches import Patches, cached_patches
+from firstpick.evaluate.run import Outcome, Plan, compare
+from firstpick.selection import Guards
+from firstpick.store import Cache
+from firstpick.studies import LeftOut, Study
+from firstpick.workers import Executor
+
+PRESETS = ("yuan-hong",)
+_NO_JUDGES = ("pixels", "random-init")
+_N_FOUNDATION_JUDGES = 2
+_PATCH_ENCODER = "dinov2-s"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for.
+
+    Attributes
+    ----------
+    labels : str
+        A table of classes, or a folder of masks.
+    out : Path
+    encoders, strategies, scalings : tuple of str
+    judges : tuple of str
+        Encoders on whose features linear probes judge; empty for pixels and the first two others.
+    budgets : tuple of int
+    n_seeds : int
+    test_fraction : float
+    train : bool
+        Whether networks are really trained, besides the quick judges.
+    preset : str
+        ``yuan-hong`` for the arms of the seed paper; empty for none.
+    tests : bool
+        Whether differences are tested.
+    """
+
+    labels: str
+    out: Path
+    encoders: tuple[str, ...] = ("dinov2-s", "pixels")
+    strategies: tuple[str, ...] = ("kmeans",)
+    scalings: tuple[str, ...] = ("l2",)
+    judges: tuple[str, ...] = ()
+    budgets: tuple[int, ...] = (5, 10, 20, 50)
+    n_seeds: int = 20
+    test_fraction: float = 0.2
+    train: bool = False
+    preset: str = ""
+    tests: bool = True
+
+    def __post_init__(self) -> None:
+        if self.preset not in ("", *PRESETS):
+            msg = f"preset {self.preset!r} is not known. Choose one of {', '.join(PRESETS)}."
+            raise ValueError(msg)
+        if not (self.encoders and self.strategies and self.scalings):
+            msg = "a comparison needs one or more encoders, strategies and scalings."
+            raise ValueError(msg)
+        for name in (*self.encoders, *self.judges):
+            encoder_row(name)
+        all_arms(self.strategies, self.encoders, self.scalings)
+
+
+def of_preset(request: Request) -> Request:
+    """Put the preset's arms into a request: of the foundation encoders, those whose weights come in a package."""
+    if not request.preset:
+        return request
+    packaged = (name for name, row in ENCODERS.items() if row.files and row.ndim == 2)  # noqa: PLR2004 - views
+    return replace(request, encoders=yuan_hong_encoders(packaged), strategies=("kmeans",))
+
+
+def run_comparison(
+    studies: Sequence[Study],
+    request: Request,
+    cache: Cache,
+    executor: Executor,
+    *,
+    specs: Mapping[str, EncoderSpec],
+    guards: Guards,
+    n_components: int,
+    n_workers: int,
+    groups_by: str = "",
+    label_names: Mapping[int, str] | None = None,
+    left_out: Iterable[LeftOut] = (),
+) -> Generator[Step, None, list[Path]]:
+    """Compare, and write everything to ``request.out``; yield the progress and return the files.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+    request : Request
+    cache : Cache
+        Of the embeddings.
+    executor : Executor
+    specs : mapping
+        The specification of every encoder that may be needed.
+    guards : Guards
+        Kept to by all arms.
+    n_components, n_workers : int
+    groups_by : str
+        What tells a patient; groups are never split between pool and test part.
+    label_names : mapping, optional
+        Names of the masks' values.
+    left_out : iterable of LeftOut
+        Studies that may have a label though they are not compared.
+
+    Raises
+    ------
+    ValueError, OSError, EncoderError, StoreError
+    """
+    request = of_preset(request)
+    asked = request.judges or ("pixels",)
+    needed = dict.fromkeys((*request.encoders, *(() if Path(request.labels).is_dir() else asked)))
+    with closing(Cells(request.out)) as cells:
+        bench = yield from make_bench(
+            studies,
+            request.labels,
+            [specs[name] for name in needed],
+            cache,
+            executor,
+            groups_by=groups_by,
+            left_out=left_out,
+        )
+        bench, judges = yield from _judges(bench, request, label_names or {})
+        plan = Plan(
+            arms=all_arms(request.strategies, [n for n in request.encoders if n in bench.features], request.scalings),
+            budgets=request.budgets,
+            n_seeds=request.n_seeds,
+            test_fraction=request.test_fraction,
+            guards=guards,
+            n_components=n_components,
+            with_convergence=bool(request.preset),
+        )
+        outcome = yield from compare(bench, judges, plan, cells, executor, n_waiting=2 * n_workers + 1)
+    return write_outputs(
+        request.out,
+        outcome,
+        title=f"Which studies to label first: {len(bench.studies)} studies compared",
+        notes=[_facts(bench, plan, outcome), *bench.notes],
+        tests=request.tests,
+    )
+
+
+def _judges(
+    bench: Bench, request: Request, label_names: Mapping[int, str]
+) -> Generator[Step, None, tuple[Bench, list[Judge]]]:
+    """Prepare what judges learn from."""
+    if bench.classes:
+        views = (yield from read_views(bench)) if request.train else None
+        foundation = [name for name in bench.features if name not in _NO_JUDGES][:_N_FOUNDATION_JUDGES]
+        names = request.judges or ("pixels", *foundation)
+        return bench, class_judges(bench, [name for name in names if name in bench.features], views)
+    bench, examples, labels = yield from read_examples(bench, label_names)
+    patches: Patches | None = None
+    for found in cached_patches(examples, _PATCH_ENCODER, request.out, bench.fingerprint):
+        if isinstance(found, Patches):
+            patches = found
+        else:
+            yield Step("Patch features", found, len(examples))
+    return bench, mask_judges(examples, labels, patches, encoder=_PATCH_ENCODER, train=request.train)
+
+
+def _facts(bench: Bench, plan: Plan, outcome: Outcome) -> str:
+    """Say in a few sentences what was compared."""
+    groups = {group or f" {row}" for row, group in enumerate(bench.groups)}
+    kind = f"{len(set(bench.classes))} classes" if bench.classes else "masks"
+    held_out = "groups" if len(groups) < len(bench.studies) else "studies"
+    guards = plan.guards
+    return (
+        f"{len(bench.studies)} studies of {len(groups)} groups, {kind}. {plan.n_seeds} splits, "
+        f"{plan.test_fraction:.0%} of the {held_out} held out (test part over pool: {outcome.test_ratio:.2f}). "
+        f"Every arm, random too, keeps to: copies from a cosine of {guards.duplicates:g} on count once, studies of a "
+        f"group {guards.max_per_group or 'without limit'}, unusual studies: {guards.outliers}. "
+        f"Every arm is trained in the same way, with the same seed on the same split."
+    )
+
+
+def n_workers_for(n_workers: int) -> int:
+    """Worker processes that a setting stands for: 0 is one for each core."""
+    return n_workers or os.cpu_count() or 1

@@ -1,0 +1,164 @@
+"""A fast stand-in for training a segmenter: a linear probe on frozen patch features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.evaluate.segmentation import Example, mask_measures
+
+N_SLICES = 8
+SIZE = 168
+N_KEPT = 64
+RECIPE = 1
+_MAX_PATCHES = 20_000
+_PRESENT = 0.5  # of a patch, from which on it is of a label
+
+
+@dataclass(frozen=True)
+class Patches:
+    """All patches of a data set.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_studies, n_patches, 64), float32
+        Principal components of the patch tokens, with equal spread.
+    label : ndarray of shape (n_studies, n_patches), uint8
+        What most of each patch is.
+    """
+
+    features: NDArray[np.float32]
+    label: NDArray[np.uint8]
+
+
+def cached_patches(
+    examples: Sequence[Example], encoder: str, folder: Path, fingerprint: str
+) -> Iterator[int | Patches]:
+    """Encode the slices of all studies, or read them from an earlier run; yield how many are done, then the patches.
+
+    Notes
+    -----
+    Eight axial slices of a volume, evenly spaced, each padded to a square of 168 pixels: 12 x 12 patches of 14.
+    """
+    recipe = {"recipe": RECIPE, "encoder": encoder, "data": fingerprint, "at": [N_SLICES, SIZE, N_KEPT]}
+    path = folder / f"patches-{hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            patches = Patches(kept["features"], kept["label"])
+    else:
+        tokens, labels = [], []
+        for done, (rows, label) in enumerate(_encode(examples, encoder), start=1):
+            tokens.append(rows)
+            labels.append(label)
+            yield done
+        patches = Patches(_reduce(np.stack(tokens)), np.stack(labels))
+        fresh = path.with_suffix(".part")
+        with fresh.open("wb") as file:
+            np.savez(file, features=patches.features, label=patches.label)
+        fresh.replace(path)
+    yield patches
+
+
+def patch_probe(
+    X: NDArray[np.float32],
+    y: NDArray[np.uint8],
+    X_test: NDArray[np.float32],
+    y_test: NDArray[np.uint8],
+    names: Sequence[str],
+    seed: int,
+) -> dict[str, float]:
+    """Train a linear probe on the patches of the chosen studies, and measure Dice over the patches of each test study.
+
+    Parameters
+    ----------
+    X, X_test : ndarray of shape (n_studies, n_patches, dim), float32
+    y, y_test : ndarray of shape (n_studies, n_patches), uint8
+    names : sequence of str
+        Of the labels.
+    seed : int
+        Of the 20,000 patches that are learnt from where there are more.
+
+    Returns
+    -------
+    dict
+        ``dice`` and ``dice: NAME``, as in `firstpick.evaluate.segmentation.mask_measures`. A patch is too coarse for
+        distances.
+    """
+    rows, labels = X.reshape(-1, X.shape[-1]), y.ravel()
+    if len(rows) > _MAX_PATCHES:
+        some = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_PATCHES, replace=False))
+        rows, labels = rows[some], labels[some]
+    found = _predict(rows, labels, X_test.reshape(-1, X.shape[-1])).reshape(y_test.shape)
+    return mask_measures(list(found), list(y_test), [(1.0,)] * len(found), names, distances=False)
+
+
+def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.float32]) -> NDArray[np.uint8]:
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    if len(np.unique(y)) == 1:
+        return np.full(len(X_test), y[0], np.uint8)
+    with threadpool_limits(1):  # the same sums, whatever the cores
+        model = LogisticRegression(max_iter=200, tol=1e-3).fit(X, y)
+        return np.asarray(model.predict(X_test), np.uint8)
+
+
+def _encode(examples: Sequence[Example], encoder: str) -> Iterator[tuple[NDArray[np.float16], NDArray[np.uint8]]]:
+    from firstpick.encoders import EncoderSpec, build_encoder  # noqa: PLC0415
+    from firstpick.encoders.network import NetworkEncoder  # noqa: PLC0415 - torch
+    from firstpick.views import ViewSpec  # noqa: PLC0415
+
+    network = build_encoder(EncoderSpec(encoder, views=ViewSpec(size=SIZE)))
+    if not isinstance(network, NetworkEncoder):
+        msg = f"encoder '{encoder}' has no patches: take one of the DINOv2 family for the stand-in."
+        raise TypeError(msg)
+    side = math.isqrt(network.patch_rows(np.zeros((1, SIZE, SIZE, 3), np.float32)).shape[1])
+    for example in examples:
+        pictures, label = _slices(example, side)
+        tokens = network.patch_rows(np.repeat(pictures[..., None], 3, axis=-1))
+        yield tokens.reshape(-1, tokens.shape[-1]).astype(np.float16), label.ravel()
+
+
+def _slices(example: Example, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Cut square pictures in [0, 1], shape (n, SIZE, SIZE), and what each of their side x side patches is."""
+    import torch  # noqa: PLC0415
+    from torch.nn.functional import adaptive_avg_pool2d, interpolate, one_hot  # noqa: PLC0415
+
+    image, label = example.image, example.label
+    if image.ndim == 2:  # noqa: PLR2004 - a picture
+        image, label = image[..., None], label[..., None]
+    at = np.unique(np.linspace(0, image.shape[2] - 1, N_SLICES + 2)[1:-1].round().astype(int))
+    at = np.resize(at, N_SLICES) if image.shape[2] > 1 else at
+    longest = max(image.shape[:2])
+    width = [((longest - n) // 2, longest - n - (longest - n) // 2) for n in image.shape[:2]]
+    low, high = float(image.min()), float(image.max())
+    planes = np.pad(image[..., at], [*width, (0, 0)], constant_values=low)
+    masks = np.pad(label[..., at], [*width, (0, 0)])
+    scaled = torch.from_numpy((planes - low) / ((high - low) or 1.0)).permute(2, 1, 0)[:, None].float()
+    pictures = interpolate(scaled, size=(SIZE, SIZE), mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
+    shares = one_hot(torch.from_numpy(masks).permute(2, 1, 0).long()).permute(0, 3, 1, 2).float()
+    shares = adaptive_avg_pool2d(interpolate(shares, size=(SIZE, SIZE), mode="nearest"), side)
+    foreground = shares[:, 1:]
+    if not foreground.shape[1]:
+        return pictures.numpy(), np.zeros((len(pictures), side, side), np.uint8)
+    present = foreground.sum(dim=1) >= _PRESENT
+    return pictures.numpy(), (present * (foreground.argmax(dim=1) + 1)).numpy().astype(np.uint8)
+
+
+def _reduce(tokens: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Keep the principal components of all patches, found on a part of them."""
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
+
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    n_kept = min(N_KEPT, *flat.shape)
+    sample = flat[:: max(1, len(flat) // _MAX_PATCHES)].astype(np.float32)
+    model = PCA(n_kept, whiten=True, random_state=0).fit(sample)
+    rows = [model.transform(study.astype(np.float32)).astype(np.float32) for study in tokens]
+    return np.stack(rows)

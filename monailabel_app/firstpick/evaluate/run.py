@@ -1,0 +1,271 @@
+"""The comparison itself: choose with every arm on every split, judge every batch, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstpick.evaluate.arms import RANDOM, Arm, choose_batches, recipe_of
+from firstpick.evaluate.bench import Bench, Step
+from firstpick.evaluate.convergence import convergence
+from firstpick.evaluate.grid import Cell, Cells, complete
+from firstpick.evaluate.judges import Judge
+from firstpick.evaluate.splits import Split, make_split, seeds_of
+from firstpick.selection import Guards
+from firstpick.workers import Executor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    Attributes
+    ----------
+    arms : tuple of Arm
+        ``random`` is among them.
+    budgets : tuple of int
+        Sizes of the first batch, rising.
+    n_seeds : int
+        Splits into pool and test part.
+    test_fraction : float
+    guards : Guards
+        The same for all arms, ``random`` too.
+    n_components : int
+        Of the scalings ``pca`` and ``whiten``.
+    with_convergence : bool
+        Whether the steps of k-means are counted.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    arms: tuple[Arm, ...]
+    budgets: tuple[int, ...]
+    n_seeds: int = 20
+    test_fraction: float = 0.2
+    guards: Guards = Guards()
+    n_components: int = 32
+    with_convergence: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.budgets or min(self.budgets) < 1 or list(self.budgets) != sorted(set(self.budgets)):
+            msg = f"budgets must be one or more rising numbers, 1 or more; got {list(self.budgets)}."
+            raise ValueError(msg)
+        if self.n_seeds < 1:
+            msg = f"seeds must be 1 or more; got {self.n_seeds}."
+            raise ValueError(msg)
+        if not 0 < self.test_fraction < 1:
+            msg = f"the test fraction must lie between 0 and 1; got {self.test_fraction}."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number: what one judge measured of one arm's batch on one split."""
+
+    judge: str
+    measure: str
+    budget: int
+    seed: int
+    arm: Arm
+    value: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that a comparison found.
+
+    Attributes
+    ----------
+    results : tuple of Result
+        In an order of their own content.
+    test_ratio : float
+        Size of the test part over that of the pool, mean over the splits.
+    primary : dict
+        Judge to the measure that decides.
+    """
+
+    results: tuple[Result, ...]
+    test_ratio: float
+    primary: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One arm's batch on one split; rows of the bench, sorted, since their order must not matter."""
+
+    arm: Arm
+    budget: int
+    seed: int
+    rows: NDArray[np.intp]
+
+
+def compare(
+    bench: Bench, judges: Sequence[Judge], plan: Plan, cells: Cells, executor: Executor, *, n_waiting: int
+) -> Generator[Step, None, Outcome]:
+    """Run what is missing of a comparison; yield the progress and return the outcome.
+
+    Parameters
+    ----------
+    bench : Bench
+    judges : sequence of Judge
+        None learns from the features that chose what it judges: such pairs are passed over.
+    plan : Plan
+    cells : Cells
+        What is finished; a cell there is never run again.
+    executor : Executor
+    n_waiting : int
+        Cells that may wait there at a time.
+
+    Returns
+    -------
+    Outcome
+        The same numbers for the same bench, judges and plan, however often the run was interrupted.
+
+    Raises
+    ------
+    ValueError
+        If a budget is larger than a pool, or a split cannot be made.
+    """
+    splits = [
+        make_split(
+            len(bench.studies), seed, test_fraction=plan.test_fraction, groups=bench.groups, classes=bench.classes
+        )
+        for seed in range(plan.n_seeds)
+    ]
+    smallest = min(len(split.pool) for split in splits)
+    if plan.budgets[-1] >= smallest:
+        msg = (
+            f"a budget of {plan.budgets[-1]} takes the whole pool of {smallest} studies; "
+            f"take smaller budgets than that, or a smaller test part than {plan.test_fraction}."
+        )
+        raise ValueError(msg)
+    choices = {
+        (arm, seed): _choice(bench, plan, arm, seed, split) for arm in plan.arms for seed, split in enumerate(splits)
+    }
+    yield from _steps("Choosing", complete(choices.values(), cells, executor, n_waiting=n_waiting))
+    batches = [
+        _Batch(arm, budget, seed, np.sort(splits[seed].pool[rows]))
+        for (arm, seed), cell in choices.items()
+        for budget, rows in zip(plan.budgets, cells.get(cell), strict=True)
+    ]
+    results = list(_class_counts(bench, batches))
+    for judge in judges:
+        judged = [
+            (batch, _judgement(bench, plan, judge, batch, splits[batch.seed]))
+            for batch in batches
+            if not judge.encoder or batch.arm.encoder != judge.encoder
+        ]
+        found = complete((cell for _, cell in judged), cells, executor, n_waiting=n_waiting)
+        yield from _steps(f"Judging, {judge.name}", found)
+        for batch, cell in judged:
+            results += _results(judge.name, batch, cells.get(cell))
+    if plan.with_convergence:
+        results += yield from _convergence(bench, plan, splits, cells, executor)
+    return Outcome(
+        tuple(sorted(results, key=lambda r: (r.judge, r.measure, r.budget, r.arm, r.seed))),
+        float(np.mean([split.test_ratio for split in splits])),
+        {judge.name: judge.primary for judge in judges},
+    )
+
+
+def _steps(what: str, progress: Iterator[tuple[int, int]]) -> Iterator[Step]:
+    return (Step(what, n_done, n_total) for n_done, n_total in progress)
+
+
+def _encoder_of(bench: Bench, arm: Arm) -> str:
+    """Whose features an arm sees; the first encoder's for ``random``, which needs them to tell copies."""
+    return arm.encoder or next(iter(bench.features))
+
+
+def _split_recipe(bench: Bench, plan: Plan, seed: int) -> dict[str, object]:
+    return {"data": bench.fingerprint, "test_fraction": plan.test_fraction, "seed": seed}
+
+
+def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell:
+    encoder = _encoder_of(bench, arm)
+    return Cell(
+        recipe={
+            "work": "choose",
+            "split": _split_recipe(bench, plan, seed),
+            "features": bench.fingerprints[encoder],
+            "budgets": plan.budgets,
+            **recipe_of(arm, plan.guards, plan.n_components),
+        },
+        function=choose_batches,
+        arguments=lambda: (
+            bench.features[encoder][split.pool],
+            arm,
+            plan.budgets,
+            tuple(bench.groups[row] for row in split.pool) if any(bench.groups) else (),
+            seeds_of(seed)[0],
+            plan.guards,
+            plan.n_components,
+        ),
+    )
+
+
+def _judgement(bench: Bench, plan: Plan, judge: Judge, batch: _Batch, split: Split) -> Cell:
+    """Equal batches on one split are one cell, whoever chose them: the same training, the same numbers."""
+    return Cell(
+        recipe={
+            "work": "judge",
+            "split": _split_recipe(bench, plan, batch.seed),
+            "batch": [bench.studies[row].study_id for row in batch.rows],
+            **judge.recipe,
+        },
+        function=judge.function,
+        arguments=lambda: judge.arguments(batch.rows, split.test, seeds_of(batch.seed)[1]),
+    )
+
+
+def _results(judge: str, batch: _Batch, measures: dict[str, float]) -> list[Result]:
+    return [Result(judge, measure, batch.budget, batch.seed, batch.arm, value) for measure, value in measures.items()]
+
+
+def _class_counts(bench: Bench, batches: Sequence[_Batch]) -> Iterator[Result]:
+    """How many classes each batch holds."""
+    for batch in batches:
+        if bench.classes:
+            n_found = len({bench.classes[row] for row in batch.rows})
+            yield Result("batch", "classes", batch.budget, batch.seed, batch.arm, float(n_found))
+
+
+def _convergence(
+    bench: Bench, plan: Plan, splits: Sequence[Split], cells: Cells, executor: Executor
+) -> Generator[Step, None, list[Result]]:
+    """Count the steps of k-means for every pair of encoder and scaling, one after the other: they are timed."""
+    pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm != RANDOM})
+    wanted = [
+        (_Batch(Arm("kmeans", encoder, scaling), budget, seed, split.pool), encoder, scaling)
+        for encoder, scaling in pairs
+        for budget in plan.budgets
+        for seed, split in enumerate(splits)
+    ]
+
+    def cell(batch: _Batch, encoder: str, scaling: str) -> Cell:
+        return Cell(
+            recipe={
+                "work": "converge",
+                "split": _split_recipe(bench, plan, batch.seed),
+                "features": bench.fingerprints[encoder],
+                "at": [scaling, plan.n_components, batch.budget],
+            },
+            function=convergence,
+            arguments=lambda: (
+                bench.features[encoder][batch.rows],
+                batch.budget,
+                scaling,
+                plan.n_components,
+                seeds_of(batch.seed)[0],
+            ),
+        )
+
+    asked = [(batch, cell(batch, encoder, scaling)) for batch, encoder, scaling in wanted]
+    yield from _steps("Convergence", complete((one for _, one in asked), cells, executor, n_waiting=1))
+    return [result for batch, one in asked for result in _results("k-means", batch, cells.get(one))]

@@ -1,0 +1,97 @@
+"""Cut labelled data into a pool to choose from and a test part, once for all arms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows to choose from and rows to measure on.
+
+    Attributes
+    ----------
+    pool, test : ndarray of intp
+        Sorted; together all rows, none in both.
+    """
+
+    pool: NDArray[np.intp]
+    test: NDArray[np.intp]
+
+    @property
+    def test_ratio(self) -> float:
+        """Size of the test part over that of the pool."""
+        return len(self.test) / len(self.pool)
+
+
+def make_split(
+    n_rows: int,
+    seed: int,
+    *,
+    test_fraction: float = 0.2,
+    groups: Sequence[str] = (),
+    classes: Sequence[str] = (),
+) -> Split:
+    """Draw a test part: whole groups where there are groups, else in the proportions of the classes.
+
+    Parameters
+    ----------
+    n_rows : int
+    seed : int
+        Another seed is another split.
+    test_fraction : float
+        Part of the groups, or of the rows, that is held out.
+    groups : sequence of str
+        The patient of each row, empty for a row of its own; or ``()``.
+    classes : sequence of str
+        The class of each row; or ``()``.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two groups, or a class has a single row.
+
+    Notes
+    -----
+    With groups, the classes fall as they do: a group may hold several.
+
+    Examples
+    --------
+    >>> split = make_split(4, 0, test_fraction=0.5, groups=["a", "b", "a", "b"])
+    >>> sorted([split.pool.tolist(), split.test.tolist()])
+    [[0, 2], [1, 3]]
+    """
+    from sklearn.model_selection import GroupShuffleSplit, train_test_split  # noqa: PLC0415 - slow to import
+
+    rows = np.arange(n_rows)
+    names = [group or f" {row}" for row, group in enumerate(groups)]
+    if len(set(names)) < len(names):
+        if len(set(names)) < 2:  # noqa: PLR2004 - one for each part
+            msg = f"all {n_rows} studies are of one group ({groups[0]}): no test part can be held out by group."
+            raise ValueError(msg)
+        cut = GroupShuffleSplit(1, test_size=test_fraction, random_state=seed)
+        pool, test = next(cut.split(rows, groups=names))
+    else:
+        rare = [name for name, count in Counter(classes).items() if count == 1]
+        if rare:
+            msg = f"class {rare[0]!r} has one study only; two are needed, one for the pool and one for the test part."
+            raise ValueError(msg)
+        pool, test = train_test_split(
+            rows, test_size=test_fraction, random_state=seed, stratify=list(classes) if len(classes) else None
+        )
+    return Split(np.sort(pool).astype(np.intp), np.sort(test).astype(np.intp))
+
+
+def seeds_of(seed: int) -> tuple[int, int]:
+    """Return two unrelated seeds of one split: the selection's and the training's."""
+    first, second = np.random.SeedSequence(seed).generate_state(2)
+    return int(first), int(second)

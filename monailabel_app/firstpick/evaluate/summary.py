@@ -1,0 +1,165 @@
+"""From numbers of single splits to what can be said: means, differences to random, ranks, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from firstpick.evaluate.arms import RANDOM, Arm
+from firstpick.evaluate.run import Outcome, Result
+from firstpick.evaluate.statistics import Estimate, area, corrected_t, holm, rank_correlation
+
+AREA = 0
+"""Stands for the budget where a row is about the area under the curve over all budgets."""
+LOWER_IS_BETTER = ("hd95", "iterations", "seconds")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one arm by one judge's measure at one budget, over all splits.
+
+    Attributes
+    ----------
+    budget : int
+        `AREA` for the mean height of the curve over the logarithm of the budget.
+    mean : Estimate
+        Of the arm.
+    spread, worst : float
+        Standard deviation over the splits, and the worst of them.
+    difference : Estimate or None
+        To ``random`` on the same splits; None for ``random`` itself, and where nothing is tested.
+    p_holm : float
+        Its p-value, corrected for the number of arms by Holm.
+    """
+
+    judge: str
+    measure: str
+    budget: int
+    arm: Arm
+    n_splits: int
+    mean: Estimate
+    spread: float
+    worst: float
+    difference: Estimate | None = None
+    p_holm: float = float("nan")
+
+
+def is_lower_better(measure: str) -> bool:
+    """Tell whether a small value of a measure is a good one."""
+    return measure.partition(":")[0] in LOWER_IS_BETTER
+
+
+def summarise(outcome: Outcome) -> list[Row]:
+    """Summarise every measure of every judge at every budget, and over all budgets.
+
+    A split whose value is NaN for an arm (no test study had the label) does not count for it. Holm's correction counts
+    the arms other than ``random`` of one judge, measure and budget.
+    """
+    rows: list[Row] = []
+    for (judge, measure), found in groupby(outcome.results, key=lambda result: (result.judge, result.measure)):
+        curves = _curves(found)
+        budgets = sorted({budget for by_budget in curves.values() for budget in by_budget})
+        for budget in [*budgets, *([AREA] if len(budgets) > 1 else [])]:
+            values = {
+                arm: _areas(by_budget, budgets) if budget == AREA else by_budget.get(budget, {})
+                for arm, by_budget in curves.items()
+            }
+            rows += _compared(judge, measure, budget, values, outcome.test_ratio)
+    return rows
+
+
+def _curves(results: Iterable[Result]) -> dict[Arm, dict[int, dict[int, float]]]:
+    """Arm to budget to seed to value, in the order of the arms."""
+    curves: dict[Arm, dict[int, dict[int, float]]] = {}
+    for result in results:
+        if not np.isnan(result.value):
+            curves.setdefault(result.arm, {}).setdefault(result.budget, {})[result.seed] = result.value
+    return curves
+
+
+def _areas(by_budget: Mapping[int, Mapping[int, float]], budgets: Sequence[int]) -> dict[int, float]:
+    """Area under the curve of each split that has all budgets."""
+    seeds = set.intersection(*(set(by_budget.get(budget, {})) for budget in budgets))
+    return {seed: area(budgets, [by_budget[budget][seed] for budget in budgets]) for seed in sorted(seeds)}
+
+
+def _compared(
+    judge: str, measure: str, budget: int, values: Mapping[Arm, Mapping[int, float]], test_ratio: float
+) -> list[Row]:
+    base = values.get(RANDOM, {})
+    worst = max if is_lower_better(measure) else min
+    arms = [arm for arm in values if values[arm]]
+    differences = []
+    for arm in arms:
+        shared = sorted(set(values[arm]) & set(base))
+        paired = [values[arm][seed] - base[seed] for seed in shared]
+        differences.append(corrected_t(paired, test_ratio) if paired and arm != RANDOM else None)
+    corrected = holm([found.p if found else float("nan") for found in differences])
+    return [
+        Row(
+            judge,
+            measure,
+            budget,
+            arm,
+            n_splits=len(own := [values[arm][seed] for seed in sorted(values[arm])]),
+            mean=corrected_t(own, test_ratio),
+            spread=float(np.std(own, ddof=1)) if len(own) > 1 else float("nan"),
+            worst=worst(own),
+            difference=difference,
+            p_holm=float(p),
+        )
+        for arm, difference, p in zip(arms, differences, corrected, strict=True)
+    ]
+
+
+def agreement(rows: Collection[Row], primary: Mapping[str, str]) -> list[tuple[str, str, int, float]]:
+    """Say how alike two judges rank the arms: Spearman's correlation of the differences to random, at each budget."""
+    gains = {
+        (row.judge, row.budget, row.arm): row.difference.mean
+        for row in rows
+        if row.difference is not None and primary.get(row.judge) == row.measure and row.budget != AREA
+    }
+    found = []
+    judges = sorted({judge for judge, _, _ in gains})
+    for place, a in enumerate(judges):
+        for b in judges[place + 1 :]:
+            for budget in sorted({budget for _, budget, _ in gains}):
+                arms = [arm for judge, at, arm in gains if (judge, at) == (a, budget) and (b, budget, arm) in gains]
+                pairs = [(gains[a, budget, arm], gains[b, budget, arm]) for arm in arms]
+                found.append((a, b, budget, rank_correlation([x for x, _ in pairs], [y for _, y in pairs])))
+    return [item for item in found if not np.isnan(item[3])]
+
+
+def rank_arms(tables: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Rank arms on each data set, the best first, and on average; equal values share their mean rank.
+
+    Parameters
+    ----------
+    tables : mapping
+        Data set to arm to value, larger is better.
+
+    Returns
+    -------
+    dict
+        Arm to data set to rank, with the mean under ``mean``; only arms that all data sets have, the best first.
+
+    Examples
+    --------
+    >>> rank_arms({"a": {"x": 0.9, "y": 0.8}, "b": {"x": 0.5, "y": 0.5, "z": 0.1}})
+    {'x': {'a': 1.0, 'b': 1.5, 'mean': 1.25}, 'y': {'a': 2.0, 'b': 1.5, 'mean': 1.75}}
+    """
+    from scipy.stats import rankdata  # noqa: PLC0415
+
+    arms = sorted(set.intersection(*(set(values) for values in tables.values())))
+    ranks = {name: rankdata([-values[arm] for arm in arms]) for name, values in tables.items()}
+    found = {
+        arm: {
+            **{name: float(rank[place]) for name, rank in ranks.items()},
+            "mean": float(np.mean([rank[place] for rank in ranks.values()])),
+        }
+        for place, arm in enumerate(arms)
+    }
+    return dict(sorted(found.items(), key=lambda item: (item[1]["mean"], item[0])))

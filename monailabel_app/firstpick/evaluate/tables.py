@@ -1,0 +1,156 @@
+"""A comparison as tidy CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from firstpick.evaluate.run import Outcome
+from firstpick.evaluate.summary import AREA, Row, agreement, is_lower_better, rank_arms
+
+_RESULT_COLUMNS = ("judge", "measure", "budget", "seed", "arm", "strategy", "encoder", "scaling", "value")
+_SUMMARY_COLUMNS = (
+    "judge", "measure", "budget", "arm", "strategy", "encoder", "scaling", "is_primary", "n_splits",
+    "mean", "low", "high", "spread", "worst", "difference", "difference_low", "difference_high", "p", "p_holm",
+)  # fmt: skip
+_SIGNIFICANT = 0.05
+
+
+def write_results(path: Path, outcome: Outcome) -> None:
+    """Write one line for each number of each split."""
+    _write(
+        path,
+        _RESULT_COLUMNS,
+        (
+            (r.judge, r.measure, r.budget, r.seed, r.arm.name, r.arm.strategy, r.arm.encoder, r.arm.scaling, r.value)
+            for r in outcome.results
+        ),
+    )
+
+
+def write_summary(path: Path, rows: Iterable[Row], primary: Mapping[str, str]) -> None:
+    """Write one line for each arm, judge, measure and budget; the budget ``area`` is all of them."""
+    _write(
+        path,
+        _SUMMARY_COLUMNS,
+        (
+            (
+                row.judge, row.measure, _budget(row), row.arm.name, row.arm.strategy, row.arm.encoder, row.arm.scaling,
+                int(primary.get(row.judge) == row.measure), row.n_splits,
+                row.mean.mean, row.mean.low, row.mean.high, row.spread, row.worst,
+                *((d.mean, d.low, d.high, d.p) if (d := row.difference) else ("", "", "", "")), row.p_holm,
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _budget(row: Row) -> str:
+    return "area" if row.budget == AREA else str(row.budget)
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_text(value) for value in row] for row in rows)
+
+
+def _text(value: object) -> object:
+    """Nine digits say all that is meant; NaN is an empty field."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.9g}"
+    return value
+
+
+def table_of(rows: Sequence[Row], *, tests: bool) -> list[list[str]]:
+    """Put one judge's measure into cells: a line for each arm, best first, a column for each budget.
+
+    A cell holds the mean with its spread over the splits, in brackets the difference to ``random`` with its interval,
+    and a star where that holds by Holm's correction. Without tests, neither interval nor star.
+    """
+    budgets = [*sorted({row.budget for row in rows} - {AREA}), *([AREA] if any(r.budget == AREA for r in rows) else [])]
+    sign = 1 if is_lower_better(rows[0].measure) else -1
+    last = {row.arm: row.mean.mean * sign for row in rows if row.budget == budgets[-1]}
+    arms = sorted({row.arm for row in rows}, key=lambda arm: (last.get(arm, math.inf), arm))
+    cells = {(row.arm, row.budget): row for row in rows}
+    head = ["selection", *("area" if budget == AREA else f"{budget} labels" for budget in budgets), "worst split"]
+    return [
+        head,
+        *(
+            [
+                arm.name,
+                *(_cell(cells.get((arm, budget)), tests=tests) for budget in budgets),
+                " · ".join(f"{cells[arm, b].worst:.3f}" for b in budgets if b != AREA and (arm, b) in cells),
+            ]
+            for arm in arms
+        ),
+    ]
+
+
+def _cell(row: Row | None, *, tests: bool) -> str:
+    if row is None:
+        return ""
+    text = f"{row.mean.mean:.3f}" + ("" if math.isnan(row.spread) else f" ± {row.spread:.3f}")
+    if row.difference is None:
+        return text
+    found = row.difference
+    if not tests or math.isnan(found.low):
+        return f"{text} ({found.mean:+.3f})"
+    star = "*" if row.p_holm < _SIGNIFICANT else ""
+    return f"{text} ({found.mean:+.3f}{star}, {found.low:+.3f} to {found.high:+.3f})"
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """Lay cells out as a Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([lines[0], "|" + "---|" * len(table[0]), *lines[1:]])
+
+
+def sections(rows: Sequence[Row], outcome: Outcome, *, tests: bool) -> list[tuple[str, list[list[str]]]]:
+    """Every table of a comparison with its title: the deciding measures first."""
+    keys = list(dict.fromkeys((row.judge, row.measure) for row in rows))
+    keys.sort(key=lambda key: outcome.primary.get(key[0]) != key[1])
+    found = [
+        (f"{measure}, {judge}", table_of([r for r in rows if (r.judge, r.measure) == (judge, measure)], tests=tests))
+        for judge, measure in keys
+    ]
+    if alike := agreement(rows, outcome.primary):
+        lines = [[a, b, str(budget), f"{value:+.2f}"] for a, b, budget, value in alike]
+        head = ["judge", "judge", "labels", "Spearman's correlation over the arms"]
+        found.append(("How alike the judges rank the arms", [head, *lines]))
+    return found
+
+
+def ranks_of(folders: Sequence[Path]) -> list[list[str]]:
+    """Rank the arms of several comparisons by their deciding measures' area, and on average, as cells.
+
+    Raises
+    ------
+    ValueError
+        If a folder holds no summary, or the comparisons share no arm.
+    """
+    tables: dict[str, dict[str, float]] = {}
+    for folder in folders:
+        path = folder / "summary.csv"
+        if not path.is_file():
+            msg = f"{folder} holds no summary.csv; give the --out folders of finished comparisons."
+            raise ValueError(msg)
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.DictReader(file) if line["is_primary"] == "1"]
+        for judge in sorted({line["judge"] for line in lines}):
+            own = [line for line in lines if line["judge"] == judge]
+            budget = "area" if any(line["budget"] == "area" for line in own) else own[0]["budget"]
+            name = f"{folder.name}, {judge}"
+            tables[name] = {line["arm"]: float(line["mean"]) for line in own if line["budget"] == budget}
+    if not set.intersection(*(set(table) for table in tables.values())):
+        msg = "the comparisons have no arm in common, so there is nothing to rank."
+        raise ValueError(msg)
+    ranks = rank_arms(tables)
+    head = ["selection", *tables, "mean rank"]
+    return [
+        head,
+        *([arm, *(f"{rank[name]:g}" for name in tables), f"{rank['mean']:.2f}"] for arm, rank in ranks.items()),
+    ]

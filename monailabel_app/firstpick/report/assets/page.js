@@ -1,0 +1,158 @@
+"use strict";
+/* Where the data come from: this file, or the server, which is asked again every few seconds. */
+
+const REFRESH_MS = 2000;
+let drawn = "";
+
+async function ask(path) {
+  const answer = await fetch(path, { cache: "no-store" });
+  if (answer.ok) return answer.json();
+  const text = await answer.json().then((body) => body.detail, () => "");
+  throw new Error(typeof text === "string" && text ? text : `The server answered ${answer.status}.`);
+}
+
+/* -- drawing */
+
+function take(data) {
+  const before = page.picks;
+  page.data = data;
+  page.rows = new Map(data.map.points.map((point, row) => [point.study_id, row]));
+  page.picks = new Map(data.proposal.picks.map((pick) => [pick.study_id, pick]));
+  const news = [...page.picks.values()].filter((pick) =>
+    before.has(pick.study_id) && before.get(pick.study_id).status !== pick.status);
+  if (news.length) announce(news.map((pick) => `${pick.study_id} is now ${pick.status}`).join("; "));
+}
+
+function drawAll() {
+  const isFirst = byId("content").hidden;
+  byId("content").hidden = false;
+  drawSummary();
+  fillColourBy();
+  drawStatusButtons();
+  drawSheet();
+  drawMap();
+  if (isFirst) listenToMap();
+  drawCurve();
+  drawLists();
+  drawFound();
+  if (page.chosen !== null) choose(page.chosen);
+}
+
+function redraw() {
+  drawStatusButtons();
+  drawSheet();
+  drawMap();
+  drawFound();
+}
+
+function drawSummary() {
+  const { status, proposal } = page.data;
+  const n = proposal.picks.length;
+  const facts = [
+    `${n} of ${count(proposal.n_pool, "study", "studies")} by ${proposal.strategy} on ${proposal.encoder}`,
+    `${status.n_labelled.toLocaleString("en")} labelled`,
+    `${percent(n ? proposal.coverage[n - 1] : proposal.covered_before)} of the pool covered`,
+  ];
+  byId("summary").textContent = `${facts.join(" · ")}. ${proposal.note}`;
+  byId("made").textContent = page.data.made ? `Made ${page.data.made} by FirstPick ${status.version}.`
+    : `FirstPick ${status.version}.`;
+  const nPictures = page.data.pictures ? Object.keys(page.data.pictures).length : Infinity;
+  const nPoints = page.data.map.points.length;
+  byId("map-bound").textContent = nPictures < nPoints
+    ? `This file holds pictures of ${nPictures.toLocaleString("en")} of the ${nPoints.toLocaleString("en")} studies.` : "";
+}
+
+function drawStatusButtons() {
+  const { points } = page.data.map;
+  const buttons = ["", ...Object.keys(STATUSES)].map((name) => {
+    const n = name ? points.filter((point) => point.status === name).length : points.length;
+    const mark = name ? [glyph(STATUSES[name].symbol, STATUSES[name].colour)] : [];
+    const button = make("button", { type: "button", onclick: () => {
+      page.filter.status = name;
+      redraw();
+      byId("statuses").querySelector("[aria-pressed=true]").focus();
+    } }, ...mark, `${name || "all"} (${n.toLocaleString("en")})`);
+    button.setAttribute("aria-pressed", page.filter.status === name);
+    return button;
+  });
+  byId("statuses").replaceChildren(...buttons);
+}
+
+function drawFound() {
+  const { text, status } = page.filter;
+  const n = page.data.map.points.filter(isShown).length;
+  byId("found").textContent = text || status ? `${count(n, "study", "studies")} found` : "";
+}
+
+/* -- the server's answers */
+
+function showState(text, progress = null) {
+  byId("state").textContent = text;
+  byId("progress").hidden = !progress?.total;
+  if (progress?.total) byId("progress").value = (progress.done + progress.failed) / progress.total;
+}
+
+/** What, when it changes, changes the page. */
+const essence = (status, proposal) => JSON.stringify([
+  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client]),
+  status.n_labelled, status.n_skipped, status.n_pool, status.failed.length, status.left_out.length,
+  status.readers.map((reader) => reader.studies.map((held) => held.study_id)),
+]);
+
+async function refresh() {
+  try {
+    const status = await ask("status");
+    if (status.state !== "ready") {
+      showState(status.message, status.progress);
+      return;
+    }
+    const proposal = await ask("proposal");
+    const now = essence(status, proposal);
+    if (now !== drawn) {
+      take({ status, proposal, map: await ask("map") });
+      drawAll();
+      drawn = now;
+    }
+    showState(status.notice || "Live: statuses change here as readers work.");
+  } catch (error) {
+    const isAway = error instanceof TypeError;
+    showState(isAway ? "The server does not answer. Trying again; what is shown may be old." : error.message);
+  }
+}
+
+async function keepFresh() {
+  if (!document.hidden || !drawn) await refresh();
+  setTimeout(keepFresh, REFRESH_MS);
+}
+
+/* -- start */
+
+byId("find").addEventListener("input", (event) => {
+  page.filter.text = event.target.value.trim().toLowerCase();
+  redraw();
+});
+byId("colour-by").addEventListener("change", (event) => {
+  page.colourBy = event.target.value;
+  page.filter.category = null;
+  redraw();
+});
+byId("zoom-in").addEventListener("click", () => zoom(1 / 1.5));
+byId("zoom-out").addEventListener("click", () => zoom(1.5));
+byId("zoom-reset").addEventListener("click", showAll);
+byId("panel-close").addEventListener("click", closePanel);
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && page.chosen !== null) closePanel();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => page.data && drawForPaper(false));
+addEventListener("beforeprint", () => drawForPaper(true));
+addEventListener("afterprint", () => drawForPaper(false));
+
+const carried = byId("data");
+if (carried) {
+  take(JSON.parse(carried.textContent));
+  drawAll();
+} else {
+  page.isLive = true;
+  showState("Asking the server …");
+  keepFresh();
+}

@@ -1,0 +1,208 @@
+"use strict";
+/* What all of the page shares: state, colours, cards, lists and the panel of one study.
+   Whatever comes from a study is set as text, never as markup. */
+
+const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"]; // Okabe and Ito
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star"];
+const GLYPHS = {
+  circle: "●", square: "■", diamond: "◆", "triangle-up": "▲", "triangle-down": "▼", cross: "✚", star: "★", x: "✖",
+};
+const STATUSES = {
+  open: { colour: "#56b4e9", symbol: "circle" },
+  reserved: { colour: "#e69f00", symbol: "diamond" },
+  done: { colour: "#009e73", symbol: "square" },
+  skipped: { colour: "#999999", symbol: "x" },
+};
+
+const page = {
+  data: null, // {status, proposal, map, made?, pictures?, lookalikes?}: the server's answers, or the file's
+  isLive: false,
+  rows: new Map(), // study id -> row of map.points
+  picks: new Map(), // study id -> pick
+  chosen: null, // study id in the panel
+  alike: [], // its look-alikes
+  filter: { text: "", status: "", category: null },
+  colourBy: "nearest_pick",
+};
+
+const byId = (id) => document.getElementById(id);
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+/** A study's name that may break after its separators. */
+const broken = (studyId) => studyId.split(/(?<=[_\-/.])/).flatMap((part) => [part, make("wbr")]);
+
+const percent = (part) => `${Math.round(100 * part)} %`;
+const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+
+function picture(studyId) {
+  if (!page.isLive) return page.data.pictures[studyId];
+  return `thumbnail/${studyId.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+function image(studyId, alt = "") {
+  const source = picture(studyId);
+  if (!source) return make("span", { className: "no-picture", textContent: "no picture" });
+  return make("img", { src: source, alt });
+}
+
+function glyph(symbol, colour) {
+  const mark = make("span", { className: "glyph", textContent: GLYPHS[symbol] });
+  mark.style.color = colour;
+  mark.setAttribute("aria-hidden", "true");
+  return mark;
+}
+
+function statusMark(status, client = "") {
+  const { symbol, colour } = STATUSES[status];
+  const by = client && status !== "open" ? ` · ${client}` : "";
+  return make("span", { className: "status" }, glyph(symbol, colour), `${status}${by}`);
+}
+
+function isShown(point) {
+  const { text, status } = page.filter;
+  return (!status || point.status === status) && (!text || point.study_id.toLowerCase().includes(text));
+}
+
+/* -- the batch */
+
+const cards = new Map();
+
+function makeCard(studyId) {
+  const card = make("li", {},
+    make("button", { type: "button", className: "card", onclick: () => choose(studyId, { focus: true }) },
+      make("span", { className: "picture" }, image(studyId), make("span", { className: "rank" })),
+      make("span", { className: "name", title: studyId }, ...broken(studyId)),
+      make("span", { className: "state" }),
+      make("span", { className: "reason" })));
+  cards.set(studyId, card);
+  return card;
+}
+
+function drawSheet() {
+  const { picks } = page.data.proposal;
+  const wanted = picks.map((pick) => cards.get(pick.study_id) ?? makeCard(pick.study_id));
+  const sheet = byId("sheet");
+  if (wanted.length !== sheet.children.length || wanted.some((card, i) => card !== sheet.children[i])) {
+    sheet.replaceChildren(...wanted);
+  }
+  picks.forEach((pick, i) => {
+    const card = wanted[i];
+    card.hidden = !isShown(pick);
+    card.querySelector(".card").classList.toggle("is-chosen", pick.study_id === page.chosen);
+    card.querySelector(".rank").textContent = pick.rank;
+    card.querySelector(".state").replaceChildren(statusMark(pick.status, pick.client));
+    card.querySelector(".reason").textContent = pick.reason;
+  });
+  byId("no-picks").hidden = wanted.some((card) => !card.hidden);
+}
+
+/* -- what is listed */
+
+function studyButton(studyId) {
+  if (!page.rows.has(studyId)) return studyId;
+  return make("button", {
+    type: "button", className: "link", textContent: studyId, onclick: () => choose(studyId, { focus: true }),
+  });
+}
+
+function drawLists() {
+  const { status, proposal } = page.data;
+  const copies = proposal.duplicates.map((copy) => [copy.study_id, ["repeats ", studyButton(copy.duplicate_of)]]);
+  const lists = [
+    ["Could not be read", status.failed.map((item) => [item.study_id, [item.reason]])],
+    ["Unusual: unlike most others", proposal.unusual.map((id) => [id, []])],
+    ["Copies, counted once", copies],
+    ["Left out", status.left_out.map((item) => [item.study_id, [item.reason]])],
+    ["Changed while reading", Object.entries(status.notes).sort().map(([id, notes]) => [id, [notes.join(" ")]])],
+  ];
+  const opened = new Set([...byId("lists").querySelectorAll("details[open]")].map((node) => node.dataset.title));
+  byId("lists").replaceChildren(...lists.map(([title, rows]) => {
+    const items = rows.map(([id, why]) => make("li", {}, studyButton(id), make("span", { className: "why" }, ...why)));
+    const body = items.length ? make("ul", {}, ...items) : make("p", { className: "hint", textContent: "None." });
+    const list = make("details", { open: opened.has(title) },
+      make("summary", {}, `${title} `, make("b", { textContent: rows.length.toLocaleString("en") })), body);
+    list.dataset.title = title;
+    return list;
+  }));
+}
+
+/* -- one study */
+
+let openedFrom = null;
+
+async function choose(studyId, { focus = false } = {}) {
+  if (focus && !byId("panel").contains(document.activeElement)) openedFrom = document.activeElement;
+  page.chosen = studyId;
+  showPanel(true);
+  page.alike = [];
+  drawPanel();
+  drawSheet();
+  if (focus) byId("panel").focus();
+  const alike = await lookalikesOf(studyId).catch((error) => {
+    announce(error.message);
+    return [];
+  });
+  if (page.chosen !== studyId) return;
+  page.alike = alike;
+  drawPanel();
+  drawChosen();
+}
+
+function showPanel(is) {
+  if (byId("panel").hidden !== is) return;
+  byId("panel").hidden = !is;
+  document.body.classList.toggle("has-panel", is);
+  for (const chart of ["map", "curve"]) Plotly.Plots.resize(chart); // there is more or less room for them
+}
+
+function closePanel() {
+  page.chosen = null;
+  page.alike = [];
+  showPanel(false);
+  drawSheet();
+  drawChosen();
+  openedFrom?.focus();
+}
+
+async function lookalikesOf(studyId) {
+  const pick = page.picks.get(studyId);
+  if (pick?.lookalikes.length) return pick.lookalikes;
+  if (page.isLive) return (await ask(`lookalikes/${picture(studyId).slice("thumbnail/".length)}`)).lookalikes;
+  return (page.data.lookalikes[studyId] ?? []).map((row) => page.data.map.points[row].study_id);
+}
+
+function drawPanel() {
+  const studyId = page.chosen;
+  const point = page.data.map.points[page.rows.get(studyId)];
+  const pick = page.picks.get(studyId);
+  const facts = [];
+  if (pick) facts.push(make("p", {}, make("b", { textContent: `Pick ${pick.rank}. ` }), pick.reason));
+  else if (point?.nearest_pick) {
+    const owner = page.data.proposal.picks.find((other) => other.rank === point.nearest_pick);
+    facts.push(make("p", {}, `Most like pick ${owner.rank}, `, studyButton(owner.study_id), "."));
+  }
+  for (const [name, value] of [["Group", point?.group], ["Stratum", point?.stratum]]) {
+    if (value) facts.push(make("p", { className: "hint", textContent: `${name}: ${value}` }));
+  }
+  const notes = page.data.status.notes[studyId];
+  if (notes) facts.push(make("p", { className: "hint", textContent: notes.join(" ") }));
+  const others = page.alike.map((id) => make("li", {},
+    make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
+      image(id), make("span", {}, ...broken(id)))));
+  byId("panel-title").replaceChildren(...broken(studyId));
+  byId("panel-body").replaceChildren(
+    make("div", { className: "picture" }, image(studyId, `Middle slice of ${studyId}`)),
+    make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client)),
+    ...facts,
+    make("h3", { textContent: "Look-alikes", hidden: !others.length }),
+    make("ul", { className: "alikes" }, ...others));
+}
+
+function announce(text) {
+  byId("announcer").textContent = text;
+}

@@ -1,0 +1,432 @@
+"""The page in a real browser: as a file with the network off, and live on the real server."""
+
+import re
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from server_process import Server, wait_for, write_studies
+
+from firstpick.decisions import Status
+from firstpick.proposal import propose
+from firstpick.report import page_data, report_page
+from firstpick.studies import LeftOut, Pool, Sample
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    '"><svg onload=alert(1)>',
+    "<b>bold</b>&amp;<a href='javascript:alert(1)'>a</a>",
+    "sub/%2e%2e?#x$tail",
+)
+LEFT, RIGHT = "ArrowLeft", "ArrowRight"
+
+
+def png(study_id):
+    out = BytesIO()
+    Image.new("L", (160, 160), 60 + sum(study_id.encode()) % 190).save(out, "PNG")
+    return out.getvalue()
+
+
+def write_page(path, n_studies, *, names=(), batch_size=4):
+    """Write the page of a pool in two groups of three studies each patient; return its data."""
+    rng = np.random.default_rng(0)
+    ids = sorted([*names, *(f"study_{number:05d}" for number in range(n_studies - len(names)))])
+    centres = np.where(np.arange(n_studies)[:, None] % 2, [3.0, 0, 0, 0], [0, 3.0, 0, 0])
+    vectors = (centres + rng.normal(0, 0.4, (n_studies, 4))).astype(np.float32)
+    groups = tuple(f"hash{number // 3}" for number in range(n_studies))
+    pool = Pool(tuple(Sample(study_id) for study_id in ids), vectors, groups)
+    batch = propose(
+        pool,
+        strategy="kmeans",
+        batch_size=batch_size,
+        labelled=ids[5:6],
+        failed=[LeftOut("broken/one", "The file is empty.")],
+        left_out=[LeftOut("scout", "A localizer.")],
+    )
+    statuses = {ids[5]: Status("done", "alice"), batch.picks[0].study_id: Status("reserved", "bob")}
+    data = page_data(batch, pool, statuses, png, notes={}, groups_are_patients=True)
+    path.write_text(report_page(data), encoding="utf-8")
+    return data
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open an address and keep what goes wrong; nothing may."""
+    contexts, trouble = [], []
+
+    def open_page(address, *, offline=False, **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        contexts.append(context)
+        context.set_offline(offline)
+        tab = context.new_page()
+        tab.requested = []
+        tab.on("request", lambda request: tab.requested.append(request.url))
+        tab.on("console", lambda message: trouble.append(message.text) if message.type != "log" else None)
+        tab.on("pageerror", lambda error: trouble.append(str(error)))
+        tab.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+        tab.goto(address)
+        tab.wait_for_selector("#map .scatterlayer .point, #map .scatterlayer path.point", state="attached")
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "report.html"
+    return path.as_uri(), write_page(path, 20)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "report.html"
+    return path.as_uri(), write_page(path, 5000, batch_size=20)
+
+
+@pytest.fixture(params=["small", "large"])
+def written(request):
+    """Address and data of a page with 20 and with 5,000 studies."""
+    return request.getfixturevalue(request.param)
+
+
+def until(tab, expression):
+    """Wait until something is true; the page's policy keeps Playwright from asking within it."""
+    wait_for(lambda: tab.wait_for_timeout(20) or tab.evaluate(expression), 10, expression)
+
+
+def place_of(tab, row):
+    """Where a study of the map is in the window."""
+    tab.locator("#map").scroll_into_view_if_needed()
+    box = tab.locator("#map .scatterlayer .trace").first.locator("path.point").nth(row).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def loneliest(data):
+    """The row that is farthest from all others on the map, and not on its edge."""
+    places = np.array([(point["x"], point["y"]) for point in data["map"]["points"]])
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=2) + np.eye(len(places)) * 9
+    return int(gaps.min(axis=1).argmax())
+
+
+def visible_cards(tab):
+    return [card.text_content() for card in tab.locator("#sheet li:visible .name").all()]
+
+
+# -- as a file
+
+
+def test_the_file_shows_the_batch_without_a_network(written, open_page):
+    address, data = written
+    tab = open_page(address, offline=True)
+    assert [url for url in tab.requested if not url.startswith("data:")] == [address]
+    picks = data["proposal"]["picks"]
+    assert visible_cards(tab) == [pick["study_id"] for pick in picks]
+    first = tab.locator("#sheet li").first
+    assert first.locator(".rank").text_content() == "1"
+    assert first.locator(".reason").text_content() == picks[0]["reason"]
+    assert first.locator(".status").text_content() == "◆reserved · bob"
+    assert all(
+        tab.evaluate("[...document.querySelectorAll('#sheet img')].map((i) => i.complete && i.naturalWidth === 160)")
+    )
+    n_points = len(data["map"]["points"])
+    assert tab.locator("#map .scatterlayer .trace").first.locator("path.point").count() == n_points
+    assert f"{len(picks)} of {n_points:,} studies by kmeans" in tab.locator("#summary").text_content()
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_hovering_a_point_shows_its_picture_and_a_click_its_lookalikes(written, open_page):
+    address, data = written
+    tab = open_page(address, offline=True)
+    row = loneliest(data)
+    study_id = data["map"]["points"][row]["study_id"]
+    x, y = place_of(tab, row)
+    tab.mouse.move(x - 40, y - 40)
+    tab.mouse.move(x, y)
+    tab.wait_for_selector("#hover img")
+    assert tab.locator("#hover b").text_content() == study_id
+    assert tab.locator("#hover img").get_attribute("src") == data["pictures"][study_id]
+    tab.mouse.click(x, y)
+    tab.wait_for_selector("#panel .alike img")
+    assert tab.locator("#panel-title").text_content() == study_id
+    shown = [name.text_content() for name in tab.locator("#panel .alike span").all()]
+    pick = next((pick for pick in data["proposal"]["picks"] if pick["study_id"] == study_id), {})
+    nearest = [data["map"]["points"][other]["study_id"] for other in data["lookalikes"][study_id]]
+    assert shown == (pick.get("lookalikes") or nearest)
+    tab.locator("#panel .alike").first.click()
+    assert tab.locator("#panel-title").text_content() == shown[0]
+    assert tab.locator("#map .main-svg").first.bounding_box()["width"] <= 1280 - 330
+    tab.keyboard.press("Escape")
+    assert tab.locator("#panel").is_hidden()
+
+
+def test_the_filters_narrow_cards_and_map(written, open_page):
+    address, data = written
+    tab = open_page(address, offline=True)
+    picks = data["proposal"]["picks"]
+    opacity = "document.getElementById('map').data[0].marker.opacity.filter((o) => o > 0.5).length"
+    assert tab.evaluate(opacity) == len(data["map"]["points"])
+    tab.get_by_role("button", name="reserved (1)").click()
+    assert visible_cards(tab) == [picks[0]["study_id"]]
+    assert tab.evaluate(opacity) == 1
+    assert tab.locator("#found").text_content() == "1 study found"
+    tab.get_by_role("button", name="skipped (0)").click()
+    assert tab.locator("#no-picks").is_visible()
+    tab.get_by_role("button", name="all (").click()
+    tab.get_by_label("Find a study").fill(picks[1]["study_id"].upper())
+    assert visible_cards(tab) == [picks[1]["study_id"]]
+    assert tab.evaluate(opacity) == 1
+    tab.get_by_label("Find a study").fill("")
+    of_pick_2 = sum(point["nearest_pick"] == 2 for point in data["map"]["points"])
+    entry = tab.get_by_role("button", name=f"like pick 2 ({of_pick_2:,})")
+    entry.click()
+    assert tab.evaluate(opacity) == of_pick_2
+    assert entry.get_attribute("aria-pressed") == "true"
+    entry.click()
+    assert tab.evaluate(opacity) == len(data["map"]["points"])
+
+
+def test_colours_come_with_shapes_and_groups_can_be_coloured(small, open_page):
+    address, data = small
+    tab = open_page(address, offline=True)
+    styles = "((m) => m.color.map((c, i) => c + m.symbol[i]))(document.getElementById('map').data[0].marker)"
+    by_pick = {}
+    for point, style in zip(data["map"]["points"], tab.evaluate(styles), strict=True):
+        by_pick.setdefault(point["nearest_pick"], set()).add(style)
+    assert all(len(found) == 1 for found in by_pick.values())
+    assert len({style[7:] for found in by_pick.values() for style in found}) == len(by_pick) == 4  # shapes alone do
+    choices = tab.locator("#colour-by option").all_text_contents()
+    assert choices == ["pick it is most like", "status", "group"]
+    tab.get_by_label("Colour and shape by").select_option("group")
+    assert len(set(tab.evaluate(styles))) == 7
+    assert "patient 1 (3)" in tab.locator("#legend").text_content()
+    tab.get_by_label("Colour and shape by").select_option("status")
+    shapes = {
+        point["status"]: style[7:] for point, style in zip(data["map"]["points"], tab.evaluate(styles), strict=True)
+    }
+    assert shapes == {"open": "circle", "reserved": "diamond", "done": "square"}
+
+
+def test_everything_can_be_reached_with_the_keyboard(small, open_page):
+    address, data = small
+    tab = open_page(address, offline=True)
+    first, second = (pick["study_id"] for pick in data["proposal"]["picks"][:2])
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    assert tab.locator("#panel-title").text_content() == second
+    assert tab.evaluate("document.activeElement.id") == "panel"
+    tab.keyboard.press("Escape")
+    assert second in tab.evaluate("document.activeElement.textContent")
+    for _ in range(40):
+        if tab.evaluate("document.activeElement.id") == "map":
+            break
+        tab.keyboard.press("Tab")
+    tab.keyboard.press(RIGHT)
+    assert tab.locator("#panel-title").text_content() == first
+    places = {point["study_id"]: point for point in data["map"]["points"]}
+    went = [first]
+    for key in (RIGHT, LEFT, LEFT, "ArrowUp", "ArrowDown"):
+        tab.keyboard.press(key)
+        went.append(tab.locator("#panel-title").text_content())
+        here, before = places[went[-1]], places[went[-2]]
+        if went[-1] != went[-2]:
+            moved = {RIGHT: here["x"] > before["x"], LEFT: here["x"] < before["x"]}
+            moved |= {"ArrowUp": here["y"] > before["y"], "ArrowDown": here["y"] < before["y"]}
+            assert moved[key]
+    assert len(set(went)) > 2
+    assert went[-1] in tab.locator("#announcer").text_content()
+    span = "((r) => r[1] - r[0])(document.getElementById('map').layout.xaxis.range)"
+    whole = tab.evaluate(span)
+    tab.keyboard.press("+")
+    until(tab, f"{span} < {whole * 0.7}")
+    tab.keyboard.press("0")
+    until(tab, f"Math.abs({span} - {whole}) < 1e-6")
+
+
+def test_the_wheel_and_the_buttons_zoom(small, open_page):
+    tab = open_page(small[0], offline=True)
+    span = "((r) => r[1] - r[0])(document.getElementById('map').layout.xaxis.range)"
+    whole = tab.evaluate(span)
+    tab.get_by_role("button", name="Zoom in").click()
+    until(tab, f"{span} < {whole * 0.7}")
+    tab.get_by_role("button", name="Show all").click()
+    until(tab, f"Math.abs({span} - {whole}) < 1e-6")
+    tab.mouse.move(*place_of(tab, 0))
+    tab.mouse.wheel(0, -200)
+    until(tab, f"{span} < {whole}")
+
+
+def test_what_failed_was_left_out_or_is_unusual_is_listed_with_its_reason(small, open_page):
+    address, data = small
+    tab = open_page(address, offline=True)
+    for title, texts in {
+        "Could not be read 1": ["broken/one", "The file is empty."],
+        "Left out 1": ["scout", "A localizer."],
+        f"Unusual: unlike most others {len(data['proposal']['unusual'])}": data["proposal"]["unusual"],
+    }.items():
+        tab.locator("summary", has_text=re.compile(f"^{title}$")).click()
+        shown = tab.locator("#lists").text_content()
+        assert all(text in shown for text in texts)
+    assert tab.get_by_text("The file is empty.").is_visible()
+
+
+def test_the_curve_says_in_words_what_it_shows(small, open_page):
+    address, data = small
+    text = open_page(address, offline=True).locator("#curve-text").text_content()
+    assert f"4 picks cover {100 * data['proposal']['coverage'][-1]:.0f} % of the pool" in text
+    size = data["proposal"]["suggested_batch_size"]
+    assert (f"flattens after {size} pick" if size else "rises evenly up to 4 picks") in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_without_scrolling_sideways(small, open_page, scheme):
+    phone = {"width": 390, "height": 844}
+    tab = open_page(small[0], offline=True, viewport=phone, is_mobile=True, has_touch=True, color_scheme=scheme)
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert (tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(250, 249, 247)") == (
+        scheme == "light"
+    )
+    row = loneliest(small[1])
+    tab.touchscreen.tap(*place_of(tab, row))
+    tab.wait_for_selector("#panel .alike")
+    assert tab.locator("#panel-title").text_content() == small[1]["map"]["points"][row]["study_id"]
+    box = tab.locator("#panel").bounding_box()
+    assert box["x"] == 0
+    assert box["width"] == 390
+    tab.get_by_role("button", name="Close").click()
+    assert tab.locator("#panel").is_hidden()
+
+
+def test_paper_is_white_has_no_controls_and_all_lists(small, open_page):
+    tab = open_page(small[0], offline=True, color_scheme="dark")
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate("document.getElementById('map').layout.font.color") == "#1b1b1d"
+    assert tab.locator(".bar:visible").count() == 0
+    assert tab.get_by_text("The file is empty.").is_visible()
+    assert tab.locator("#map .main-svg").first.bounding_box()["width"] == 680
+    assert tab.pdf().startswith(b"%PDF")
+    tab.emulate_media(media="screen")
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate("document.getElementById('map').layout.font.color") == "#eeeeec"
+
+
+def test_names_that_are_markup_stay_text(tmp_path, open_page):
+    data = write_page(tmp_path / "report.html", 12, names=HOSTILE, batch_size=11)
+    tab = open_page((tmp_path / "report.html").as_uri(), offline=True)
+    elements = (
+        "[document.scripts.length, document.querySelectorAll('svg svg, #sheet svg, b > b, a[href^=javascript]').length]"
+    )
+    before = tab.evaluate(elements)
+    picked = [pick["study_id"] for pick in data["proposal"]["picks"]]
+    assert set(HOSTILE) & set(picked)
+    assert visible_cards(tab) == picked
+    for point in data["map"]["points"]:
+        tab.evaluate("(id) => choose(id)", point["study_id"])
+        assert tab.locator("#panel-title").text_content() == point["study_id"]
+    tab.keyboard.press("Escape")
+    tab.mouse.move(*place_of(tab, loneliest(data)))
+    tab.wait_for_selector("#hover b")
+    assert tab.locator("#hover b b, #hover a, #sheet b, #sheet a").count() == 0
+    assert tab.evaluate(elements) == before
+    assert tab.title() == "FirstPick: which studies to annotate first"
+
+
+def test_the_file_cannot_reach_a_network_even_if_it_wanted_to(small, browser):
+    tab = browser.new_page()
+    tab.goto(small[0])
+    outcome = tab.evaluate("fetch('http://127.0.0.1:9/').then(() => 'fetched', () => 'refused')")
+    assert outcome == "refused"
+    refusals = "new Promise((done) => { addEventListener('securitypolicyviolation', (e) => done(e.violatedDirective));"
+    assert tab.evaluate(
+        refusals + " document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x'})) })"
+    )
+    tab.close()
+
+
+# -- live
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    pytest.importorskip("monailabel")
+    folder = tmp_path_factory.mktemp("live")
+    studies = write_studies(folder / "studies", 12)
+    (studies / "study_11.nii.gz").rename(studies / "<img src=x onerror=alert(1)>#?%41&.nii.gz")
+    (studies / "broken.nii.gz").write_bytes(b"")
+    with Server(studies, folder / "state", "batch_size", "11") as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_the_servers_page_follows_the_work(server, open_page):
+    wait_for(server.answers)
+    tab = open_page(f"http://127.0.0.1:{server.port}/firstpick")  # even before all is embedded
+    home = f"http://127.0.0.1:{server.port}/firstpick/"
+    assert tab.url == home
+    assert all(url.startswith((home, "data:")) or url == home[:-1] for url in tab.requested)
+    picks = server.picks()
+    assert visible_cards(tab) == [pick["study_id"] for pick in picks]
+    assert "<img src=x onerror=alert(1)>#?%41&" in visible_cards(tab)
+    until(tab, "[...document.querySelectorAll('#sheet img')].every((i) => i.naturalWidth === 160)")
+    first, second, third = (pick["study_id"] for pick in picks[:3])
+    state = tab.locator("#sheet li").first.locator(".status")
+    server.post("/firstpick/reserve", study_id=first, client_id="alice")
+    tab.get_by_text("reserved · alice").wait_for()
+    server.upload(first, "alice")
+    tab.get_by_text("done · alice").wait_for()
+    assert state.text_content() == "■done · alice"
+    assert tab.locator("#announcer").text_content() == f"{first} is now done"
+    assert "1 labelled" in tab.locator("#summary").text_content()
+    server.post("/firstpick/skip", study_id=second, client_id="bob", reason="metal")
+    until(tab, f"!document.getElementById('sheet').textContent.includes({second!r})")
+    assert visible_cards(tab) == [pick["study_id"] for pick in server.picks()]
+    tab.locator("#sheet .card", has_text=third).click()
+    tab.wait_for_selector("#panel .alike img")
+    tab.locator("summary", has_text="Could not be read").click()
+    assert tab.get_by_text("broken.nii.gz is empty (0 bytes).").is_visible()
+
+
+@pytest.mark.slow
+def test_the_servers_page_shows_lookalikes_of_any_study(server, open_page):
+    server.wait_until_ready()
+    tab = open_page(f"http://127.0.0.1:{server.port}/firstpick/")
+    for point in server.get("/firstpick/map")["points"]:
+        tab.evaluate("(id) => choose(id)", point["study_id"])
+        assert tab.locator("#panel-title").text_content() == point["study_id"]
+        until(tab, "[...document.querySelectorAll('#panel img')].every((i) => i.naturalWidth === 160)")
+        assert tab.locator("#panel .alike").count() > 0
+
+
+@pytest.mark.slow
+def test_the_servers_page_runs_no_script_but_its_own(server):
+    wait_for(server.answers)
+    answer = server.ask("GET", "/firstpick/")
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    for name in re.findall(r'(?:src|href)="(page/[^"]+)"', answer.text):
+        assert server.ask("GET", f"/firstpick/{name}").headers["content-security-policy"]
+    assert "secret.py" in server.get("/firstpick/page/secret.py", 404)
+
+
+@pytest.mark.slow
+def test_the_page_stays_when_the_server_cannot_be_reached(server, browser):
+    server.wait_until_ready()
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(f"http://127.0.0.1:{server.port}/firstpick/")
+    tab.get_by_text("Live: statuses change here").wait_for()
+    context.set_offline(True)
+    tab.get_by_text("The server does not answer.").wait_for()
+    assert tab.locator("#sheet .card").count() > 0
+    context.set_offline(False)
+    tab.get_by_text("Live: statuses change here").wait_for()
+    context.close()

@@ -1,0 +1,177 @@
+"""What the page carries: worked out by hand."""
+
+import base64
+import json
+import re
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from firstpick.decisions import Status
+from firstpick.proposal import propose
+from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page
+from firstpick.studies import LeftOut, Pool, Sample
+
+
+def pool_of(vectors, **attributes):
+    names = tuple(Sample(f"s{number:05d}") for number in range(len(vectors)))
+    return Pool(names, np.asarray(vectors, dtype=np.float32), **attributes)
+
+
+def png(_study_id):
+    out = BytesIO()
+    Image.new("L", (160, 160), 90).save(out, "PNG")
+    return out.getvalue()
+
+
+def data_of(pool, batch_size=2, labelled=(), **changes):
+    batch = propose(pool, strategy="kmeans", batch_size=batch_size, labelled=labelled)
+    values = {"statuses": {}, "thumbnail": png, "notes": {}, "groups_are_patients": True} | changes
+    return page_data(batch, pool, values.pop("statuses"), values.pop("thumbnail"), **values)
+
+
+def test_points_tell_their_nearest_pick_and_what_became_of_them():
+    pool = pool_of([[9, 0], [9, 1], [0, 9], [1, 9]], groups=("h1", "h2", "h1", ""), strata=("CT", "MR", "CT", ""))
+    plane = {study_id: (float(row), 0.0) for row, study_id in enumerate(pool.study_ids)}
+    picks = [{"rank": 1, "study_id": "s00003"}, {"rank": 2, "study_id": "s00000"}, {"rank": 3, "study_id": "gone"}]
+    points = pool_map(pool, plane, picks, {"s00001": Status("done")}, groups_are_patients=True)["points"]
+    assert [point["nearest_pick"] for point in points] == [2, 2, 1, 1]
+    assert [point["rank"] for point in points] == [2, None, None, 1]
+    assert [point["status"] for point in points] == ["open", "done", "open", "open"]
+    assert [point["group"] for point in points] == ["patient 1", "patient 2", "patient 1", ""]
+    assert [point["stratum"] for point in points] == ["CT", "MR", "CT", ""]
+    assert [point["x"] for point in points] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_copy_of_another_pick_is_its_own():
+    pool = pool_of([[1, 0], [1, 0]])
+    picks = [{"rank": 1, "study_id": "s00000"}, {"rank": 2, "study_id": "s00001"}]
+    places = dict.fromkeys(pool.study_ids, (0.0, 0.0))
+    points = pool_map(pool, places, picks, {}, groups_are_patients=False)["points"]
+    assert [point["nearest_pick"] for point in points] == [1, 2]
+    without = pool_map(pool, places, [], {}, groups_are_patients=False)["points"]
+    assert [(point["nearest_pick"], point["group"]) for point in without] == [(None, ""), (None, "")]
+
+
+def test_groups_that_are_no_patients_keep_their_names():
+    pool = pool_of([[1, 0]], groups=("site A",))
+    points = pool_map(pool, {"s00000": (0.0, 0.0)}, [], {}, groups_are_patients=False)["points"]
+    assert points[0]["group"] == "site A"
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5, 400])
+def test_lookalikes_are_the_nearest_by_brute_force(n_rows):
+    pool = pool_of(np.random.default_rng(n_rows).normal(size=(n_rows, 4)))
+    unit = pool.vectors / np.linalg.norm(pool.vectors, axis=1, keepdims=True)
+    rows = list(range(0, n_rows, 3))
+    for row, found in zip(rows, lookalikes(pool, rows), strict=True):
+        order = [int(other) for other in np.argsort(-(unit @ unit[row])) if other != row]
+        assert found == order[:5]
+
+
+def test_of_equally_near_lookalikes_the_lowest_come_first():
+    assert lookalikes(pool_of([[1, 0]] * 9), [4]) == [[0, 1, 2, 3, 5]]
+
+
+def test_a_large_pool_has_pictures_of_picks_and_what_is_listed_first():
+    rng = np.random.default_rng(0)
+    pool = pool_of(rng.normal(size=(300, 8)))
+    data = data_of(pool, batch_size=5, max_pictures=40)
+    picks = data["proposal"]["picks"]
+    assert len(data["pictures"]) == len(data["lookalikes"]) == 40
+    assert {pick["study_id"] for pick in picks} <= data["pictures"].keys()
+    assert {like for pick in picks for like in pick["lookalikes"]} <= data["pictures"].keys()
+    assert len(data["map"]["points"]) == 300
+    assert len(data_of(pool, batch_size=5, max_pictures=3)["pictures"]) == 5  # the picks, whatever the bound
+
+
+def test_pictures_are_small_but_for_the_picks():
+    data = data_of(pool_of(np.eye(6)), batch_size=2)
+    picked = {pick["study_id"] for pick in data["proposal"]["picks"]}
+    for study_id, uri in data["pictures"].items():
+        kind, _, content = uri.partition(";base64,")
+        picture = Image.open(BytesIO(base64.b64decode(content)))
+        expected = ("data:image/png", (160, 160)) if study_id in picked else ("data:image/webp", (64, 64))
+        assert (kind, picture.size) == expected
+
+
+def test_a_study_without_a_picture_is_shown_all_the_same():
+    data = data_of(pool_of(np.eye(6)), thumbnail=lambda _: None)
+    assert data["pictures"] == {}
+    assert len(data["map"]["points"]) == 6
+
+
+def test_statuses_and_notes_of_studies_that_are_gone_are_left_out():
+    statuses = {"s00001": Status("skipped"), "gone": Status("skipped")}
+    notes = {"s00002": ("Turned.",), "gone": ("?",)}
+    data = data_of(pool_of(np.eye(6)), statuses=statuses, notes=notes)
+    assert data["status"]["n_skipped"] == 1
+    assert data["status"]["notes"] == {"s00002": ["Turned."]}
+
+
+def test_the_file_says_where_coverage_flattens():
+    centres = np.repeat(np.eye(3), (60, 50, 40), axis=0)
+    blobs = centres + np.random.default_rng(0).normal(0, 0.02, centres.shape)
+    data = data_of(pool_of(np.vstack([blobs, -np.eye(3)])), batch_size=6)
+    assert [round(covered, 2) for covered in data["proposal"]["coverage"]] == [0.17, 0.31, 0.38, 0.39, 0.39, 0.4]
+    assert data["proposal"]["suggested_batch_size"] == 2
+
+
+# -- the page
+
+
+def policy_of(html):
+    return re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html).group(1)
+
+
+def test_the_file_allows_itself_its_own_scripts_and_nothing_else():
+    policy = policy_of(report_page({}))
+    assert "default-src 'none'" in policy
+    assert "connect-src" not in policy
+    assert len(re.findall(r"'sha256-[\w+/=]{44}'", policy)) == 4
+    assert "http" not in policy
+    script_rules = next(rule for rule in policy.split(";") if "script-src" in rule)
+    assert "unsafe" not in script_rules
+
+
+def test_the_servers_policy_has_no_inline_scripts():
+    assert "script-src 'self';" in LIVE_POLICY
+    assert not re.search(r"<script(?! src)", live_page())
+    assert not re.search(r"""\b(src|href)=["']?(https?:)?//""", live_page())
+
+
+@pytest.mark.parametrize("name", sorted(ASSETS))
+def test_nothing_in_an_asset_ends_the_element_it_is_put_into(name):
+    assert not re.search(r"</(script|style)|<!--", asset(name), re.IGNORECASE)
+
+
+def test_no_name_becomes_markup_or_a_placeholder():
+    hostile = ["</script><script>alert(1)</script>", "<!--<script>", "$tail ${head} $$", "\u2028&amp;"]
+    html = report_page({"names": hostile})
+    inside = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL).group(1)
+    assert "<" not in inside
+    assert json.loads(inside) == {"names": hostile}
+
+
+def test_a_patients_hash_is_not_in_the_page():
+    pool = pool_of(np.eye(6), groups=("f00dfeed",) * 6)
+    html = report_page(data_of(pool))
+    assert "f00dfeed" not in html
+    assert "patient 1" in html
+
+
+def test_numbers_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        report_page({"x": float("nan")})
+
+
+def test_failed_and_left_out_studies_are_carried():
+    pool = pool_of(np.eye(4))
+    batch = propose(
+        pool, strategy="random", batch_size=1, failed=[LeftOut("f", "broken")], left_out=[LeftOut("o", "scout")]
+    )
+    data = page_data(batch, pool, {}, png, notes={}, groups_are_patients=True)
+    assert data["status"]["failed"] == [{"study_id": "f", "reason": "broken"}]
+    assert data["status"]["left_out"] == [{"study_id": "o", "reason": "scout"}]
