@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import venv
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -92,6 +93,27 @@ def test_the_map_has_every_study_once_with_the_ranks_of_the_batch(running):
     ranks = {point["study_id"]: point["rank"] for point in points if point["rank"]}
     assert ranks == {pick["study_id"]: pick["rank"] for pick in running.picks()}
     assert len({(point["x"], point["y"]) for point in points}) == 12
+
+
+def test_the_map_says_which_pick_stands_for_each_study_and_who_closed_it(server):
+    for strategy in ("", "random"):
+        points = server.get("/firstpick/map", strategy=strategy)["points"]
+        counts = Counter(point["stands_with"] for point in points)
+        assert counts == {pick["study_id"]: pick["stands_for"] for pick in server.picks(strategy)}
+    done, skipped = [pick["study_id"] for pick in server.picks()[:2]]
+    server.upload(done, "alice")
+    server.post("/firstpick/skip", study_id=skipped, client_id="bob", reason="metal")
+    points = {point["study_id"]: point for point in server.get("/firstpick/map")["points"]}
+    assert [points[done][key] for key in ("status", "client", "reason")] == ["done", "alice", ""]
+    assert [points[skipped][key] for key in ("status", "client", "reason")] == ["skipped", "bob", "metal"]
+    assert points[skipped]["stands_with"] in {pick["study_id"] for pick in server.picks()}
+
+
+def test_the_stamp_of_a_study_tells_a_client_whether_it_has_the_same_file(running):
+    info = running.get("/datastore/image/info", image="study_03")
+    stat = Path(info["path"]).stat()
+    assert info["stamp"] == f"{stat.st_size}-{stat.st_mtime_ns}"
+    assert info["modality"] == ""
 
 
 def test_a_thumbnail_is_a_png_and_an_unknown_one_404(running):

@@ -104,10 +104,11 @@ class StudiesDatastore(LocalDatastore):
         return str(path)
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known of a study, and where its file is on the server."""
+        """What is known of a study: where its file is on the server, and the stamp that changes with its voxels."""
         info: dict[str, Any] = super().get_image_info(image_id)
         if image_id in self._studies:
-            info["path"] = self.get_image_uri(image_id)
+            study = self._studies[image_id]
+            info |= {"path": self.get_image_uri(image_id), "stamp": study.stamp, "modality": study.modality}
         return info
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002, ARG002

@@ -154,10 +154,13 @@ class Point(BaseModel):
     x: float
     y: float
     status: str
+    client: str
+    reason: str
     rank: int | None
     nearest_pick: int | None = Field(description="Rank of the pick that it is most like.")
     group: str = Field(description="Its patient by number, or what groups.by says; empty where not known.")
     stratum: str = Field(description="What strata.by says; empty where not known.")
+    stands_with: str = Field(description="The study of that pick.")
 
 
 class PoolMap(BaseModel):
@@ -243,9 +246,9 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
         return [{"name": name, "description": row.description} for name, row in sorted(ENCODERS.items())]
 
     @router.get("/map", response_model=PoolMap)
-    def pool_map() -> Any:
+    def pool_map(strategy: str = "") -> Any:
         """Return the pool in two dimensions, with statuses and the ranks of the standing batch."""
-        return worklist.map()
+        return worklist.map(strategy)
 
     @router.get("/thumbnail/{study_id:path}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
     def thumbnail(study_id: str) -> Response:

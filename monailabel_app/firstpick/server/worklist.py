@@ -13,7 +13,7 @@ from fastapi import HTTPException
 
 from firstpick import __version__
 from firstpick.config import Config
-from firstpick.decisions import ConflictError, Decisions, Status, with_newer_label, with_statuses
+from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
 from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, with_replacement
 from firstpick.report import lookalikes, pool_map
 from firstpick.selection import check_strategy
@@ -284,12 +284,18 @@ class Worklist:
             "notice": self._decisions.notice,
         }
 
-    def map(self) -> dict[str, Any]:
-        """Return every study's place in the plane of the first two principal components, with its status and rank."""
+    def map(self, strategy: str = "") -> dict[str, Any]:
+        """Return every study's place in the plane of the first two principal components, its status, rank and pick."""
         pool, plane = self.now.plane()
         patients = self._config.groups.by == "patient"
-        picks = self.proposal()["picks"]
-        return pool_map(pool, plane, picks, self._decisions.statuses(), groups_are_patients=patients)
+        picks, statuses = self.proposal(strategy)["picks"], self._decisions.statuses()
+        result = pool_map(pool, plane, picks, statuses, groups_are_patients=patients)
+        by_rank = {pick["rank"]: pick["study_id"] for pick in picks}
+        for point in result["points"]:
+            status = statuses.get(point["study_id"], OPEN)
+            owner = by_rank.get(point["nearest_pick"], "")
+            point |= {"client": status.client, "reason": status.reason, "stands_with": owner}
+        return result
 
     def lookalikes(self, study_id: str) -> dict[str, Any]:
         """Return the studies nearest to one of the pool, nearest first; 404 if it has no embedding."""

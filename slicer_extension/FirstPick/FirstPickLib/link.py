@@ -1,0 +1,280 @@
+"""The connection to the server: one story at a time, the work list kept up to date, reservations held."""
+
+from __future__ import annotations
+
+import qt
+from slicer.i18n import tr as _
+
+from .client import Client, clock, isFirstPick, statusText
+from .network import Network
+from .tasks import Task
+from .worklist import WorkList
+
+HEARTBEAT_MS = 5 * 60 * 1000
+POLL_MS, POLL_SOON_MS = 10_000, 2000
+
+
+class Question:
+    """Something the reader must decide; ``action`` is what happens on yes."""
+
+    def __init__(self, text, yes, action):
+        self.text, self.yes, self.action = text, yes, action
+
+
+class ServerLink:
+    """What the logic knows of the server, and how it tells so; `FirstPickLogic` adds the open study.
+
+    Attributes
+    ----------
+    listeners : list of callable
+        Told by one word what changed: ``server``, ``worklist``, ``reading`` or ``notice``.
+    connection : str
+        How the server is, in plain words.
+    message : str
+        What the last action led to.
+    question : Question or None
+    transfer : tuple or None
+        What is under way: its text, and how much of how much is done.
+    """
+
+    def __init__(self):
+        self.listeners = []
+        self.network = Network()
+        self.client = None
+        self.connection = _("Not connected.")
+        self.isConnected = False
+        self.status = None
+        self.strategies = []
+        self.worklist = None
+        self.reading = None
+        self.message = ""
+        self.question = None
+        self.transfer = None
+        self.strategy = ""
+        self.thumbnails = {}
+        self._putAside = set()
+        self._answers = None
+        self._task = self._polling = None
+        self._pollTimer = self._timer(POLL_MS, self.poll)
+        self._heartbeatTimer = self._timer(HEARTBEAT_MS, self.heartbeat)
+
+    def _timer(self, interval, slot):
+        timer = qt.QTimer()
+        timer.setInterval(interval)
+        timer.connect("timeout()", slot)
+        return timer
+
+    def _tell(self, what):
+        for listener in list(self.listeners):
+            listener(what)
+
+    def say(self, text):
+        """Say in a line what an action led to."""
+        self.message = text
+        self._tell("notice")
+
+    def _ask(self, text, yes, action):
+        self.question = Question(text, yes, action)
+        self._tell("notice")
+
+    def answer(self, isYes):
+        """Answer the question that stands."""
+        question, self.question = self.question, None
+        self._tell("notice")
+        if question and isYes:
+            question.action()
+
+    # -- one story at a time
+
+    @property
+    def isBusy(self):
+        """Whether something is under way that the reader waits for."""
+        return self._task is not None and not self._task.isOver
+
+    def _run(self, story):
+        """Tell a story; while another is told, nothing else begins."""
+        if self.isBusy:
+            self.say(_("One moment: {what}").format(what=self.transfer[0] if self.transfer else _("still busy.")))
+            story.close()
+            return
+        self.question = None
+        self.message = ""
+        self._task = Task(self.network, story, self._onEnded)
+        self._task.start()
+        self._tell("notice")
+        self._tell("reading")
+
+    def _onEnded(self):
+        self.transfer = None
+        self._tell("notice")
+        self._tell("reading")
+
+    def cancel(self):
+        """End what is under way."""
+        if self.isBusy:
+            self._task.cancel()
+
+    def _progress(self, text):
+        """Make a function that shows how far a transfer is."""
+        self.transfer = (text, 0, 0)
+        self._tell("notice")
+
+        def progress(done, total):
+            self.transfer = (text, done, max(total, 0))
+            self._tell("notice")
+
+        return progress
+
+    # -- the server
+
+    def connect(self, address, reader):
+        """Ask a server how it is, and for its work list; an open study is kept first."""
+        try:
+            client = Client(address, reader)
+        except ValueError as error:
+            self._setConnection(str(error), isConnected=False)
+            return
+        if not client.reader:
+            self._setConnection(_("Type your name first: studies are reserved under it."), isConnected=False)
+            return
+        self._run(self._connect(client))
+
+    def _connect(self, client):
+        if self.reading:
+            yield from self._leave()
+        self._pollTimer.stop()
+        self.client, self.status, self.worklist, self._answers = client, None, None, None
+        self.thumbnails = {}
+        self._putAside = set()
+        self._tell("worklist")
+        self._setConnection(_("Asking {address} ...").format(address=client.address), isConnected=False)
+        answer = yield client.status()
+        if answer.isGood and isFirstPick(answer):
+            strategies = yield client.strategies()
+            self.strategies = strategies.data if strategies.isGood else []
+            self.strategy = ""
+            yield from self._refresh(answer)
+            self._pollTimer.start()
+            self._heartbeatTimer.start()
+        elif answer.isGood:
+            text = _("{address} answers, but is not a FirstPick server.").format(address=client.address)
+            self._setConnection(text, isConnected=False)
+        elif not answer.isCancelled:
+            self._setConnection(answer.error, isConnected=False)
+
+    def _setConnection(self, text, isConnected):
+        self.connection, self.isConnected = text, isConnected
+        self._tell("server")
+
+    def poll(self):
+        """Ask the server again what changed."""
+        if self.client is not None and (self._polling is None or self._polling.isOver):
+            self._polling = Task(self.network, self._refresh()).start()
+
+    def _refresh(self, answer=None):
+        """Bring the work list up to date; what did not change is not drawn again."""
+        client = self.client
+        answer = answer or (yield client.status())
+        if client is not self.client:
+            return
+        if not answer.isGood:
+            self._setConnection(answer.error, isConnected=False)
+            return
+        self.status = answer.data
+        self.strategy = self.strategy or self.status["strategy"]
+        isReady = self.status["state"] == "ready"
+        self._pollTimer.setInterval(POLL_MS if isReady else POLL_SOON_MS)
+        self._setConnection(statusText(self.status), isConnected=True)
+        if not isReady:
+            return
+        proposal = yield client.proposal(self.strategy)
+        if client is not self.client or not proposal.isGood:
+            self._setConnection(proposal.error or self.connection, isConnected=True)
+            return
+        holders = [(reader["client"], [s["study_id"] for s in reader["studies"]]) for reader in self.status["readers"]]
+        facts = [self.status[key] for key in ("n_pool", "n_labelled", "n_skipped")]
+        answers = (proposal.data, holders, facts)
+        if answers != self._answers:
+            points = yield client.map(self.strategy)
+            if client is self.client and points.isGood:
+                self._answers = answers
+                self.worklist = WorkList(proposal.data, points.data["points"], client.reader)
+                self._checkReservation()
+                self._tell("worklist")
+
+    def newBatch(self, strategy, batchSize, isSure=False):
+        """Make a new batch; asks first while picks are open."""
+        nOpen = self.worklist.openPicks if self.worklist else 0
+        if nOpen and not isSure:
+            text = _("{n} picks of this batch are not segmented yet. Reserved ones stay, open ones may go.")
+            self._ask(
+                text.format(n=nOpen), _("Make a new batch"), lambda: self.newBatch(strategy, batchSize, isSure=True)
+            )
+            return
+        self._run(self._newBatch(strategy, batchSize))
+
+    def _newBatch(self, strategy, batchSize):
+        self._progress(_("Choosing a new batch ..."))
+        answer = yield self.client.newProposal(strategy, batchSize)
+        if answer.isGood:
+            self.strategy = strategy or self.strategy
+            yield from self._refresh()
+        self._sayError(answer)
+
+    def _sayError(self, answer):
+        if not answer.isGood:
+            self.say(_("Cancelled.") if answer.isCancelled else answer.error)
+
+    def loadThumbnail(self, studyId, done):
+        """Hand a study's picture (PNG) to ``done``, empty if there is none; asks the server once."""
+        if studyId in self.thumbnails:
+            if self.thumbnails[studyId] is not None:
+                done(self.thumbnails[studyId])
+            return
+        thumbnails = self.thumbnails
+        thumbnails[studyId] = None  # asked for
+
+        def finished(answer):
+            thumbnails[studyId] = answer.data if answer.isGood else b""
+            if thumbnails is self.thumbnails:
+                done(thumbnails[studyId])
+
+        self.network.send(self.client.thumbnail(studyId), finished)
+
+    # -- reservations
+
+    def heartbeat(self):
+        """Say that the reader is still at it, and will go on with what was put aside as a draft."""
+        if self.reading and self.client and not self.reading.lost:
+            Task(self.network, self._heartbeat(self.reading)).start()
+        for studyId in sorted(self._putAside):
+            Task(self.network, self._holdDraft(studyId)).start()
+
+    def _holdDraft(self, studyId):
+        answer = yield self.client.change("heartbeat", studyId)
+        if answer.status in (404, 409):
+            self._putAside.discard(studyId)
+
+    def _heartbeat(self, reading):
+        answer = yield self.client.change("heartbeat", reading.studyId)
+        if reading is self.reading and answer.status in (404, 409):
+            self._loseReservation(answer.error)
+
+    def _loseReservation(self, text):
+        self.reading.lost = text
+        self.say(_("{why} Save a draft or go on to another study.").format(why=text))
+        self._tell("reading")
+
+    def _checkReservation(self):
+        """Tell the reader at once when the open study is no longer theirs; take it again if nobody else came."""
+        row = self.worklist.row(self.reading.studyId) if self.reading else None
+        if row is None or self.reading.lost:
+            return
+        if row.status == "open":
+            self.heartbeat()
+        elif row.client != self.client.reader:
+            until = _(" until {time}").format(time=clock(row.until)) if row.until else ""
+            text = _("Study '{study}' is now {status}{until}.")
+            self._loseReservation(
+                text.format(study=row.studyId, status=row.statusText(self.client.reader), until=until)
+            )

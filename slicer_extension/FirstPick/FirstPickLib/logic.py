@@ -1,0 +1,470 @@
+"""What the module does, without any window: talks to the server and keeps the open study."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+import slicer
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+from slicer.util import VTKObservationMixin
+
+from . import scene
+from .client import FINAL, cacheName, clock, isHere
+from .link import ServerLink
+from .reading import Kept, Reading
+from .tasks import Download, Task, Upload
+
+
+@parameterNodeWrapper
+class FirstPickParameterNode:
+    """What belongs to the scene."""
+
+    strategy: str = ""
+    batchSize: Annotated[int, WithinRange(1, 500)] = 10
+    studyId: str = ""
+    volume: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn before: its file, the time it took, a word about it; or why it could not be fetched."""
+
+    path: str = ""
+    seconds: float = 0.0
+    note: str = ""
+    isDraft: bool = False
+    error: str = ""
+
+
+class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
+    """Opens studies, keeps what is drawn and sends it; works without any window.
+
+    Attributes
+    ----------
+    reading : Reading or None
+        The open study.
+    kept : Kept
+        Labels that did not reach the server yet.
+    views : dict
+        Window, level and layout by modality.
+    """
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleLogic.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        ServerLink.__init__(self)
+        settings = os.path.dirname(slicer.app.slicerUserSettingsFilePath)
+        self.kept = Kept(os.path.join(settings, "FirstPick"))
+        self.cacheFolder = os.path.join(slicer.app.temporaryPath, "FirstPick")
+        self.views = {}
+        self._prefetch = None
+        self._prefetching = ""
+
+    def getParameterNode(self):
+        """Return what belongs to the scene."""
+        return FirstPickParameterNode(super().getParameterNode())
+
+    # -- reading
+
+    def open(self, studyId):
+        """Reserve a study, fetch it and show it; what was open is kept as a draft."""
+        if self.client is not None and not (self.reading and self.reading.studyId == studyId):
+            self._run(self._open(studyId))
+
+    def openNext(self):
+        """Open the first open pick."""
+        if self.worklist:
+            self._run(self._openNext())
+
+    def openNeighbour(self, step):
+        """Open the next pick (1) or the one before (-1)."""
+        if self.worklist and self.reading:
+            row = self.worklist.neighbour(self.reading.studyId, step)
+            if row is not None:
+                self.open(row.studyId)
+
+    def endText(self):
+        """Say why no further study is opened."""
+        if self.worklist.isAllDone:
+            return _("All done: every pick of this batch is segmented or skipped. Thank you!")
+        return _("No pick is free: the rest is in progress by others.")
+
+    def _open(self, studyId):
+        if self.reading and not (yield from self._leave()):
+            return
+        yield from self._load(studyId)
+
+    def _openNext(self):
+        studyId = self.reading.studyId if self.reading else ""
+        if not self.reading or (yield from self._leave()):
+            yield from self._loadNext(studyId)
+
+    def _loadNext(self, studyId):
+        """Open the first free pick below a study; try the next one where somebody else was faster."""
+        while self.worklist:
+            row = self.worklist.nextOpen(studyId)
+            if row is None:
+                self.say(self.endText())
+                return
+            if not (yield from self._load(row.studyId)):
+                return
+
+    def _load(self, studyId):
+        """Reserve, fetch and show; return whether somebody else was faster."""
+        self._progress(_("Reserving {study} ...").format(study=studyId))
+        answer = yield self.client.change("reserve", studyId)
+        if not answer.isGood:
+            self._sayError(answer)
+            yield from self._refresh()
+            return answer.status == 409
+        text = yield from self._fetchAndShow(studyId)
+        if text:
+            yield self.client.change("release", studyId)
+            self.say(text)
+        yield from self._refresh()
+        self._prefetchNext()
+        return False
+
+    def _fetchAndShow(self, studyId):
+        """Fetch volume and label and show them; return what went wrong."""
+        answer = yield self.client.imageInfo(studyId)
+        if not answer.isGood:
+            return answer.error or _("Cancelled.")
+        info = answer.data
+        volumePath = self._volumePath(studyId, info)
+        if self._prefetching == volumePath and not self._prefetch.isOver:
+            self._progress(_("Loading {study} ...").format(study=studyId))
+            answer = yield self._prefetch
+            if answer.isCancelled:
+                return _("Cancelled.")
+        if not os.path.exists(volumePath):
+            progress = self._progress(_("Loading {study} ...").format(study=studyId))
+            answer = yield Download(self.client.image(studyId), volumePath, progress)
+            if not answer.isGood:
+                return answer.error or _("Cancelled.")
+        drawn = yield from self._fetchLabel(studyId)
+        return drawn.error or self._show(studyId, info, volumePath, drawn)
+
+    def _volumePath(self, studyId, info):
+        if isHere(info):
+            return info["path"]
+        os.makedirs(self.cacheFolder, exist_ok=True)
+        return os.path.join(self.cacheFolder, cacheName(self.client.address, studyId, info))
+
+    def _fetchLabel(self, studyId):
+        """Fetch what was drawn before: what is kept here, else the newer one of draft and final label."""
+        kept = self.kept.read(self.client, studyId)
+        if kept:
+            note = _("Resumed what was kept on this computer; it is not on the server yet.")
+            return Drawn(self.kept.path(self.client, studyId), kept["seconds"], note, isDraft=True)
+        newest, newestTag = {}, ""
+        for tag in (FINAL, self.client.draftTag):
+            answer = yield self.client.labelInfo(studyId, tag)
+            if not answer.isGood:
+                return Drawn(error=answer.error or _("Cancelled."))
+            if answer.data.get("ts", 0) >= newest.get("ts", 1):
+                newest, newestTag = answer.data, tag
+        if not newest:
+            return Drawn()
+        os.makedirs(self.cacheFolder, exist_ok=True)
+        path = os.path.join(self.cacheFolder, "label.nii.gz")
+        answer = yield Download(self.client.label(studyId, newestTag), path)
+        if not answer.isGood:
+            return Drawn(error=answer.error or _("Cancelled."))
+        note = _("Resumed the draft of {time}.") if newestTag != FINAL else _("Loaded the final label of {time}.")
+        seconds = float(newest.get("seconds", 0))
+        return Drawn(path, seconds, note.format(time=clock(newest["ts"])), isDraft=newestTag != FINAL)
+
+    def _show(self, studyId, info, volumePath, drawn):
+        """Put the study into the scene; return what went wrong."""
+        labels = self.status["labels"]
+        made = []
+        try:
+            volume = scene.loadVolume(volumePath, studyId)
+            made.append(volume)
+            segmentation = scene.makeSegmentation(volume, labels)
+            made.append(segmentation)
+            if drawn.path:
+                scene.loadLabel(drawn.path, segmentation, labels)
+        except RuntimeError as error:
+            scene.removeNodes(made)
+            return _("Slicer cannot open {study}: {why}").format(study=studyId, why=error)
+        row = self.worklist.row(studyId) if self.worklist else None
+        self.reading = Reading(
+            studyId,
+            volume,
+            segmentation,
+            labels,
+            slices=row.slices if row else (),
+            modality=info.get("modality", ""),
+            cached="" if volumePath == info.get("path") else volumePath,
+            secondsBefore=drawn.seconds,
+            isDirty=bool(self.kept.read(self.client, studyId)),
+            hasDraft=drawn.isDraft,
+        )
+        self._remember()
+        for event in (
+            slicer.vtkSegmentation.SourceRepresentationModified,
+            slicer.vtkSegmentation.SegmentAdded,
+            slicer.vtkSegmentation.SegmentRemoved,
+        ):
+            self.addObserver(segmentation.GetSegmentation(), event, self._onDrawn)
+        scene.show(volume)
+        scene.restoreView(volume, self.views.get(self.reading.modality, {}))
+        if self.reading.slices:
+            self.jumpTo(0)
+        self._putAside.discard(studyId)
+        self.say(drawn.note)
+        self._tell("reading")
+        return ""
+
+    def jumpTo(self, number):
+        """Show a proposed slice."""
+        scene.jumpTo(self.reading.volume, self.reading.slices[number])
+
+    def _onDrawn(self, caller=None, event=None):
+        if self.reading and not self.reading.isDirty:
+            self.reading.isDirty = True
+            self._tell("reading")
+
+    def _remember(self):
+        """Note in the scene what is open."""
+        parameters = self.getParameterNode()
+        reading = self.reading
+        parameters.studyId = reading.studyId if reading else ""
+        parameters.volume = reading.volume if reading else None
+        parameters.segmentation = reading.segmentation if reading else None
+
+    def _close(self):
+        """Take the study's nodes out of the scene."""
+        reading, self.reading = self.reading, None
+        self.removeObservers(self._onDrawn)
+        if reading.isHere:
+            self.views[reading.modality] = scene.readView(reading.volume)
+        self._tell("reading")  # the editor lets go of the nodes first
+        scene.removeNodes([reading.segmentation, reading.volume])
+        self._remember()
+
+    def _leave(self):
+        """Close the open study: as a draft if anything was drawn, else given back. False if it must stay open."""
+        reading = self.reading
+        note = ""
+        if reading.isDirty and reading.isHere:
+            path = self._keep()
+            if not path:
+                return False
+            answer = yield from self._send(path, self.client.draftTag)
+            if answer.isCancelled:
+                self.say(_("Cancelled: {study} stays open.").format(study=reading.studyId))
+                return False
+            note = answer.error and _("{why} The draft of {study} is kept on this computer.")
+            note = (note or _("Saved a draft of {study}.")).format(why=answer.error, study=reading.studyId)
+        elif not reading.hasDraft and not reading.lost:
+            yield self.client.change("release", reading.studyId)
+        if reading.hasDraft and not reading.lost:
+            self._putAside.add(reading.studyId)
+        self._close()
+        self.say(note)
+        return True
+
+    def closeStudy(self):
+        """Put the open study aside."""
+        if self.reading:
+            self._run(self._closeStudy())
+
+    def _closeStudy(self):
+        if (yield from self._leave()):
+            note = self.message
+            yield from self._refresh()
+            self.say(note)
+
+    # -- what was drawn
+
+    def _keep(self):
+        """Write what is drawn to this computer; return the file, or say why not."""
+        try:
+            return self.kept.write(self.client, self.reading)
+        except OSError as error:
+            self.say(str(error))
+            return ""
+
+    def _send(self, path, tag):
+        """Upload a kept label; it is forgotten once the server has it."""
+        reading = self.reading
+        reading.isDirty = False
+        request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
+        progress = self._progress(_("Sending {study} ...").format(study=reading.studyId))
+        answer = yield Upload(request, path, progress)
+        if answer.isGood:
+            self.kept.remove(self.client, reading.studyId)
+            reading.hasDraft = True
+        else:
+            reading.isDirty = True
+        self._tell("reading")
+        return answer
+
+    def saveDraft(self):
+        """Save what is drawn on the server, to go on later."""
+        if self.reading and self._isWhole():
+            self._run(self._saveDraft())
+
+    def _saveDraft(self):
+        path = self._keep()
+        if path:
+            answer = yield from self._send(path, self.client.draftTag)
+            if answer.isGood:
+                self.say(_("Saved a draft of {study}.").format(study=self.reading.studyId))
+            else:
+                self._sayNotSent(answer)
+
+    def _sayNotSent(self, answer):
+        why = _("Cancelled.") if answer.isCancelled else answer.error
+        self.say(_("Not sent. {why} What you drew is still here, and kept on this computer.").format(why=why))
+
+    def _isWhole(self):
+        """Check that nobody deleted the study's nodes."""
+        if not self.reading.isHere:
+            self.say(_("The study's volume or segmentation is no longer in the scene. Open the study again."))
+        return self.reading.isHere
+
+    def submit(self, isSure=False):
+        """Upload the final label and open the next pick; asks first if something looks wrong."""
+        if not self.reading or self.isBusy or not self._isWhole():
+            return
+        doubts = [] if isSure else [*filter(None, [self.reading.lost]), *self.reading.problems()]
+        if doubts:
+            self._ask(" ".join(doubts), _("Submit anyway"), lambda: self.submit(isSure=True))
+            return
+        self._run(self._submit())
+
+    def _submit(self):
+        path = self._keep()
+        if not path:
+            return
+        answer = yield from self._send(path, FINAL)
+        reading = self.reading
+        if not answer.isGood:
+            self._sayNotSent(answer)
+            return
+        if reading.isDirty:
+            self.say(_("You drew on while the label was sent. Submit again."))
+            return
+        self._forgetFile(reading)
+        yield from self._next(_("Submitted {study}.").format(study=reading.studyId))
+
+    def _forgetFile(self, reading):
+        """Delete the copy of a study that is closed."""
+        if reading.cached and os.path.exists(reading.cached):
+            os.remove(reading.cached)
+
+    def _next(self, text):
+        """Close the open study and open the next pick."""
+        studyId = self.reading.studyId
+        self._close()
+        yield from self._refresh()
+        self.message = ""
+        yield from self._loadNext(studyId)
+        self.say(f"{text} {self.message}".strip())
+
+    def skip(self, studyId, reason):
+        """Take a study out for everyone; what was drawn stays as a draft."""
+        if self.client is not None:
+            self._run(self._skip(studyId, reason))
+
+    def _skip(self, studyId, reason):
+        isOpen = bool(self.reading) and self.reading.studyId == studyId
+        if isOpen and self.reading.isDirty and self.reading.isHere:
+            path = self._keep()
+            if not path:
+                return
+            yield from self._send(path, self.client.draftTag)
+        answer = yield self.client.change("skip", studyId, reason=reason)
+        if not answer.isGood:
+            self._sayError(answer)
+            yield from self._refresh()
+            return
+        text = _("Skipped {study} ({reason}); the filter 'skipped' can undo it.").format(study=studyId, reason=reason)
+        if isOpen:
+            self._forgetFile(self.reading)
+            yield from self._next(text)
+        else:
+            yield from self._refresh()
+            self.say(text)
+
+    def unskip(self, studyId):
+        """Undo a skip."""
+        self._run(self._change("unskip", studyId, _("{study} can be segmented again.")))
+
+    def reopen(self, studyId):
+        """Open a done study again, with its label."""
+        self._run(self._reopen(studyId))
+
+    def _change(self, verb, studyId, text):
+        answer = yield self.client.change(verb, studyId)
+        self.say(text.format(study=studyId))
+        self._sayError(answer)
+        yield from self._refresh()
+        return answer.isGood
+
+    def _reopen(self, studyId):
+        if (yield from self._change("reopen", studyId, _("{study} is open again."))):
+            yield from self._open(studyId)
+
+    # -- ahead of the reader
+
+    def _prefetchNext(self):
+        """Fetch the next pick's file while this one is read."""
+        row = self.worklist.nextOpen(self.reading.studyId) if self.worklist and self.reading else None
+        if row is not None and (self._prefetch is None or self._prefetch.isOver):
+            self._prefetch = Task(self.network, self._fetchAhead(row.studyId))
+            self._prefetch.start()
+
+    def _fetchAhead(self, studyId):
+        answer = yield self.client.imageInfo(studyId)
+        if answer.isGood:
+            path = self._volumePath(studyId, answer.data)
+            if not os.path.exists(path):
+                self._prefetching = path
+                yield Download(self.client.image(studyId), path)
+
+    # -- endings
+
+    def sceneCloses(self):
+        """Keep what is drawn before Slicer removes the nodes, and send it as a draft."""
+        if not self.reading:
+            return
+        self.cancel()
+        reading = self.reading
+        path = self._keep() if reading.isDirty and reading.isHere else ""
+        self.removeObservers(self._onDrawn)
+        self.reading = None
+        self._tell("reading")
+        if path:
+            self.say(_("The scene was closed. What you drew in {study} is kept.").format(study=reading.studyId))
+            Task(self.network, self._sendKept(path, reading)).start()
+        elif not reading.hasDraft:
+            self.network.send(self.client.change("release", reading.studyId), lambda answer: None)
+
+    def _sendKept(self, path, reading):
+        request = self.client.saveLabel(reading.studyId, self.client.draftTag, reading.labels, reading.seconds)
+        answer = yield Upload(request, path)
+        if answer.isGood:
+            self.kept.remove(self.client, reading.studyId)
+
+    def end(self):
+        """Keep what is drawn, close the study, end all transfers and timers."""
+        if self.reading:
+            if self.reading.isDirty and self.reading.isHere:
+                self._keep()
+            self._close()
+        for timer in (self._pollTimer, self._heartbeatTimer):
+            timer.stop()
+        self.network.cancelAll()
+        self.removeObservers()
+        self.listeners.clear()

@@ -1,0 +1,150 @@
+"""Sends requests by Qt's network manager: in Slicer a Python thread would stand still while the window waits."""
+
+from __future__ import annotations
+
+import os
+
+import qt
+
+from .client import Answer, Request, readAnswer
+
+
+class Network:
+    """Sends to one address and calls back with answers; nothing here waits.
+
+    Every method returns a `Transfer`, whose ``cancel`` ends it.
+    """
+
+    def __init__(self) -> None:
+        self._manager = qt.QNetworkAccessManager()
+        self._transfers = set()
+
+    @property
+    def nPending(self) -> int:
+        """How many answers are still to come."""
+        return len(self._transfers)
+
+    def send(self, request: Request, done) -> Transfer:
+        """Send a request and hand its answer to ``done``."""
+        return self._start(request, done, None, None, None)
+
+    def download(self, request: Request, path: str, done, progress) -> Transfer:
+        """Stream an answer into a file, which is there only when it is whole."""
+        return self._start(request, done, progress, path, None)
+
+    def upload(self, request: Request, path: str, done, progress) -> Transfer:
+        """Send a file as the form field ``label``."""
+        return self._start(request, done, progress, None, path)
+
+    def cancelAll(self) -> None:
+        """End everything that is under way; nobody is called back."""
+        for transfer in list(self._transfers):
+            transfer.forget()
+
+    def _start(self, request, done, progress, target, source) -> Transfer:
+        transfer = Transfer(self._manager, request, target, source)
+        self._transfers.add(transfer)
+
+        def finished(answer):
+            self._transfers.discard(transfer)
+            if answer is not None:
+                done(answer)
+
+        transfer.start(finished, progress)
+        return transfer
+
+
+class Transfer:
+    """One request on its way."""
+
+    def __init__(self, manager, request: Request, target: str | None, source: str | None) -> None:
+        self._manager, self._request, self._target, self._source = manager, request, target, source
+        self._file = None
+        self._size = 0
+        self._isCancelled = self._isForgotten = False
+
+    def start(self, finished, progress) -> None:
+        """Send it."""
+        self._finished = finished
+        url = qt.QUrl(self._request.url)
+        request = qt.QNetworkRequest(url)
+        request.setTransferTimeout(self._request.seconds * 1000)  # of silence, not in all
+        self._address = f"{url.scheme()}://{url.host()}" + (f":{url.port()}" if url.port() > 0 else "")
+        if self._source is not None:
+            parts = self._formParts()
+            self._reply = self._manager.put(request, parts)
+            parts.setParent(self._reply)
+        elif self._request.method == "POST":
+            request.setHeader(qt.QNetworkRequest.ContentTypeHeader, "application/json")
+            self._reply = self._manager.post(request, qt.QByteArray(self._request.body))
+        else:
+            self._reply = self._manager.get(request)
+        if progress is not None:
+            signal = "uploadProgress(qint64,qint64)" if self._source is not None else "downloadProgress(qint64,qint64)"
+            self._reply.connect(signal, progress)
+        if self._target is not None:
+            self._reply.connect("readyRead()", self._onData)
+        self._reply.connect("finished()", self._onFinished)
+
+    def cancel(self) -> None:
+        """End it; it is answered with a cancelled `Answer`."""
+        self._isCancelled = True
+        self._reply.abort()
+
+    def forget(self) -> None:
+        """End it; nobody is told."""
+        self._isForgotten = True
+        self._reply.abort()
+
+    def _formParts(self):
+        parts = qt.QHttpMultiPart(qt.QHttpMultiPart.FormDataType)
+        for name, text in self._request.form:
+            part = qt.QHttpPart()
+            part.setHeader(qt.QNetworkRequest.ContentDispositionHeader, f'form-data; name="{name}"')
+            part.setBody(qt.QByteArray(text.encode()))
+            parts.append(part)
+        part = qt.QHttpPart()
+        disposition = 'form-data; name="label"; filename="label.nii.gz"'
+        part.setHeader(qt.QNetworkRequest.ContentDispositionHeader, disposition)
+        part.setHeader(qt.QNetworkRequest.ContentTypeHeader, "application/octet-stream")
+        with open(self._source, "rb") as file:  # labels are small: a copy in memory is safe from later changes
+            part.setBody(qt.QByteArray(file.read()))
+        parts.append(part)
+        return parts
+
+    def _status(self) -> int:
+        return int(self._reply.attribute(qt.QNetworkRequest.HttpStatusCodeAttribute) or 0)
+
+    def _onData(self) -> None:
+        if self._status() != 200:
+            return  # an error's text: read when it is whole
+        if self._file is None:
+            self._file = open(self._target + ".part", "wb")  # noqa: SIM115 - closed when the answer is whole
+        data = self._reply.readAll().data()
+        self._size += len(data)
+        self._file.write(data)
+
+    def _onFinished(self) -> None:
+        reply = self._reply
+        isWhole = reply.error() == qt.QNetworkReply.NoError and not self._isForgotten and not self._isCancelled
+        if self._target is not None and isWhole:
+            self._onData()
+        if self._file is not None:
+            self._file.close()
+            expected = reply.header(qt.QNetworkRequest.ContentLengthHeader)
+            isWhole = isWhole and (expected is None or int(expected) == self._size)
+            if isWhole:
+                os.replace(self._target + ".part", self._target)
+            else:
+                os.remove(self._target + ".part")
+        answer = None if self._isForgotten else self._answer(isWhole)
+        reply.deleteLater()
+        self._finished(answer)
+
+    def _answer(self, isWhole: bool) -> Answer:
+        if self._isCancelled:
+            return Answer(isCancelled=True)
+        contentType = str(self._reply.header(qt.QNetworkRequest.ContentTypeHeader) or "")
+        networkError = "" if isWhole else self._reply.errorString()
+        body = b"" if self._file is not None else self._reply.readAll().data()
+        return readAnswer(self._status(), body, contentType, networkError, self._address)

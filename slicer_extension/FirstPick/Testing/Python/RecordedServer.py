@@ -1,0 +1,168 @@
+"""A server that gives recorded answers and can be told to fail: for tests where no FirstPick server is at hand.
+
+Runs as a process of its own (Slicer's Python threads stand still while its window waits) and prints its address.
+``POST /test/fail`` with ``{"path": ..., "how": ..., "times": ...}`` makes the next requests to a path
+fail: with a number as HTTP status, ``drop`` (the connection breaks off), ``truncate`` (half the answer,
+then the connection breaks off) or ``slow`` (three seconds late). Qt asks again by itself
+when a connection is dropped, so that ``times`` must be a few then.
+"""
+
+import base64
+import json
+import sys
+import time
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+
+class Room:
+    """What was decided since the start."""
+
+    def __init__(self, recorded):
+        self.recorded = recorded
+        self.statuses, self.labels, self.failures, self.requests = {}, {}, [], []
+
+    def failure(self, path):
+        for failure in self.failures:
+            if failure["path"] == path and failure["times"] > 0:
+                failure["times"] -= 1
+                return failure["how"]
+        return ""
+
+    def status(self, study_id):
+        return self.statuses.get(study_id, {"status": "open", "client": "", "reason": "", "until": 0.0})
+
+    def change(self, verb, study_id, client, reason=""):
+        if study_id not in self.recorded["images"]:
+            return 404, {"detail": f"Study '{study_id}' is not in the studies folder."}
+        now = self.status(study_id)
+        if verb in ("reserve", "heartbeat", "skip") and now["client"] not in ("", client):
+            return 409, {"detail": f"Study '{study_id}' is in progress by {now['client']} until 23:59."}
+        name = {"reserve": "reserved", "heartbeat": "reserved", "skip": "skipped"}.get(verb, "open")
+        is_open = name == "open"
+        until = time.time() + 1800 if name == "reserved" else 0.0
+        self.statuses[study_id] = {
+            "status": name,
+            "client": "" if is_open else client,
+            "reason": reason,
+            "until": until,
+        }
+        return 200, {"study_id": study_id, **self.status(study_id)}
+
+    def get(self, path, query):
+        recorded = self.recorded
+        if path == "/firstpick/proposal":
+            picks = [{**pick, **self.status(pick["study_id"])} for pick in recorded["proposal"]["picks"]]
+            return {**recorded["proposal"], "picks": picks}
+        if path == "/firstpick/map":
+            return {"points": [{**point, **self.status(point["study_id"])} for point in recorded["map"]["points"]]}
+        if path == "/firstpick/status":
+            count = [status["status"] for status in self.statuses.values()].count
+            return {
+                **recorded["status"],
+                "n_labelled": count("done"),
+                "n_skipped": count("skipped"),
+                "readers": [
+                    {"client": status["client"], "studies": [{"study_id": i, "until": status["until"]}]}
+                    for i, status in self.statuses.items()
+                    if status["status"] == "reserved"
+                ],
+            }
+        if path == "/firstpick/strategies":
+            return recorded["strategies"]
+        if path.startswith("/firstpick/thumbnail/"):
+            return base64.b64decode(recorded["thumbnails"][unquote(path[21:])])
+        if path == "/datastore/image/info":
+            return recorded["infos"][query["image"]]
+        if path == "/datastore/image":
+            return base64.b64decode(recorded["images"][query["image"]])
+        label = self.labels.get((query.get("label"), query.get("tag")))
+        if path == "/datastore/label/info":
+            return label[1] if label else {}
+        return label[0] if path == "/datastore/label" and label else None
+
+    def save(self, study_id, tag, params, data):
+        self.labels[study_id, tag] = (data, {**params, "ts": int(time.time()), "name": f"{study_id}.nii.gz"})
+        if tag == "final":
+            self.statuses[study_id] = {"status": "done", "client": params["client_id"], "reason": "", "until": 0.0}
+        return {"image": study_id, "label": study_id}
+
+
+class Handler(BaseHTTPRequestHandler):
+    room = None
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self._handle(b"")
+
+    def do_POST(self):
+        self._handle(None)
+
+    do_PUT = do_POST
+
+    def _handle(self, body):
+        parts = urlsplit(self.path)
+        how = self.room.failure(parts.path)
+        if how == "drop":
+            self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 100))
+            self.connection.close()
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) if body is None else body
+        self.room.requests.append(f"{self.command} {self.path}")
+        if how == "slow":
+            time.sleep(3)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        if how.isdigit():
+            self._answer(int(how), {"detail": "Ask again in a minute."} if how == "503" else {})
+        else:
+            self._answer(*self._result(parts.path, query, body), isCut=how == "truncate")
+
+    def _result(self, path, query, body):
+        if self.command == "PUT":
+            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+            fields = {
+                part.get_param("name", header="Content-Disposition"): part.get_payload(decode=True)
+                for part in message_from_bytes(head + body).get_payload()
+            }
+            return 200, self.room.save(query["image"], query["tag"], json.loads(fields["params"]), fields["label"])
+        if self.command == "POST":
+            wanted = json.loads(body)
+            if path == "/test/fail":
+                self.room.failures[:] = [{"times": 1, **wanted}]
+                return 200, {}
+            if path == "/test/set":
+                self.room.recorded.update(wanted)
+                return 200, {}
+            if path == "/firstpick/proposal":
+                return 200, self.room.get(path, {})
+            return self.room.change(
+                path.rsplit("/", 1)[1], wanted["study_id"], wanted["client_id"], wanted.get("reason", "")
+            )
+        if path == "/test/requests":
+            return 200, self.room.requests
+        found = self.room.get(path, query)
+        return (404, {"detail": "Not Found"}) if found is None else (200, found)
+
+    def _answer(self, status, answer, isCut=False):
+        isJson = not isinstance(answer, bytes)
+        data = json.dumps(answer).encode() if isJson else answer
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json" if isJson else "application/octet-stream")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if isCut else data)
+        self.close_connection = True
+
+
+if __name__ == "__main__":
+    Handler.room = Room(json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8")))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)  # noqa: T201 - whoever started it reads the address
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        sys.exit()

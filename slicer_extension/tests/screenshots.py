@@ -1,0 +1,152 @@
+"""Renders the module outside Slicer, at the width of its panel: ``python screenshots.py`` in the tests' environment.
+
+Slicer's Segment Editor is a placeholder there; everything else is as in Slicer. Needs FIRSTPICK_PYTHON (see README).
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+sys.path[:0] = [str(HERE), str(HERE / "host"), str(HERE.parent / "FirstPick")]
+
+import numpy as np
+import qt
+import slicer
+from servers import Server, write_studies
+from stage import Reader, wait_for
+
+TARGET = HERE.parent / "Screenshots"
+IMAGES = HERE.parents[2] / "shared" / "data" / "hippocampus" / "images"
+LABELS = '[{name: anterior, value: 1, color: "#f0a030"}, {name: posterior, value: 2, color: "#4080f0"}]'
+N_STUDIES = 195
+
+
+def palette(isDark):
+    """Fusion's own palettes: what Slicer shows on most systems."""
+    one = qt.QPalette()
+    if isDark:
+        for role, color in (
+            (qt.QPalette.Window, "#353535"),
+            (qt.QPalette.WindowText, "#ffffff"),
+            (qt.QPalette.Base, "#232323"),
+            (qt.QPalette.AlternateBase, "#2c2c2c"),
+            (qt.QPalette.ToolTipBase, "#232323"),
+            (qt.QPalette.ToolTipText, "#ffffff"),
+            (qt.QPalette.Text, "#ffffff"),
+            (qt.QPalette.Button, "#404040"),
+            (qt.QPalette.ButtonText, "#ffffff"),
+            (qt.QPalette.PlaceholderText, "#909090"),
+            (qt.QPalette.Highlight, "#2a82da"),
+            (qt.QPalette.HighlightedText, "#ffffff"),
+        ):
+            one.setColor(role, qt.QColor(color))
+        for role in (qt.QPalette.WindowText, qt.QPalette.Text, qt.QPalette.ButtonText):
+            one.setColor(qt.QPalette.Disabled, role, qt.QColor("#7a7a7a"))
+    else:
+        one = qt.QApplication.style().standardPalette()
+    return one
+
+
+def grab(reader, name):
+    """Save the panel as high as what it shows."""
+    for _ in range(30):
+        slicer.app.processEvents()
+        wait_for(lambda: True)
+    reader.parent.resize(430, 10)
+    reader.parent.resize(430, reader.parent.layout().totalHeightForWidth(430))
+    for _ in range(30):
+        slicer.app.processEvents()
+    reader.widget.table.loadVisible()
+    wait_for(lambda: reader.logic.network.nPending == 0)
+    TARGET.mkdir(exist_ok=True)
+    for theme in ("light", "dark"):
+        qt.QApplication.setPalette(palette(theme == "dark"))
+        reader.widget.map._picture = None
+        slicer.app.processEvents()
+        reader.parent.grab().save(str(TARGET / f"{name}_{theme}.png"))
+
+
+def draw(reader, server):
+    voxels = server.study(reader.reading.studyId).get_fdata()
+    reader.draw("anterior", voxels > np.percentile(voxels, 95))
+
+
+def tell(server):
+    """The story, a picture at each station."""
+    reader = Reader()
+    reader.parent.layout().setContentsMargins(0, 0, 0, 0)
+    qt.QApplication.setStyle("Fusion")
+    reader.ui.addressBox.setCurrentText("http://127.0.0.1:8000")
+    reader.logic.connect("127.0.0.1:1", "Dr Ada")
+    reader.wait()
+    reader.ui.readerEdit.text = "Dr Ada"
+    grab(reader, "connect")
+    reader.connect(server.address, "Dr Ada")
+    ids = reader.ids()
+    server.post("/firstpick/reserve", study_id=ids[4], client_id="Dr Bo")
+    for _ in range(2):
+        reader.press("openButton")
+        draw(reader, server)
+        reader.press("submitButton")
+    reader.press("closeButton")
+    reader.logic.skip(ids[3], "poor quality")
+    reader.wait()
+    reader.ui.mapSection.collapsed = True
+    reader.widget.table.select(ids[5])
+    grab(reader, "worklist")
+    reader.ui.worklistSection.collapsed = True
+    reader.ui.mapSection.collapsed = False
+    reader.widget.map._draw()
+    x, y = reader.widget.map._place(reader.widget.map._map.index(ids[5]))
+    reader.widget.map.mouseMoveEvent(
+        qt.QMouseEvent(
+            qt.QEvent.MouseMove, qt.QPointF(x, y), qt.QPointF(x, y), qt.Qt.NoButton, qt.Qt.NoButton, qt.Qt.NoModifier
+        )
+    )
+    grab(reader, "map")
+    reader.widget.map.leaveEvent(None)
+    reader.press("openButton")
+    draw(reader, server)
+    grab(reader, "reading")
+    reader.ui.skipButton.click()
+    grab(reader, "skip")
+    reader.ui.skipButton.click()
+    while reader.reading:
+        draw(reader, server)
+        reader.press("submitButton")
+    server.post("/firstpick/skip", study_id=ids[4], client_id="Dr Bo", reason="duplicate")
+    reader.refresh()
+    while reader.logic.worklist.nextOpen():
+        reader.press("openButton")
+        draw(reader, server)
+        reader.press("submitButton")
+    reader.ui.mapSection.collapsed = True
+    grab(reader, "all_done")
+    reader.close()
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        slicer.app.temporaryPath = str(folder / "temporary")
+        slicer.app.slicerUserSettingsFilePath = str(folder / "Slicer.ini")
+        qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
+        qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(folder))
+        studies = folder / "studies"
+        if IMAGES.is_dir():
+            studies.mkdir()
+            for path in sorted(IMAGES.iterdir())[:N_STUDIES]:
+                shutil.copy2(path, studies)
+        else:
+            write_studies(studies, 24)
+        with Server(studies, folder / "state", labels=LABELS, batch_size="8") as server:
+            server.wait_until_ready()
+            tell(server)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The real server as a process, from a Python that has FirstPick installed; and what it answers."""
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlencode
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+FAST = {"encoder": "pixels", "views.size": "56", "rescan_s": "0.3", "n_workers": "1"}
+
+
+def oblique(degrees=(20, -15, 10), spacing=(0.8, 1.3, 2.1), origin=(-40, 25, 7)):
+    """A grid that is turned about all three axes."""
+    affine = np.eye(4)
+    for axis, angle in enumerate(np.radians(degrees)):
+        turn = np.eye(4)
+        i, j = [other for other in range(3) if other != axis]
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        affine = affine @ turn
+    affine = affine @ np.diag([*spacing, 1])
+    affine[:3, 3] = origin
+    return affine
+
+
+OBLIQUE = oblique()
+
+
+def write_studies(folder, n_studies, size=16, affine=OBLIQUE):
+    """Small volumes of four kinds, no two alike; all lie aslant."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(n_studies):
+        rng = np.random.default_rng(number)
+        array = rng.normal(0, 20, (size, size + 3, size - 2))
+        start = number % 4 * size // 5
+        array[start : start + size // 3, 3:10, 2 : 6 + number % 4 * 2] += 400 + 150 * (number % 4)
+        nib.save(nib.Nifti1Image(array.astype(np.int16), affine), folder / f"study_{number:02d}.nii.gz")
+    return folder
+
+
+class Server:
+    """A started server, its address and its answers."""
+
+    def __init__(self, studies, state, **conf):
+        python = os.environ.get("FIRSTPICK_PYTHON")
+        if not python:
+            pytest.skip("FIRSTPICK_PYTHON does not name a Python that has FirstPick installed")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.studies, self.state = Path(studies), Path(state)
+        command = [python, "-m", "firstpick.cli", "serve", "--studies", studies, "--state", state, "--port", self.port]
+        for key, value in {**FAST, **conf}.items():
+            command += ["--conf", key, value]
+        self.log = self.state.with_name(f"{self.state.name}.log")
+        with self.log.open("a") as output:
+            self.process = subprocess.Popen(
+                [str(part) for part in command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def wait_until_ready(self):
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                if self.get("/firstpick/status")["state"] == "ready":
+                    return self.get("/firstpick/proposal")
+            except urllib.error.URLError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text()[-3000:])
+
+    def get(self, path, **query):
+        address = self.address + path + ("?" + urlencode(query) if query else "")
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            return json.load(answer)
+
+    def post(self, path, **body):
+        request = urllib.request.Request(
+            self.address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def picks(self):
+        return self.get("/firstpick/proposal")["picks"]
+
+    def pick(self, study_id):
+        return next(pick for pick in self.picks() if pick["study_id"] == study_id)
+
+    def label(self, study_id, tag="final"):
+        """Read a label file from the server's disk by other means than Slicer's."""
+        return nib.load(self.state / "datastore" / "labels" / tag / f"{study_id}.nii.gz")
+
+    def study(self, study_id):
+        return nib.load(self.studies / f"{study_id}.nii.gz")
+
+    def let_reservations_expire(self):
+        """Set the clock of all reservations back, as if half an hour had passed."""
+        with closing(sqlite3.connect(self.state / "decisions.sqlite", timeout=10)) as connection, connection:
+            connection.execute("update statuses set until = 1 where status = 'reserved'")
