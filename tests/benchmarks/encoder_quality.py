@@ -58,7 +58,7 @@ def main():
 
 def embedded():
     """Encoders whose weights come with packages, or that need none; all installed ones of them."""
-    return [name for name, row in ENCODERS.items() if not row.hub and not row.missing()]
+    return [name for name, row in ENCODERS.items() if (row.files or not row.takes) and not row.missing()]
 
 
 def row(spec, tasks):
