@@ -20,7 +20,7 @@ from firstpick.encoders import EncoderError, EncoderRow, EncoderSpec
 from firstpick.views import ViewSpec, make_views
 from firstpick.volumes import Volume
 
-_BATCH_PIXELS = 64 * 112 * 112
+_BATCH_PIXELS = {"cpu": 8 * 112 * 112, "cuda": 64 * 112 * 112}  # what is larger leaves a processor's cache
 _WRAPPERS = ("state_dict", "model")  # what training code puts around the tensors
 
 
@@ -109,7 +109,7 @@ class NetworkEncoder:
         # Views come with channels last; convolutions that are laid out so are a tenth to a fifth faster on a CPU.
         self._network = network.eval().to(self._device, self._dtype)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._batch = max(1, _BATCH_PIXELS // (self._size or self._views.size) ** 2)
+        self._batch = max(1, _BATCH_PIXELS[self._device] // (self._size or self._views.size) ** 2)
         side = self._views.size
         try:
             self.dim = self.encode(np.zeros((1, side, side, 3), np.float32)).shape[1]
