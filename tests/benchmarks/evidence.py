@@ -11,7 +11,8 @@ picture, grouped by volume), ``membrane`` (tiles of 128 pixels, grouped by block
 example, without tests, since all tiles come from one stack).
 
 Stages: ``grid`` (encoders x strategies x scalings, judged by the quick stand-ins), ``paper`` (the arms of Yuan & Hong,
-with k-means' steps), ``train`` (six arms, two budgets, five splits, networks trained from scratch).
+with k-means' steps), ``train`` and ``own`` (its arms, and our default: two budgets, five splits, networks trained from
+scratch), ``embedding`` (blocks, tokens, pooling and views of the default encoder). `evidence_summary.py` sums up.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from firstpick.volumes import read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SETS = ("mednist", "hippocampus", "slices", "membrane")
+PACKAGED = ("pixels", "efficientnet-lite0", "dinov2-s", "medsam-lite")
 GRID_ENCODERS = ("dinov2-s", "efficientnet-lite0", "medsam-lite", "pixels", "random-init")
 SCALINGS = "l2,none,standardise,pca,whiten"
 STAGES = {
@@ -37,12 +39,31 @@ STAGES = {
         *("--encoders", encoders, "--strategies", ",".join(sorted(set(STRATEGIES) - {"random"}))),
         *("--scalings", SCALINGS),
     ],
-    "paper": lambda _: ["--preset", "yuan-hong", "--scalings", "standardise,l2"],
+    "paper": lambda _: ["--preset", "yuan-hong", "--scalings", "standardise,l2", "--judges", ",".join(PACKAGED)],
     "train": lambda _: [
-        *("--train", "--encoders", "dinov2-s", "--strategies", "kmeans,ward,typiclust,facility_location,maxherding"),
-        *("--scalings", "whiten"),
+        *("--train", "--judges", "pixels", "--encoders", ",".join(PACKAGED)),
+        *("--strategies", "kmeans", "--scalings", "standardise"),
+    ],
+    "own": lambda _: [
+        *("--train", "--judges", "pixels", "--encoders", "dinov2-s"),
+        *("--strategies", "kmeans", "--scalings", "whiten"),
+    ],
+    "embedding": lambda _: [
+        *("--encoders", "dinov2-s", "--judges", "pixels,efficientnet-lite0"),
+        *("--strategies", "kmeans,ward,typiclust,maxherding", "--scalings", "l2,standardise,whiten"),
     ],
 }
+EMBEDDINGS = {
+    **{f"block-{n}-{tokens}": {"layer": n, "tokens": tokens} for n in (6, 9, 12) for tokens in ("patch", "class")},
+    "size-168": {"views.size": 168},
+    "mean+max": {"pooling": "mean+max"},
+    "per-plane": {"pooling": "per-plane"},
+    "axial": {"views.planes": "[axial]", "views.per_plane": 9},
+    "one-a-plane": {"views.per_plane": 1},
+    "six-a-plane": {"views.per_plane": 6},
+}
+"""What may be set of the default encoder; pictures have the first few."""
+N_OF_PICTURES = 7
 N_SECTIONS, TILE = 5, 128
 
 
@@ -56,15 +77,20 @@ def main():
     parser.add_argument("--seeds", default="", help="splits (default 20, for train 5)")
     parser.add_argument("--budgets", default="", help="labels (default 5,10,20,50, for train 10,20)")
     options, more = parser.parse_known_args()
-    is_training = options.stage == "train"
+    is_training = options.stage in ("train", "own")
     encoders = options.encoders or ",".join(name for name in GRID_ENCODERS if name in ENCODERS)
     images, labels, own = prepared(options.data_set, options.data, options.out)
     command = ["compare", str(images), "--labels", str(labels)]
-    command += ["--out", str(options.out / f"{options.data_set}-{options.stage}")]
     command += ["--state", str(options.out / f"state-{options.data_set}"), *own, *STAGES[options.stage](encoders)]
     command += ["--seeds", options.seeds or ("5" if is_training else "20")]
-    command += ["--budgets", options.budgets or ("10,20" if is_training else "5,10,20,50")]
-    sys.exit(firstpick([*command, *more]))
+    command += ["--budgets", options.budgets or ("10,20" if is_training else "5,10,20,50"), *more]
+    folder = options.out / f"{options.data_set}-{options.stage}"
+    if options.stage != "embedding":
+        sys.exit(firstpick([*command, "--out", str(folder)]))
+    for name in list(EMBEDDINGS)[: None if options.data_set == "hippocampus" else N_OF_PICTURES]:
+        settings = [part for key, value in EMBEDDINGS[name].items() for part in ("--conf", key, str(value))]
+        if code := firstpick([*command, *settings, "--out", str(folder / name)]):
+            sys.exit(code)
 
 
 def prepared(data_set, data, out):

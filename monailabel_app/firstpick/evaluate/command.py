@@ -135,7 +135,7 @@ def run_comparison(
             groups_by=groups_by,
             left_out=left_out,
         )
-        bench, judges = yield from _judges(bench, request, label_names or {})
+        bench, judges = yield from _judges(bench, request, label_names or {}, cache.path.parent)
         plan = Plan(
             arms=all_arms(request.strategies, [n for n in request.encoders if n in bench.features], request.scalings),
             budgets=request.budgets,
@@ -156,7 +156,7 @@ def run_comparison(
 
 
 def _judges(
-    bench: Bench, request: Request, label_names: Mapping[int, str]
+    bench: Bench, request: Request, label_names: Mapping[int, str], state: Path
 ) -> Generator[Step, None, tuple[Bench, list[Judge]]]:
     """Prepare what judges learn from."""
     if bench.classes:
@@ -166,7 +166,7 @@ def _judges(
         return bench, class_judges(bench, [name for name in names if name in bench.features], views)
     bench, examples, labels = yield from read_examples(bench, label_names)
     patches: Patches | None = None
-    for found in cached_patches(examples, _PATCH_ENCODER, request.out, bench.fingerprint):
+    for found in cached_patches(examples, _PATCH_ENCODER, state, bench.fingerprint):
         if isinstance(found, Patches):
             patches = found
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ def cached_patches(
 
     Notes
     -----
+    What is encoded is kept in ``folder``, under a hash of the data set and of how it was done.
     Eight axial slices of a volume, evenly spaced, each padded to a square of 168 pixels: 12 x 12 patches of 14.
     """
     recipe = {"recipe": RECIPE, "encoder": encoder, "data": fingerprint, "at": [N_SLICES, SIZE, N_KEPT]}
@@ -59,7 +61,7 @@ def cached_patches(
             labels.append(label)
             yield done
         patches = Patches(_reduce(np.stack(tokens)), np.stack(labels))
-        fresh = path.with_suffix(".part")
+        fresh = path.with_suffix(f".{os.getpid()}.part")  # another comparison may share the folder
         with fresh.open("wb") as file:
             np.savez(file, features=patches.features, label=patches.label)
         fresh.replace(path)
