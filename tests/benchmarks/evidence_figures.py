@@ -72,7 +72,7 @@ def against(line):
 
 
 def curves(lines):
-    """Gain over random against the number of labels, with its interval."""
+    """Gain over random against the number of labels; the tables have the intervals."""
     groups = grouped([line for line in lines if line["budget"] != AREA], "set", "judge")
     figure, axes = panels(len(groups), 3.0, 3.6)
     arms = list(dict.fromkeys(line["arm"] for line in lines))
@@ -83,18 +83,15 @@ def curves(lines):
             x = [line["budget"] for line in points]
             colour = COLOURS[place % len(COLOURS)]
             axis.plot(x, [p["gain"] for p in points], marker=MARKS[place % len(MARKS)], color=colour, label=arm)
-            if data_set != "membrane":
-                low, high = [p["low"] for p in points], [p["high"] for p in points]
-                axis.fill_between(x, low, high, color=colour, alpha=0.08, lw=0)
         axis.set_xscale("log")
         axis.set_xticks(x, [str(n) for n in x])
         axis.minorticks_off()
         axis.set_title(f"{data_set}, {judge}", fontsize=9)
+        axis.set_xlabel("labels", fontsize=9)
         axis.tick_params(labelsize=8)
-    figure.supxlabel("labels", fontsize=9)
     axes[0].set_ylabel("gain over random", fontsize=9)
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda found: len(found[1]))
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 + len(axes) // 3, frameon=False, fontsize=8)
     return figure
 
 
@@ -136,9 +133,9 @@ def steps(lines):
         axis.minorticks_off()
         axis.set_ylim(bottom=0)
         axis.set_title(data_set, fontsize=9)
+        axis.set_xlabel("clusters", fontsize=9)
         axis.tick_params(labelsize=8)
     axes[0].set_ylabel("steps to convergence", fontsize=9)
-    figure.supxlabel("clusters", fontsize=9)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
 

@@ -147,8 +147,8 @@ def write(path, lines):
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in line.items()} for line in lines)
 
 
-def table(lines):
-    """A line for each contrast, a column for each budget: gain, interval, Holm's p."""
+def table(lines, cell):
+    """A line for each contrast, a column for each budget."""
     cells = defaultdict(dict)
     for line in lines:
         cells[line["set"], line["judge"], line["arm"], line["against"]][line["budget"]] = cell(line)
@@ -161,12 +161,19 @@ def table(lines):
     return "\n\n".join(found)
 
 
-def cell(line):
+def gain_of(line):
+    """Mean gain, its interval, and Holm's p; bold where that is below .05."""
     if line["set"] in UNTESTED:
         return f"{line['gain']:+.3f}"
     p = "< .001" if line["p_holm"] < 0.001 else f"{line['p_holm']:.3f}".removeprefix("0")
     star = "**" if line["p_holm"] < 0.05 else ""
     return f"{star}{line['gain']:+.3f}{star} ({line['low']:+.3f} to {line['high']:+.3f}; {p})"
+
+
+def spread_of(line):
+    """Spread over the splits and the worst of them, for both."""
+    spread = f"{line['spread']:.3f} / {line['spread'] / line['spread_ratio']:.3f}"
+    return f"{spread}; {line['worst']:.3f} / {line['worst_reference']:.3f}"
 
 
 def main():
@@ -193,7 +200,14 @@ def main():
         keep("iterations", iterations(numbers))
     for name, lines in found.items():
         write(options.out / f"{name}.csv", lines)
-    text = [f"## {title}\n\n{table(found[name])}" for name, title in (("claims", "Claims"), ("arms", "Arms"))]
+    text = [
+        f"## {title}\n\n{table(found[name], cell)}"
+        for name, cell, title in (
+            ("claims", gain_of, "The seed paper's claims"),
+            ("arms", gain_of, "Arms against random"),
+            ("arms", spread_of, "Spread over the splits and worst split: the arm's / random's"),
+        )
+    ]
     for data_set in dict.fromkeys(line["set"] for line in found["stand_in"]):
         own = [line for line in found["stand_in"] if line["set"] == data_set]
         rho = rank_correlation([line["quick"] for line in own], [line["network"] for line in own])
