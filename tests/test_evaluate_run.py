@@ -314,6 +314,7 @@ def command(folder, out, *more):
     return [
         *("compare", str(folder / "pictures"), "--labels", str(folder / "labels.csv"), "--out", str(folder / out)),
         *("--state", str(folder / "state"), "--encoders", "pixels", "--budgets", "3,6", "--seeds", "6"),
+        *("--random-draws", "2"),
         *("--strategies", "kmeans,ward,typiclust,consensus", "--conf", "n_workers", "1", *more),
     ]
 
@@ -327,6 +328,7 @@ def command(folder, out, *more):
         ({"--scalings": "l3"}, "scaling 'l3' is not known"),
         ({"--budgets": "6,3"}, "budgets must be one or more rising numbers"),
         ({"--seeds": "0"}, "seeds must be 1 or more"),
+        ({"--random-draws": "0"}, "random draws must be 1 or more; got 0"),
     ],
 )
 def test_a_users_error_is_one_line(pictures, capsys, change, message):

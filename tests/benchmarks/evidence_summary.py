@@ -38,7 +38,7 @@ OURS = (("kmeans", "dinov2-s", "l2"), ("kmeans", "dinov2-s", "whiten"))
 
 
 class Numbers:
-    """All that was measured on one data set: judge or measure, arm, (budget, seed), value."""
+    """All that was measured on one data set: judge or measure, arm, (budget, seed, draw), value."""
 
     def __init__(self, folders):
         self.values = defaultdict(lambda: defaultdict(dict))
@@ -47,27 +47,43 @@ class Numbers:
                 for line in csv.DictReader(file):
                     name = line["judge"] if line["measure"] in DECIDING else line["measure"]
                     arm = (line["strategy"], line["encoder"], line["scaling"])
-                    self.values[name][arm][int(line["budget"]), int(line["seed"])] = float(line["value"] or "nan")
+                    at = (int(line["budget"]), int(line["seed"]), int(line["draw"]))
+                    self.values[name][arm][at] = float(line["value"] or "nan")
 
     def judges(self, kind, *arms):
         return [n for n, found in self.values.items() if n.split()[0] == kind and all(arm in found for arm in arms)]
 
     def budgets(self, kind):
-        at = {budget for n in self.judges(kind, RANDOM) for budget, _ in self.values[n][RANDOM]}
+        at = {budget for n in self.judges(kind, RANDOM) for budget, _, _ in self.values[n][RANDOM]}
         return [*sorted(at), AREA] if len(at) > 1 else sorted(at)
 
-    def curve(self, judge, arm, budget, seeds):
+    def curves(self, judge, arm, budget, seeds):
+        """Values, shape (n_draws, n_seeds)."""
         found = self.values[judge][arm]
-        budgets = sorted({at for at, _ in found})
-        if budget == AREA:
-            return np.array([area(budgets, [found[at, seed] for at in budgets]) for seed in seeds])
-        return np.array([found[budget, seed] for seed in seeds])
+        budgets = sorted({at for at, _, _ in found}) if budget == AREA else [budget]
+        draws = sorted({draw for _, _, draw in found})
+        return np.array([[area(budgets, [found[at, s, draw] for at in budgets]) for s in seeds] for draw in draws])
 
     def pair(self, kind, arm, reference, budget):
         """Values of two arms on their common splits, means over the judges that are kin to neither."""
         judges = self.judges(kind, arm, reference)
-        seeds = sorted(set.intersection(*({s for _, s in self.values[j][a]} for j in judges for a in (arm, reference))))
-        return [np.mean([self.curve(j, a, budget, seeds) for j in judges], axis=0) for a in (arm, reference)]
+        both = [self.values[judge][one] for judge in judges for one in (arm, reference)]
+        seeds = sorted(set.intersection(*({seed for _, seed, _ in found} for found in both)))
+        return [np.mean([self.curves(j, one, budget, seeds) for j in judges], axis=0) for one in (arm, reference)]
+
+
+def gain(a, b):
+    """Paired difference of the means over the draws, shape (n_seeds,)."""
+    return a.mean(axis=0) - b.mean(axis=0)
+
+
+def spread(values):
+    """Standard deviation of one draw over the splits."""
+    return np.sqrt(values.var(axis=1, ddof=1).mean())
+
+
+def worst(values):
+    return values.min(axis=1).mean()
 
 
 def contrasts(numbers, kind, pairs):
@@ -76,14 +92,14 @@ def contrasts(numbers, kind, pairs):
     pairs = [pair for pair in pairs if numbers.judges(kind, *pair)]
     for budget in numbers.budgets(kind) if pairs else ():
         values = [numbers.pair(kind, *pair, budget) for pair in pairs]
-        found = [corrected_t(a - b, TEST_RATIO) for a, b in values]
+        found = [corrected_t(gain(a, b), TEST_RATIO) for a, b in values]
         for (arm, reference), (a, b), one, p in zip(pairs, values, found, holm([f.p for f in found]), strict=True):
             lines.append(
                 {
                     "judge": kind, "budget": budget, "arm": name_of(arm), "against": name_of(reference),
-                    "n_splits": len(a), "mean": a.mean(), "reference": b.mean(), "gain": one.mean, "low": one.low,
-                    "high": one.high, "p": one.p, "p_holm": p, "spread": a.std(ddof=1), "spread_ratio":
-                    a.std(ddof=1) / b.std(ddof=1), "worst": a.min(), "worst_reference": b.min(),
+                    "n_splits": a.shape[1], "mean": a.mean(), "reference": b.mean(), "gain": one.mean, "low": one.low,
+                    "high": one.high, "p": one.p, "p_holm": p, "spread": spread(a), "spread_reference": spread(b),
+                    "worst": worst(a), "worst_reference": worst(b),
                 }
             )  # fmt: skip
     return lines
@@ -98,8 +114,8 @@ def every_arm(numbers, kind):
         lines.append(
             {
                 "judge": kind, "budget": budget, "strategy": arm[0], "encoder": arm[1], "scaling": arm[2],
-                "n_splits": len(a), "gain": (a - b).mean(), "gain_over_spread": (a - b).mean() / b.std(ddof=1),
-                "spread_ratio": a.std(ddof=1) / b.std(ddof=1), "worst_gain": a.min() - b.min(),
+                "n_splits": a.shape[1], "gain": gain(a, b).mean(), "gain_over_spread": gain(a, b).mean() / spread(b),
+                "spread_ratio": spread(a) / spread(b), "worst_gain": worst(a) - worst(b),
             }
         )  # fmt: skip
     return lines
@@ -112,7 +128,7 @@ def stand_in(numbers):
     for budget in numbers.budgets("network"):
         arms = sorted({arm for judge in numbers.judges("network") for arm in numbers.values[judge]} - {RANDOM})
         for arm in (arm for arm in arms if numbers.judges(quick, arm) and budget != AREA):
-            gains = [np.mean(np.subtract(*numbers.pair(kind, arm, RANDOM, budget))) for kind in (quick, "network")]
+            gains = [gain(*numbers.pair(kind, arm, RANDOM, budget)).mean() for kind in (quick, "network")]
             lines.append({"arm": name_of(arm), "budget": budget, "quick": gains[0], "network": gains[1]})
     return lines
 
@@ -122,9 +138,9 @@ def iterations(numbers):
     lines = []
     for scaling, encoder in product(("standardise", "l2"), PAPER):
         arm, pixels = (("kmeans", name, scaling) for name in (encoder, "pixels"))
-        for budget in sorted({at for at, _ in numbers.values["iterations"].get(arm, {})}):
-            seeds = sorted({seed for _, seed in numbers.values["iterations"][arm]})
-            own, base = (numbers.curve("iterations", one, budget, seeds) for one in (arm, pixels))
+        for budget in sorted({at for at, _, _ in numbers.values["iterations"].get(arm, {})}):
+            seeds = sorted({seed for _, seed, _ in numbers.values["iterations"][arm]})
+            own, base = (numbers.curves("iterations", one, budget, seeds)[0] for one in (arm, pixels))
             ratio = corrected_t(np.log(own / base), TEST_RATIO)
             lines.append(
                 {
@@ -172,8 +188,8 @@ def gain_of(line):
 
 def spread_of(line):
     """Spread over the splits and the worst of them, for both."""
-    spread = f"{line['spread']:.3f} / {line['spread'] / line['spread_ratio']:.3f}"
-    return f"{spread}; {line['worst']:.3f} / {line['worst_reference']:.3f}"
+    both = f"{line['spread']:.3f} / {line['spread_reference']:.3f}"
+    return f"{both}; {line['worst']:.3f} / {line['worst_reference']:.3f}"
 
 
 def main():

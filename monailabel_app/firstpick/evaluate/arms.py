@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,15 @@ _CONTROLS = ("random-init",)
 
 @dataclass(frozen=True, order=True)
 class Arm:
-    """One way to choose. The arm ``random`` has no encoder and no scaling: they do not matter to it."""
+    """One way to choose. The arm ``random`` has no encoder and no scaling: they do not matter to it.
+
+    ``draw`` counts the batches that ``random`` draws on one split, from 0; all others choose once.
+    """
 
     strategy: str
     encoder: str = ""
     scaling: str = ""
+    draw: int = 0
 
     @property
     def name(self) -> str:
@@ -33,8 +37,10 @@ class Arm:
 RANDOM = Arm("random")
 
 
-def all_arms(strategies: Iterable[str], encoders: Iterable[str], scalings: Iterable[str]) -> tuple[Arm, ...]:
-    """Combine all with all, after ``random``, which is always among them.
+def all_arms(
+    strategies: Iterable[str], encoders: Iterable[str], scalings: Iterable[str], *, n_draws: int = 1
+) -> tuple[Arm, ...]:
+    """Combine all with all, after ``n_draws`` of ``random``, which is always among them.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def all_arms(strategies: Iterable[str], encoders: Iterable[str], scalings: Itera
         for scaling in scalings
         if strategy != RANDOM.strategy
     )
-    return tuple(dict.fromkeys((RANDOM, *arms)))
+    return tuple(dict.fromkeys((*(replace(RANDOM, draw=draw) for draw in range(n_draws)), *arms)))
 
 
 def yuan_hong_encoders(known: Iterable[str]) -> tuple[str, ...]:
@@ -108,4 +114,5 @@ def choose_batches(
 def recipe_of(arm: Arm, guards: Guards, n_components: int) -> Mapping[str, Any]:
     """Say as plain data what decides an arm's batches, besides the features."""
     parts = n_components if arm.scaling in ("pca", "whiten") else 0
-    return {"arm": asdict(arm), "guards": asdict(guards), "n_components": parts}
+    own = {name: value for name, value in asdict(arm).items() if name != "draw" or value}
+    return {"arm": own, "guards": asdict(guards), "n_components": parts}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firstpick.encoders import ENCODERS, EncoderSpec, encoder_row
-from firstpick.evaluate.arms import all_arms, yuan_hong_encoders
+from firstpick.evaluate.arms import RANDOM, all_arms, yuan_hong_encoders
 from firstpick.evaluate.bench import Bench, Step, make_bench, read_examples, read_views
 from firstpick.evaluate.grid import Cells
 from firstpick.evaluate.judges import Judge, class_judges, mask_judges
@@ -46,6 +46,8 @@ class Request:
         Whether networks are really trained, besides the quick judges.
     preset : str
         ``yuan-hong`` for the arms of the seed paper; empty for none.
+    n_draws : int
+        Batches that ``random`` draws on each split; the others are compared with their mean.
     tests : bool
         Whether differences are tested.
     """
@@ -61,11 +63,15 @@ class Request:
     test_fraction: float = 0.2
     train: bool = False
     preset: str = ""
+    n_draws: int = 10
     tests: bool = True
 
     def __post_init__(self) -> None:
         if self.preset not in ("", *PRESETS):
             msg = f"preset {self.preset!r} is not known. Choose one of {', '.join(PRESETS)}."
+            raise ValueError(msg)
+        if self.n_draws < 1:
+            msg = f"random draws must be 1 or more; got {self.n_draws}."
             raise ValueError(msg)
         if not (self.encoders and self.strategies and self.scalings):
             msg = "a comparison needs one or more encoders, strategies and scalings."
@@ -137,7 +143,12 @@ def run_comparison(
         )
         bench, judges = yield from _judges(bench, request, label_names or {}, cache.path.parent)
         plan = Plan(
-            arms=all_arms(request.strategies, [n for n in request.encoders if n in bench.features], request.scalings),
+            arms=all_arms(
+                request.strategies,
+                [name for name in request.encoders if name in bench.features],
+                request.scalings,
+                n_draws=request.n_draws,
+            ),
             budgets=request.budgets,
             n_seeds=request.n_seeds,
             test_fraction=request.test_fraction,
@@ -180,12 +191,14 @@ def _facts(bench: Bench, plan: Plan, outcome: Outcome) -> str:
     kind = f"{len(set(bench.classes))} classes" if bench.classes else "masks"
     held_out = "groups" if len(groups) < len(bench.studies) else "studies"
     guards = plan.guards
+    n_draws = sum(arm.strategy == RANDOM.strategy for arm in plan.arms)
     return (
         f"{len(bench.studies)} studies of {len(groups)} groups, {kind}. {plan.n_seeds} splits, "
         f"{plan.test_fraction:.0%} of the {held_out} held out (test part over pool: {outcome.test_ratio:.2f}). "
         f"Every arm, random too, keeps to: copies from a cosine of {guards.duplicates:g} on count once, studies of a "
         f"group {guards.max_per_group or 'without limit'}, unusual studies: {guards.outliers}. "
-        f"Every arm is trained in the same way, with the same seed on the same split."
+        f"Random draws {n_draws} batches on each split: the others are compared with their mean; its spread and worst "
+        f"split are those of one draw. Every arm is trained in the same way, with the same seed on the same split."
     )
 
 

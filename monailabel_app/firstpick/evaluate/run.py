@@ -25,7 +25,7 @@ class Plan:
     Attributes
     ----------
     arms : tuple of Arm
-        ``random`` is among them.
+        ``random`` is among them, once or in several draws.
     budgets : tuple of int
         Sizes of the first batch, rising.
     n_seeds : int
@@ -203,7 +203,7 @@ def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell
             arm,
             plan.budgets,
             tuple(bench.groups[row] for row in split.pool) if any(bench.groups) else (),
-            seeds_of(seed)[0],
+            seeds_of(seed, arm.draw)[0],
             plan.guards,
             plan.n_components,
         ),
@@ -240,7 +240,7 @@ def _convergence(
     bench: Bench, plan: Plan, splits: Sequence[Split], cells: Cells, executor: Executor
 ) -> Generator[Step, None, list[Result]]:
     """Count the steps of k-means for every pair of encoder and scaling, one after the other: they are timed."""
-    pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm != RANDOM})
+    pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm.strategy != RANDOM.strategy})
     wanted = [
         (_Batch(Arm("kmeans", encoder, scaling), budget, seed, split.pool), encoder, scaling)
         for encoder, scaling in pairs

@@ -91,7 +91,9 @@ def make_split(
     return Split(np.sort(pool).astype(np.intp), np.sort(test).astype(np.intp))
 
 
-def seeds_of(seed: int) -> tuple[int, int]:
-    """Return two unrelated seeds of one split: the selection's and the training's."""
+def seeds_of(seed: int, draw: int = 0) -> tuple[int, int]:
+    """Return two unrelated seeds of one split: the selection's, another for each draw, and the training's."""
     first, second = np.random.SeedSequence(seed).generate_state(2)
+    if draw:
+        first = np.random.SeedSequence((seed, draw)).generate_state(1)[0]
     return int(first), int(second)

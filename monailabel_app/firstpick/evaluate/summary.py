@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -26,11 +26,11 @@ class Row:
     budget : int
         `AREA` for the mean height of the curve over the logarithm of the budget.
     mean : Estimate
-        Of the arm.
+        Of the arm; for ``random``, of the mean over its draws on each split.
     spread, worst : float
-        Standard deviation over the splits, and the worst of them.
+        Standard deviation over the splits, and the worst of them; for ``random``, of one draw, on average.
     difference : Estimate or None
-        To ``random`` on the same splits; None for ``random`` itself, and where nothing is tested.
+        To the mean of ``random`` on the same splits; None for ``random`` itself, and where nothing is tested.
     p_holm : float
         Its p-value, corrected for the number of arms by Holm.
     """
@@ -61,22 +61,26 @@ def summarise(outcome: Outcome) -> list[Row]:
     rows: list[Row] = []
     for (judge, measure), found in groupby(outcome.results, key=lambda result: (result.judge, result.measure)):
         curves = _curves(found)
-        budgets = sorted({budget for by_budget in curves.values() for budget in by_budget})
+        budgets = sorted({at for draws in curves.values() for by_budget in draws.values() for at in by_budget})
         for budget in [*budgets, *([AREA] if len(budgets) > 1 else [])]:
             values = {
-                arm: _areas(by_budget, budgets) if budget == AREA else by_budget.get(budget, {})
-                for arm, by_budget in curves.items()
+                arm: [
+                    _areas(by_budget, budgets) if budget == AREA else by_budget.get(budget, {})
+                    for by_budget in draws.values()
+                ]
+                for arm, draws in curves.items()
             }
             rows += _compared(judge, measure, budget, values, outcome.test_ratio)
     return rows
 
 
-def _curves(results: Iterable[Result]) -> dict[Arm, dict[int, dict[int, float]]]:
-    """Arm to budget to seed to value, in the order of the arms."""
-    curves: dict[Arm, dict[int, dict[int, float]]] = {}
+def _curves(results: Iterable[Result]) -> dict[Arm, dict[int, dict[int, dict[int, float]]]]:
+    """Arm to draw to budget to seed to value, in the order of the arms."""
+    curves: dict[Arm, dict[int, dict[int, dict[int, float]]]] = {}
     for result in results:
         if not np.isnan(result.value):
-            curves.setdefault(result.arm, {}).setdefault(result.budget, {})[result.seed] = result.value
+            draws = curves.setdefault(replace(result.arm, draw=0), {})
+            draws.setdefault(result.arm.draw, {}).setdefault(result.budget, {})[result.seed] = result.value
     return curves
 
 
@@ -87,15 +91,15 @@ def _areas(by_budget: Mapping[int, Mapping[int, float]], budgets: Sequence[int])
 
 
 def _compared(
-    judge: str, measure: str, budget: int, values: Mapping[Arm, Mapping[int, float]], test_ratio: float
+    judge: str, measure: str, budget: int, values: Mapping[Arm, Sequence[Mapping[int, float]]], test_ratio: float
 ) -> list[Row]:
-    base = values.get(RANDOM, {})
+    means = {arm: found for arm, draws in values.items() if (found := _mean_over(draws))}
+    base = means.get(RANDOM, {})
     worst = max if is_lower_better(measure) else min
-    arms = [arm for arm in values if values[arm]]
+    arms = list(means)
     differences = []
     for arm in arms:
-        shared = sorted(set(values[arm]) & set(base))
-        paired = [values[arm][seed] - base[seed] for seed in shared]
+        paired = [value - base[seed] for seed, value in means[arm].items() if seed in base]
         differences.append(corrected_t(paired, test_ratio) if paired and arm != RANDOM else None)
     corrected = holm([found.p if found else float("nan") for found in differences])
     return [
@@ -104,15 +108,26 @@ def _compared(
             measure,
             budget,
             arm,
-            n_splits=len(own := [values[arm][seed] for seed in sorted(values[arm])]),
-            mean=corrected_t(own, test_ratio),
-            spread=float(np.std(own, ddof=1)) if len(own) > 1 else float("nan"),
-            worst=worst(own),
+            n_splits=len(means[arm]),
+            mean=corrected_t(list(means[arm].values()), test_ratio),
+            spread=_spread(values[arm]) if len(means[arm]) > 1 else float("nan"),
+            worst=float(np.mean([worst(draw.values()) for draw in values[arm] if draw])),
             difference=difference,
             p_holm=float(p),
         )
         for arm, difference, p in zip(arms, differences, corrected, strict=True)
     ]
+
+
+def _mean_over(draws: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Mean over the draws of each seed, in the order of the seeds."""
+    seeds = sorted(set().union(*draws))
+    return {seed: float(np.mean([draw[seed] for draw in draws if seed in draw])) for seed in seeds}
+
+
+def _spread(draws: Sequence[Mapping[int, float]]) -> float:
+    """Standard deviation of one draw over the seeds: the root of the mean variance."""
+    return float(np.sqrt(np.mean([np.var(list(draw.values()), ddof=1) for draw in draws])))
 
 
 def agreement(rows: Collection[Row], primary: Mapping[str, str]) -> list[tuple[str, str, int, float]]:

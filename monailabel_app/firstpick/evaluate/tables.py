@@ -10,7 +10,7 @@ from pathlib import Path
 from firstpick.evaluate.run import Outcome
 from firstpick.evaluate.summary import AREA, Row, agreement, is_lower_better, rank_arms
 
-_RESULT_COLUMNS = ("judge", "measure", "budget", "seed", "arm", "strategy", "encoder", "scaling", "value")
+_RESULT_COLUMNS = ("judge", "measure", "budget", "seed", "draw", "arm", "strategy", "encoder", "scaling", "value")
 _SUMMARY_COLUMNS = (
     "judge", "measure", "budget", "arm", "strategy", "encoder", "scaling", "is_primary", "n_splits",
     "mean", "low", "high", "spread", "worst", "difference", "difference_low", "difference_high", "p", "p_holm",
@@ -24,10 +24,13 @@ def write_results(path: Path, outcome: Outcome) -> None:
         path,
         _RESULT_COLUMNS,
         (
-            (r.judge, r.measure, r.budget, r.seed, r.arm.name, r.arm.strategy, r.arm.encoder, r.arm.scaling, r.value)
+            (
+                r.judge, r.measure, r.budget, r.seed, r.arm.draw,
+                r.arm.name, r.arm.strategy, r.arm.encoder, r.arm.scaling, r.value,
+            )
             for r in outcome.results
         ),
-    )
+    )  # fmt: skip
 
 
 def write_summary(path: Path, rows: Iterable[Row], primary: Mapping[str, str]) -> None:
