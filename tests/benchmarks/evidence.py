@@ -46,7 +46,7 @@ STAGES = {
     ],
     "own": lambda _: [
         *("--train", "--judges", "pixels", "--encoders", "dinov2-s"),
-        *("--strategies", "kmeans", "--scalings", "whiten"),
+        *("--strategies", "kmeans", "--scalings", "l2"),
     ],
     "embedding": lambda _: [
         *("--encoders", "dinov2-s", "--judges", "pixels,efficientnet-lite0"),

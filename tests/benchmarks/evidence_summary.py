@@ -34,7 +34,7 @@ RANDOM = ("random", "", "")
 FOUNDATION = ("dinov2-s", "medsam-lite")
 BASELINES = ("pixels", "efficientnet-lite0")
 PAPER = {encoder: ("kmeans", encoder, "standardise") for encoder in (*BASELINES, *FOUNDATION)}
-OURS = (("kmeans", "dinov2-s", "l2"), ("kmeans", "dinov2-s", "whiten"))
+OURS = (("kmeans", "dinov2-s", "l2"), ("facility_location", "dinov2-s", "l2"))
 
 
 class Numbers:
