@@ -56,7 +56,7 @@ def claims(lines):
             colour = COLOURS[[name for name, _ in names].index(encoder) > 0]
             if data_set != "membrane":
                 axis.plot([line["low"], line["high"]], [y, y], color=colour, linewidth=1.5)
-            holds = line["p_holm"] < 0.05 and data_set != "membrane"
+            holds = data_set != "membrane" and line["p_holm"] < 0.05
             axis.plot(line["gain"], y, "o", color=colour, markerfacecolor=colour if holds else "white")
         axis.set_title(f"{data_set}, {judge}", fontsize=9)
         axis.set_yticks([-y for y in range(len(names))])
@@ -98,7 +98,11 @@ def curves(lines):
 def heat(lines, key):
     """Gain over random in units of random's spread, mean over all else: strategies against scalings or encoders."""
     groups = grouped([line for line in lines if line["budget"] == AREA and line["judge"] != "network"], "set")
-    groups = {name: own for name, own in groups.items() if len({line["strategy"] for line in own}) > 2}
+    wide = {
+        name: [c for c, of in grouped(own, key).items() if len({line["strategy"] for line in of}) > 2]
+        for name, own in groups.items()
+    }
+    groups = {name: own for name, own in groups.items() if len(wide[name]) > 1}
     columns = list(dict.fromkeys(line[key] for line in lines))
     rows = sorted({line["strategy"] for line in lines})
     figure, axes = panels(len(groups), 1.6 + 0.62 * len(columns), 4.6)
