@@ -105,6 +105,13 @@ def test_draws_of_random_count_as_their_mean_but_spread_singly():
     assert rows[RANDOM].worst == pytest.approx((0.5 + 0.7) / 2)
 
 
+def test_a_draw_without_a_value_on_some_split_does_not_spoil_the_spread():
+    draws = {replace(RANDOM, draw=0): {10: [0.5, 0.9]}, replace(RANDOM, draw=1): {10: [0.7, float("nan")]}}
+    (row,) = summarise(outcome(draws))
+    assert row.spread == pytest.approx(0.4 / np.sqrt(2))
+    assert row.mean.mean == pytest.approx((0.6 + 0.9) / 2)
+
+
 def test_the_worst_distance_is_the_largest():
     rows = summarise(outcome({RANDOM: {10: [3.0, 8.0]}}, measure="hd95: anterior"))
     assert rows[0].worst == 8.0

@@ -110,7 +110,7 @@ def _compared(
             arm,
             n_splits=len(means[arm]),
             mean=corrected_t(list(means[arm].values()), test_ratio),
-            spread=_spread(values[arm]) if len(means[arm]) > 1 else float("nan"),
+            spread=_spread(values[arm]),
             worst=float(np.mean([worst(draw.values()) for draw in values[arm] if draw])),
             difference=difference,
             p_holm=float(p),
@@ -126,8 +126,9 @@ def _mean_over(draws: Sequence[Mapping[int, float]]) -> dict[int, float]:
 
 
 def _spread(draws: Sequence[Mapping[int, float]]) -> float:
-    """Standard deviation of one draw over the seeds: the root of the mean variance."""
-    return float(np.sqrt(np.mean([np.var(list(draw.values()), ddof=1) for draw in draws])))
+    """Standard deviation of one draw over the seeds: the root of the mean variance; NaN where no draw has two."""
+    variances = [np.var(list(draw.values()), ddof=1) for draw in draws if len(draw) > 1]
+    return float(np.sqrt(np.mean(variances))) if variances else float("nan")
 
 
 def agreement(rows: Collection[Row], primary: Mapping[str, str]) -> list[tuple[str, str, int, float]]:
