@@ -133,7 +133,7 @@ def browser():
     if not found and not os.environ.get("CI"):
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     assert found, "CI must open the page in Chromium, and has none"
-    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install 'firstpick[test]'")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield chromium

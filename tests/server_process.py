@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-requests = pytest.importorskip("requests")
+requests = pytest.importorskip("requests", reason="pip install 'firstpick[server]'")
 
 FAST = ("encoder", "pixels", "views.size", "56", "rescan_s", "0.3", "n_workers", "1")
 

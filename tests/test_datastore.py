@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-pytest.importorskip("monailabel")
-pytest.importorskip("requests")
+pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
+pytest.importorskip("requests", reason="pip install 'firstpick[server]'")
 
 from conftest import Phantom
 from server_process import FAST, Server, firstpick, snapshot

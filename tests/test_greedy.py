@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from firstpick.selection import STRATEGIES, greedy, select
 from firstpick.selection.geometry import nearest_squared, squared_distances
@@ -125,7 +126,6 @@ def test_more_picks_than_the_sample_has_rows(strategy, monkeypatch):
 
 @pytest.mark.parametrize("strategy", [*GREEDY, "repdiv"])
 def test_the_number_of_threads_does_not_matter(strategy):
-    threadpoolctl = pytest.importorskip("threadpoolctl")
     X = np.random.default_rng(0).normal(size=(600, 32))
     picks = []
     for n_threads in (1, 4):

@@ -96,7 +96,7 @@ def test_a_share_that_is_none_is_refused():
 def test_it_agrees_with_scikit_activeml(seed):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pool = pytest.importorskip("skactiveml.pool")
+        pool = pytest.importorskip("skactiveml.pool", reason="the peer to agree with is scikit-activeml")
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(120, 6)).astype(np.float32)
     label = int(rng.integers(120))

@@ -1,7 +1,7 @@
 """Strategy ``kmeans`` on pools whose answer can be worked out by hand."""
 
 import numpy as np
-import pytest
+import threadpoolctl
 from sklearn.cluster import KMeans
 
 from firstpick.selection import select
@@ -104,7 +104,6 @@ def test_its_picks_represent_the_pool_better_than_random_ones():
 
 
 def test_the_number_of_threads_does_not_matter():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
     X = np.random.default_rng(0).normal(size=(600, 32))
     picks = []
     for n_threads in (1, 4):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("monailabel")
+pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 pytest.importorskip("expiring_dict", reason="MONAI Label's infer tasks import it: pip install expiring-dict")
 
 

@@ -357,7 +357,7 @@ def test_the_file_cannot_reach_a_network_even_if_it_wanted_to(small, browser):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    pytest.importorskip("monailabel")
+    pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
     folder = tmp_path_factory.mktemp("live")
     studies = write_studies(folder / "studies", 12)
     (studies / "study_11.nii.gz").rename(studies / "<img src=x onerror=alert(1)>#?%41&.nii.gz")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("monailabel")
-requests = pytest.importorskip("requests")
+pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
+requests = pytest.importorskip("requests", reason="pip install 'firstpick[server]'")
 
 from server_process import FAST, Server, firstpick, is_alive, wait_for, write_studies  # noqa: E402 - needs requests
 

@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-pytest.importorskip("monailabel")
-pytest.importorskip("requests")
+pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
+pytest.importorskip("requests", reason="pip install 'firstpick[server]'")
 
 from server_process import FAST, Server, firstpick, snapshot, wait_for, write_studies
 

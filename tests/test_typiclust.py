@@ -157,7 +157,7 @@ def test_large_clusters_and_small_blocks_change_little(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_the_same_picks_as_scikit_activeml():
-    skactiveml = pytest.importorskip("skactiveml.pool")
+    skactiveml = pytest.importorskip("skactiveml.pool", reason="the peer to agree with is scikit-activeml")
     X = gaussian_blobs([70, 60, 50, 45], spread=3.0)[1].astype(np.float32)
     y = np.full(len(X), np.nan)
     theirs = skactiveml.TypiClust(random_state=0, cluster_algo_dict={"n_init": 10}, k=20)
@@ -167,7 +167,7 @@ def test_the_same_picks_as_scikit_activeml():
 @pytest.mark.filterwarnings("ignore")
 def test_the_same_picks_as_scikit_activeml_beside_labels(given_clusters):
     # labels in the first and the second blob, so that a batch of two is one from each of the others
-    skactiveml = pytest.importorskip("skactiveml.pool")
+    skactiveml = pytest.importorskip("skactiveml.pool", reason="the peer to agree with is scikit-activeml")
     blob, X = gaussian_blobs([70, 60, 50, 45], spread=3.0)
     given_clusters(blob)
     y = np.full(len(X), np.nan)
