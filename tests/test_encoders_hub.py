@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder
-from firstpick.views import ViewSpec
+from firstpick.voxels.views import ViewSpec
 
 transformers = pytest.importorskip("transformers", reason="pip install 'firstpick[hf]'")
 
@@ -186,7 +186,7 @@ def test_a_file_beside_the_weights_wins_over_the_named_row(folders, tmp_path):
 
 
 def volume():
-    from firstpick.volumes import Volume
+    from firstpick.voxels.volumes import Volume
 
     return Volume(np.eye(30, dtype=np.float32)[..., None], (1.0, 1.0, 1.0), is_picture=True, modality="", notes=())
 

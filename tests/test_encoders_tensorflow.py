@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder
-from firstpick.volumes import Volume
+from firstpick.voxels.volumes import Volume
 
 tf = pytest.importorskip("tensorflow", reason="pip install 'firstpick[tensorflow]'")
 

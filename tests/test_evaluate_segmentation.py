@@ -9,7 +9,7 @@ from firstpick.evaluate.bench import Bench, read_examples
 from firstpick.evaluate.patches import patch_probe
 from firstpick.evaluate.segmentation import crop_size, mask_measures, read_example, segment
 from firstpick.studies import Study
-from firstpick.volumes import VolumeError
+from firstpick.voxels.volumes import VolumeError
 
 # MONAI warns of torch.jit while it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstpick import dicom, eligibility
+from firstpick import eligibility
 from firstpick.folder import Eligibility, list_studies
-from firstpick.formats import ENDINGS
 from firstpick.studies import Study
-from firstpick.volumes import read_volume
+from firstpick.voxels import dicom
+from firstpick.voxels.formats import ENDINGS
+from firstpick.voxels.volumes import read_volume
 
 PICTURE = np.zeros((4, 5), np.uint8)
 PLACE = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
@@ -125,7 +126,7 @@ def test_a_file_that_vanishes_meanwhile_is_skipped(tmp_path, monkeypatch):
 
 def test_a_dicom_file_that_vanishes_meanwhile_is_skipped(phantom_volume, monkeypatch):
     path = phantom_volume.dicom("a.dcm", PICTURE)
-    monkeypatch.setattr("firstpick.dicom.may_be_dicom", lambda _path: path.unlink() or True)
+    monkeypatch.setattr("firstpick.voxels.dicom.may_be_dicom", lambda _path: path.unlink() or True)
     assert ids(phantom_volume.folder) == []
 
 

@@ -14,10 +14,9 @@ FILES = sorted((ROOT / "firstpick").rglob("*.py"))
 LAYERS = (
     {"firstpick"},  # the version
     {"studies"},
-    {"dicom", "selection", "store"},
-    {"formats", "decisions", "explain"},
-    {"eligibility", "volumes"},
-    {"folder", "views", "workers", "attributes"},
+    {"voxels", "selection", "store"},
+    {"decisions", "explain", "eligibility"},
+    {"folder", "workers", "attributes"},
     {"encoders"},
     {"chunk"},
     {"embedding", "proposal"},

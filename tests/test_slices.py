@@ -18,8 +18,8 @@ from firstpick.proposal import Pick, Proposal, advise, n_chosen, pool_hash, prop
 from firstpick.selection import NESTED, STRATEGIES, Guards, select
 from firstpick.store import Cache
 from firstpick.studies import Pool, Sample, Slice
-from firstpick.views import ViewSpec, make_views, view_slices
-from firstpick.volumes import Volume, read_volume
+from firstpick.voxels.views import ViewSpec, make_views, view_slices
+from firstpick.voxels.volumes import Volume, read_volume
 
 AXIAL = ViewSpec(planes=("axial",), size=32, every_mm=4)
 SPEC = EncoderSpec(name="pixels", views=AXIAL, unit="slice")

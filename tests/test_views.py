@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from firstpick.views import PLANES, ViewSpec, make_views, thumbnail
-from firstpick.volumes import Volume
+from firstpick.voxels.views import PLANES, ViewSpec, make_views, thumbnail
+from firstpick.voxels.volumes import Volume
 
 SMALL = ViewSpec(size=56)
 ONE_EACH = ViewSpec(size=64, per_plane=1)

@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from firstpick.volumes import VolumeError, read_volume
+from firstpick.voxels.volumes import VolumeError, read_volume
 
 AXIS_CODES = [
     "".join(axes)

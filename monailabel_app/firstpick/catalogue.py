@@ -13,7 +13,7 @@ import platformdirs
 
 from firstpick.encoders import ENCODERS, FAMILIES, EncoderError, EncoderRow, EncoderSpec, build_encoder
 from firstpick.encoders.weights import packaged_file
-from firstpick.volumes import Volume
+from firstpick.voxels.volumes import Volume
 
 _N_STUDIES = 4
 _SHAPE, _SPACING = (128, 128, 64), (2.0, 2.0, 4.0)  # a trunk's size

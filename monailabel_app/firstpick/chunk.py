@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from firstpick.encoders import Encoder, EncoderError, EncoderSpec, build_encoder, pool_parts
 from firstpick.store import Embedded
 from firstpick.studies import Slice, Study
-from firstpick.views import thumbnail, view_slices
-from firstpick.volumes import VolumeError, read_volume
+from firstpick.voxels.views import thumbnail, view_slices
+from firstpick.voxels.volumes import VolumeError, read_volume
 
 logger = logging.getLogger(__name__)
 

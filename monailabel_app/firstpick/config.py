@@ -23,7 +23,7 @@ from firstpick.folder import Eligibility
 from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
-from firstpick.views import ViewSpec
+from firstpick.voxels.views import ViewSpec
 
 
 class ConfigError(Exception):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from firstpick import dicom
-from firstpick.dicom import Instance
-from firstpick.formats import read_geometry
+from firstpick.voxels import dicom
+from firstpick.voxels.dicom import Instance
+from firstpick.voxels.formats import read_geometry
 
 #: Modalities whose instances are pictures or films, each a study of its own, even when they share a series.
 FLAT_MODALITIES = frozenset({

@@ -9,8 +9,6 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from firstpick import dicom
-from firstpick.dicom import Instance
 from firstpick.eligibility import (
     FLAT_MODALITIES,
     Eligibility,
@@ -19,8 +17,10 @@ from firstpick.eligibility import (
     facts_of_instances,
     why_left_out,
 )
-from firstpick.formats import ENDINGS, ending_of
 from firstpick.studies import LeftOut, Study
+from firstpick.voxels import dicom
+from firstpick.voxels.dicom import Instance
+from firstpick.voxels.formats import ENDINGS, ending_of
 
 __all__ = ["Eligibility", "final_labels", "list_studies"]
 

@@ -31,7 +31,7 @@ from firstpick.encoders import EncoderSpec, build_encoder
 from firstpick.folder import list_studies
 from firstpick.store import Cache
 from firstpick.studies import Study
-from firstpick.volumes import read_volume
+from firstpick.voxels.volumes import read_volume
 from firstpick.workers import LocalPool, _start_worker
 
 STUDIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "hippocampus" / "images"

@@ -31,8 +31,8 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from tqdm import tqdm
 
 from firstpick.encoders import ENCODERS, EncoderSpec, build_encoder, encoder_row, pool_parts
-from firstpick.views import ViewSpec
-from firstpick.volumes import Volume, read_volume
+from firstpick.voxels.views import ViewSpec
+from firstpick.voxels.volumes import Volume, read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TRUNK_CT = ("totalseg_ct_aorta_1p5mm", "totalseg_ct_3mm")  # totalseg_ct_sm is a part of the latter

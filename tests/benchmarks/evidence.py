@@ -27,7 +27,7 @@ from PIL import Image
 from firstpick.cli import main as firstpick
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES
-from firstpick.volumes import read_volume
+from firstpick.voxels.volumes import read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SETS = ("mednist", "hippocampus", "slices", "membrane")

@@ -6,8 +6,8 @@ import pytest
 from firstpick.proposal import propose
 from firstpick.selection import select
 from firstpick.studies import Pool, Sample
-from firstpick.views import ViewSpec, make_views, thumbnail
-from firstpick.volumes import read_volume
+from firstpick.voxels.views import ViewSpec, make_views, thumbnail
+from firstpick.voxels.volumes import read_volume
 
 DIM = 384
 

@@ -17,8 +17,8 @@ from firstpick.encoders.row import TOKENS, EncoderRow
 from firstpick.encoders.table import ENCODERS, FAMILIES, encoder_row
 from firstpick.encoders.third_party import source_file
 from firstpick.encoders.weights import EncoderError, checksum
-from firstpick.views import ViewSpec
-from firstpick.volumes import Volume
+from firstpick.voxels.views import ViewSpec
+from firstpick.voxels.volumes import Volume
 
 __all__ = [
     "ENCODERS",

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.encoders.network import device
-from firstpick.views import crop
-from firstpick.volumes import Volume
+from firstpick.voxels.views import crop
+from firstpick.voxels.volumes import Volume
 
 Triple = tuple[int, int, int]
 

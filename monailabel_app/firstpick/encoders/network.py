@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from firstpick.encoders import EncoderError, EncoderRow, EncoderSpec
-from firstpick.views import ViewSpec, make_views
-from firstpick.volumes import Volume
+from firstpick.voxels.views import ViewSpec, make_views
+from firstpick.voxels.volumes import Volume
 
 _BATCH_PIXELS = {"cpu": 8 * 112 * 112, "cuda": 64 * 112 * 112}  # what is larger leaves a processor's cache
 _WRAPPERS = ("state_dict", "model")  # what training code puts around the tensors

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.encoders import EncoderSpec, encoder_row
-from firstpick.views import make_views
-from firstpick.volumes import Volume
+from firstpick.voxels.views import make_views
+from firstpick.voxels.volumes import Volume
 
 
 class Pixels:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
 from firstpick.encoders.hub import said_in_one_sentence
-from firstpick.views import make_views
-from firstpick.volumes import Volume
+from firstpick.voxels.views import make_views
+from firstpick.voxels.volumes import Volume
 
 _BATCH = 8
 

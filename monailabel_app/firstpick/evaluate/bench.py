@@ -19,8 +19,8 @@ from firstpick.evaluate.labels import find_masks, read_classes
 from firstpick.evaluate.segmentation import Example, read_example, read_mask
 from firstpick.store import Cache
 from firstpick.studies import LeftOut, Study
-from firstpick.views import ViewSpec, make_views
-from firstpick.volumes import VolumeError, read_volume
+from firstpick.voxels.views import ViewSpec, make_views
+from firstpick.voxels.volumes import VolumeError, read_volume
 from firstpick.workers import Executor
 
 logger = logging.getLogger(__name__)

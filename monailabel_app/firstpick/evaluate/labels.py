@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from firstpick.folder import list_studies
-from firstpick.formats import ENDINGS, ending_of
 from firstpick.studies import Study
+from firstpick.voxels.formats import ENDINGS, ending_of
 
 
 def read_classes(table: str, studies: Iterable[Study], *, left_out: Collection[str] = ()) -> dict[str, str]:

@@ -115,7 +115,7 @@ def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.fl
 def _encode(examples: Sequence[Example], encoder: str) -> Iterator[tuple[NDArray[np.float16], NDArray[np.uint8]]]:
     from firstpick.encoders import EncoderSpec, build_encoder  # noqa: PLC0415
     from firstpick.encoders.network import NetworkEncoder  # noqa: PLC0415 - torch
-    from firstpick.views import ViewSpec  # noqa: PLC0415
+    from firstpick.voxels.views import ViewSpec  # noqa: PLC0415
 
     network = build_encoder(EncoderSpec(encoder, views=ViewSpec(size=SIZE)))
     if not isinstance(network, NetworkEncoder):

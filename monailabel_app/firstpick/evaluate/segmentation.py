@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.studies import Study
-from firstpick.volumes import VolumeError, read_volume
+from firstpick.voxels.volumes import VolumeError, read_volume
 
 N_STEPS = {2: 150, 3: 100}
 """Training steps by the number of axes: about a minute on one core for small volumes."""

@@ -15,7 +15,7 @@ from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.worklist import Worklist
 from firstpick.store import Cache, StoreError
 from firstpick.studies import Study
-from firstpick.volumes import convert_series
+from firstpick.voxels.volumes import convert_series
 from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)

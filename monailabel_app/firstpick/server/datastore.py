@@ -17,9 +17,9 @@ from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from firstpick.formats import ENDINGS
 from firstpick.studies import Study
-from firstpick.volumes import VolumeError, convert_series
+from firstpick.voxels.formats import ENDINGS
+from firstpick.voxels.volumes import VolumeError, convert_series
 
 logger = logging.getLogger(__name__)
 

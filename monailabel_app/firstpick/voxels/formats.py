@@ -16,8 +16,8 @@ import SimpleITK
 from numpy.typing import NDArray
 from PIL import Image
 
-from firstpick import dicom
-from firstpick.dicom import N_AXES
+from firstpick.voxels import dicom
+from firstpick.voxels.dicom import N_AXES
 
 sitk: Any = SimpleITK  # it says that it has types, but has none
 # ITK writes what it finds odd in a file to stderr, past Python's logging.

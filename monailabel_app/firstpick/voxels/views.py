@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from firstpick.studies import Slice
-from firstpick.volumes import Volume
+from firstpick.voxels.volumes import Volume
 
 PLANES = ("axial", "coronal", "sagittal")
 INTENSITIES = ("auto", "ct", "percentile")

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.formats import Stored, VolumeError, convert_series, one_sentence, read_stored
+from firstpick.voxels.formats import Stored, VolumeError, convert_series, one_sentence, read_stored
 
 __all__ = ["Volume", "VolumeError", "convert_series", "read_volume"]
 

@@ -1,0 +1,1 @@
+"""What a study holds: file formats, DICOM headers and stacks, volumes, and the views cut from them."""
