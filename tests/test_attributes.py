@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from firstpick.attributes import read_attribute, with_attributes
-from firstpick.folder import list_studies
+from firstpick.sources.attributes import read_attribute, with_attributes
+from firstpick.sources.folder import list_studies
 from firstpick.studies import Pool, Sample, Study
 
 STUDIES = [Study("sub-1/t1", "", ""), Study("sub-1/t2", "", ""), Study("sub-22/t1", "", ""), Study("phantom", "", "")]

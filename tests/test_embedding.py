@@ -13,7 +13,7 @@ from firstpick.chunk import embed_chunk
 from firstpick.embedding import chunks, embed
 from firstpick.encoders import EncoderSpec
 from firstpick.encoders.pixels import Pixels
-from firstpick.folder import list_studies
+from firstpick.sources.folder import list_studies
 from firstpick.store import Cache
 from firstpick.studies import Study
 from firstpick.voxels.views import ViewSpec

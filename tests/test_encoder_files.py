@@ -15,7 +15,7 @@ from firstpick.cli import main
 from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder, encoder_row
 from firstpick.encoders.network import load_into, load_state, preprocessing
 from firstpick.encoders.weights import checksum, weights_files
-from firstpick.folder import list_studies
+from firstpick.sources.folder import list_studies
 from firstpick.voxels.views import ViewSpec
 
 CHECKED = sorted(name for name, row in ENCODERS.items() if row.files)

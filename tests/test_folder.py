@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstpick import eligibility
-from firstpick.folder import Eligibility, list_studies
+from firstpick.sources import eligibility
+from firstpick.sources.folder import Eligibility, list_studies
 from firstpick.studies import Study
 from firstpick.voxels import dicom
 from firstpick.voxels.formats import ENDINGS
@@ -120,7 +120,7 @@ def test_a_file_that_vanishes_meanwhile_is_skipped(tmp_path, monkeypatch):
         (tmp_path / "a.nii").unlink()
         return _Entries(found)
 
-    monkeypatch.setattr("firstpick.folder.os.scandir", remove_after)
+    monkeypatch.setattr("firstpick.sources.folder.os.scandir", remove_after)
     assert ids(tmp_path) == ["b"]
 
 
@@ -147,7 +147,7 @@ def test_a_folder_that_must_not_be_read_is_left_out(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("firstpick.folder.os.scandir", deny)
+    monkeypatch.setattr("firstpick.sources.folder.os.scandir", deny)
     assert ids(tmp_path) == ["a"]
     assert reasons(tmp_path) == {"secret": "cannot be read: Permission denied"}
 

@@ -15,8 +15,8 @@ LAYERS = (
     {"firstpick"},  # the version
     {"studies"},
     {"voxels", "selection", "store"},
-    {"decisions", "explain", "eligibility"},
-    {"folder", "workers", "attributes"},
+    {"decisions", "explain", "sources"},
+    {"workers"},
     {"encoders"},
     {"chunk"},
     {"embedding", "proposal"},

@@ -13,9 +13,9 @@ from firstpick.chunk import embed_chunk
 from firstpick.decisions import Decisions
 from firstpick.embedding import embed
 from firstpick.encoders import EncoderError, EncoderSpec
-from firstpick.folder import list_studies
 from firstpick.proposal import Pick, Proposal, advise, n_chosen, pool_hash, propose, with_replacement
 from firstpick.selection import NESTED, STRATEGIES, Guards, select
+from firstpick.sources.folder import list_studies
 from firstpick.store import Cache
 from firstpick.studies import Pool, Sample, Slice
 from firstpick.voxels.views import ViewSpec, make_views, view_slices

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from firstpick import __version__, catalogue
-from firstpick.attributes import with_attributes
 from firstpick.chunk import STAGES
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
 from firstpick.decisions import Decisions, Status, with_newer_label, with_statuses
@@ -30,11 +29,12 @@ from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec
 from firstpick.evaluate.bench import Step
 from firstpick.evaluate.command import PRESETS, Request, n_workers_for, run_comparison
 from firstpick.evaluate.tables import markdown, ranks_of
-from firstpick.folder import final_labels, list_studies
 from firstpick.proposal import Proposal, advise, propose
 from firstpick.proposal.advice import sentence
 from firstpick.report import page_data, report_page, table
 from firstpick.selection import STRATEGIES, describe
+from firstpick.sources.attributes import with_attributes
+from firstpick.sources.folder import final_labels, list_studies
 from firstpick.store import Cache, StoreError
 from firstpick.studies import LeftOut, Pool, Study
 from firstpick.voxels.volumes import VolumeError

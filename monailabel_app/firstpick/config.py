@@ -17,12 +17,12 @@ import platformdirs
 import psutil
 import yaml
 
-from firstpick.attributes import RULES, read_attribute
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
-from firstpick.folder import Eligibility
 from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
+from firstpick.sources.attributes import RULES, read_attribute
+from firstpick.sources.folder import Eligibility
 from firstpick.voxels.views import ViewSpec
 
 

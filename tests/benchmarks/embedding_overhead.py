@@ -28,7 +28,7 @@ import numpy as np
 from firstpick.chunk import STAGES, _warm, embed_chunk
 from firstpick.embedding import embed
 from firstpick.encoders import EncoderSpec, build_encoder
-from firstpick.folder import list_studies
+from firstpick.sources.folder import list_studies
 from firstpick.store import Cache
 from firstpick.studies import Study
 from firstpick.voxels.volumes import read_volume

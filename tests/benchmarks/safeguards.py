@@ -18,12 +18,12 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from firstpick.attributes import with_attributes
 from firstpick.embedding import embed
 from firstpick.encoders import EncoderSpec
-from firstpick.folder import list_studies
 from firstpick.proposal import propose
 from firstpick.selection import STRATEGIES, Guards
+from firstpick.sources.attributes import with_attributes
+from firstpick.sources.folder import list_studies
 from firstpick.store import Cache
 from firstpick.workers import LocalPool
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.attributes import read_attribute
 from firstpick.embedding import embed
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.evaluate.labels import find_masks, read_classes
 from firstpick.evaluate.segmentation import Example, read_example, read_mask
+from firstpick.sources.attributes import read_attribute
 from firstpick.store import Cache
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels.views import ViewSpec, make_views
@@ -110,7 +110,7 @@ def make_bench(
     cache : Cache
     executor : Executor
     groups_by : str
-        A rule of `firstpick.attributes.read_attribute`.
+        A rule of `firstpick.sources.attributes.read_attribute`.
     left_out : iterable of LeftOut
         Studies that may have a label though they are not compared.
 

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from firstpick.folder import list_studies
+from firstpick.sources.folder import list_studies
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS, ending_of
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from firstpick.config import Config
 from firstpick.embedding import embed
 from firstpick.encoders import EncoderError
-from firstpick.folder import list_studies
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.worklist import Worklist
+from firstpick.sources.folder import list_studies
 from firstpick.store import Cache, StoreError
 from firstpick.studies import Study
 from firstpick.voxels.volumes import convert_series

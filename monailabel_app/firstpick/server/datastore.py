@@ -28,7 +28,7 @@ _TAG = re.compile(r"\w[\w .@+-]{0,63}")
 
 
 class StudiesDatastore(LocalDatastore):
-    """The studies that `firstpick.folder` lists; labels and MONAI Label's JSON lie in the state folder.
+    """The studies that `firstpick.sources.folder` lists; labels and MONAI Label's JSON lie in the state folder.
 
     MONAI Label's own class sees only the top of a folder and a few endings, and writes into it. Here
     an image id is a study id, slashes included. DICOM series are handed out as NIfTI files, made once.

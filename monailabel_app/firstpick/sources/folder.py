@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from firstpick.eligibility import (
+from firstpick.sources.eligibility import (
     FLAT_MODALITIES,
     Eligibility,
     Facts,
