@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from firstpick.board.log import Decisions
 from firstpick.cli import main
-from firstpick.decisions import Decisions
 
 ROOT = Path(__file__).parents[1]
 

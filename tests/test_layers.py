@@ -15,7 +15,7 @@ LAYERS = (
     {"firstpick"},  # the version
     {"studies"},
     {"voxels", "selection", "store"},
-    {"decisions", "explain", "sources"},
+    {"board", "explain", "sources"},
     {"workers"},
     {"encoders"},
     {"chunk"},

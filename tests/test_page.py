@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from server_process import Server, wait_for, write_studies
 
-from firstpick.decisions import Status
+from firstpick.board.log import Status
 from firstpick.proposal import propose
 from firstpick.report import page_data, report_page
 from firstpick.studies import LeftOut, Pool, Sample

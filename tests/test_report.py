@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from firstpick.decisions import Status
+from firstpick.board.log import Status
 from firstpick.proposal import propose
 from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page
 from firstpick.studies import LeftOut, Pool, Sample

@@ -362,8 +362,8 @@ def test_when_nothing_is_left_a_stock_client_gets_an_empty_answer(server):
 def test_if_all_was_done_before_the_first_batch_a_stock_client_gets_an_empty_answer(embedded, state):
     from fastapi import HTTPException
 
+    from firstpick.board.log import Decisions
     from firstpick.config import load_config
-    from firstpick.decisions import Decisions
     from firstpick.server.worklist import Worklist
     from firstpick.sources.folder import list_studies
     from firstpick.store import Cache

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firstpick.board.log import Decisions
 from firstpick.chunk import embed_chunk
-from firstpick.decisions import Decisions
 from firstpick.embedding import embed
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.proposal import Pick, Proposal, advise, n_chosen, pool_hash, propose, with_replacement

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from firstpick import __version__, catalogue
+from firstpick.board.log import Decisions, Status, with_newer_label, with_statuses
 from firstpick.chunk import STAGES
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
-from firstpick.decisions import Decisions, Status, with_newer_label, with_statuses
 from firstpick.demo import make_studies, run_demo
 from firstpick.embedding import Progress, embed
 from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec

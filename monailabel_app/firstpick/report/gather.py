@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from firstpick import __version__
-from firstpick.decisions import Status, with_statuses
+from firstpick.board.log import Status, with_statuses
 from firstpick.proposal import Proposal, knee
 from firstpick.report.pool_map import lookalikes, pool_map
 from firstpick.selection.geometry import principal_plane

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from firstpick.decisions import OPEN, Status
+from firstpick.board.log import OPEN, Status
 from firstpick.selection.geometry import distances, in_blocks, nearest, unit_rows
 from firstpick.studies import Pool
 

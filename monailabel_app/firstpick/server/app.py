@@ -15,8 +15,8 @@ from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 
 from firstpick import __version__
+from firstpick.board.log import Decisions
 from firstpick.config import Config, ConfigError, load_config, state_folder
-from firstpick.decisions import Decisions
 from firstpick.server.background import Background
 from firstpick.server.datastore import StudiesDatastore, copy_labels
 from firstpick.server.errors import explain_errors

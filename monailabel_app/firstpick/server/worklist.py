@@ -12,8 +12,8 @@ from typing import Any
 from fastapi import HTTPException
 
 from firstpick import __version__
+from firstpick.board.log import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
 from firstpick.config import Config
-from firstpick.decisions import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
 from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, with_replacement
 from firstpick.report import lookalikes, pool_map
 from firstpick.selection import check_strategy

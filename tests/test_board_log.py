@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from firstpick import decisions as module
-from firstpick.decisions import DECISIONS_VERSION, OPEN, ConflictError, Decisions, with_statuses
+from firstpick.board import log as module
+from firstpick.board.log import DECISIONS_VERSION, OPEN, ConflictError, Decisions, with_statuses
 from firstpick.store import StoreError
 
 

@@ -1,0 +1,1 @@
+"""What people decided, and who may do what next."""
