@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstpick.explain import Reason, coverage, coverage_radius, explain, sentence
+from firstpick.proposal.explain import Reason, coverage, coverage_radius, explain, sentence
 from firstpick.selection import outliers
 from firstpick.selection.outliers import unusual
 

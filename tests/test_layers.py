@@ -15,7 +15,7 @@ LAYERS = (
     {"firstpick"},  # the version
     {"studies"},
     {"voxels", "selection", "store"},
-    {"board", "explain", "sources"},
+    {"board", "sources"},
     {"workers"},
     {"encoders"},
     {"chunk"},
@@ -27,7 +27,7 @@ LAYERS = (
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-PURE = {"studies", "selection", "explain", "proposal"}
+PURE = {"studies", "selection", "proposal"}
 PURE_MAY_IMPORT = {"firstpick", "numpy", "scipy", "sklearn", "threadpoolctl", "joblib", "kneed"}
 FILE_ACCESS = {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
 FILE_ACCESS |= {"load", "save", "savez", "loadtxt", "savetxt", "memmap", "fromfile", "tofile"}
@@ -100,7 +100,7 @@ def test_heavy_libraries_stay_in_their_rooms(path):
 def test_the_core_is_pure(path):
     roots = {name.split(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names)
     assert roots <= PURE_MAY_IMPORT
-    assert {"studies", "selection", "explain", "proposal", "firstpick"} >= set(inner_imports(path))
+    assert {"studies", "selection", "proposal", "firstpick"} >= set(inner_imports(path))
     tree = ast.parse(path.read_text(encoding="utf-8"))
     called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = {getattr(function, "id", getattr(function, "attr", "")) for function in called}
@@ -127,7 +127,7 @@ def test_this_test_sees_a_trespass(tmp_path, monkeypatch):
 
 
 def test_a_server_starts_without_the_heavy_libraries():
-    modules = [name for name in ("selection", "explain", "proposal", "encoders", "config") if is_there(name)]
+    modules = [name for name in ("selection", "proposal", "encoders", "config") if is_there(name)]
     code = (
         f"import sys, {', '.join('firstpick.' + name for name in modules)}\n"
         "heavy = {'torch', 'sklearn', 'monai', 'monailabel', 'fastapi', 'onnx'} & set(sys.modules)\n"

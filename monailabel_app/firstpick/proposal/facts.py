@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firstpick.explain import Reason, coverage, explain, merged, sentence
+from firstpick.proposal.explain import Reason, coverage, explain, merged, sentence
 from firstpick.proposal.nouns import Pick, Proposal
 from firstpick.studies import Pool
 

@@ -99,7 +99,7 @@ class Proposal:
     n_pool, n_labelled : int
         Studies that have an embedding, and how many of them are labelled, picks not counted.
     covered_before : float
-        Coverage by the labelled studies alone, see `firstpick.explain.coverage`.
+        Coverage by the labelled studies alone, see `firstpick.proposal.explain.coverage`.
     coverage : tuple of float
         Coverage by these and the first 1, 2, ... n picks.
     partial : bool
