@@ -7,7 +7,7 @@ import pytest
 
 from firstpick.board import log as module
 from firstpick.board.log import DECISIONS_VERSION, OPEN, ConflictError, Decisions, with_statuses
-from firstpick.store import StoreError
+from firstpick.database import StoreError
 
 
 @pytest.fixture

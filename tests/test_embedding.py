@@ -8,13 +8,14 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from firstpick import chunk, embedding
-from firstpick.chunk import embed_chunk
-from firstpick.embedding import chunks, embed
+from firstpick.embedding import chunk
+from firstpick.embedding import run as embedding
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.chunk import embed_chunk
+from firstpick.embedding.run import chunks, embed
 from firstpick.encoders import EncoderSpec
 from firstpick.encoders.pixels import Pixels
 from firstpick.sources.folder import list_studies
-from firstpick.store import Cache
 from firstpick.studies import Study
 from firstpick.voxels.views import ViewSpec
 from firstpick.workers import LocalPool

@@ -10,8 +10,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from firstpick.chunk import embed_chunk
 from firstpick.cli import main
+from firstpick.embedding.chunk import embed_chunk
 from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder, encoder_row
 from firstpick.encoders.network import load_into, load_state, preprocessing
 from firstpick.encoders.weights import checksum, weights_files

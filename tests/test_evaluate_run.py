@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from firstpick.cli import main
+from firstpick.database import StoreError
 from firstpick.evaluate.arms import RANDOM, Arm, all_arms, yuan_hong_encoders
 from firstpick.evaluate.bench import Bench
 from firstpick.evaluate.classification import class_measures, network, probe
@@ -25,7 +26,6 @@ from firstpick.evaluate.page import write_outputs
 from firstpick.evaluate.run import Plan, compare
 from firstpick.evaluate.tables import ranks_of
 from firstpick.selection import Guards
-from firstpick.store import StoreError
 from firstpick.studies import Study
 
 ROOT = Path(__file__).parents[1]

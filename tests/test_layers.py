@@ -13,14 +13,13 @@ FILES = sorted((ROOT / "firstpick").rglob("*.py"))
 # From the ground up. A module, or all modules of a package, may import what stands in a lower line, not its own line.
 LAYERS = (
     {"firstpick"},  # the version
-    {"studies"},
-    {"voxels", "selection", "store"},
-    {"board", "sources"},
-    {"workers"},
-    {"encoders"},
-    {"chunk"},
-    {"embedding", "proposal"},
-    {"report", "evaluate", "catalogue"},
+    {"studies", "database", "workers"},
+    {"voxels", "selection"},
+    {"board", "sources", "encoders", "proposal"},
+    {"embedding"},
+    {"report"},
+    {"evaluate"},
+    {"catalogue"},
     {"config"},
     {"server"},
     {"demo"},
@@ -110,12 +109,12 @@ def test_the_core_is_pure(path):
 def test_this_test_sees_a_trespass(tmp_path, monkeypatch):
     source = tmp_path / "firstpick" / "selection" / "bad.py"
     source.parent.mkdir(parents=True)
-    code = "import torch\ndef f():\n    from ..store import Cache\n    from firstpick import config, __version__\n"
+    code = "import torch\ndef f():\n    from ..database import set_aside\n    from firstpick import config\n"
     source.write_text(code, encoding="utf-8")
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     assert part_of(source) == "selection"
     assert "torch" in set(imports_of(source))
-    assert set(inner_imports(source)) == {"store", "config", "firstpick"}
+    assert set(inner_imports(source)) == {"database", "config"}
     with pytest.raises(AssertionError, match="must not import"):
         test_imports_run_downwards_only(source)
     with pytest.raises(AssertionError, match="torch belongs into"):

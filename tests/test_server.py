@@ -364,9 +364,9 @@ def test_if_all_was_done_before_the_first_batch_a_stock_client_gets_an_empty_ans
 
     from firstpick.board.log import Decisions
     from firstpick.config import load_config
+    from firstpick.embedding.cache import Cache
     from firstpick.server.worklist import Worklist
     from firstpick.sources.folder import list_studies
-    from firstpick.store import Cache
 
     class AllLabelled:
         """A datastore in which every study has a label."""

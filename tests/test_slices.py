@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstpick.board.log import Decisions
-from firstpick.chunk import embed_chunk
-from firstpick.embedding import embed
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.chunk import embed_chunk
+from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.proposal import Pick, Proposal, advise, n_chosen, pool_hash, propose, with_replacement
 from firstpick.selection import NESTED, STRATEGIES, Guards, select
 from firstpick.sources.folder import list_studies
-from firstpick.store import Cache
 from firstpick.studies import Pool, Sample, Slice
 from firstpick.voxels.views import ViewSpec, make_views, view_slices
 from firstpick.voxels.volumes import Volume, read_volume

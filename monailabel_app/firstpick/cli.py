@@ -21,10 +21,12 @@ from tqdm import tqdm
 
 from firstpick import __version__, catalogue
 from firstpick.board.log import Decisions, Status, with_newer_label, with_statuses
-from firstpick.chunk import STAGES
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
+from firstpick.database import StoreError
 from firstpick.demo import make_studies, run_demo
-from firstpick.embedding import Progress, embed
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.chunk import STAGES
+from firstpick.embedding.run import Progress, embed
 from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec
 from firstpick.evaluate.bench import Step
 from firstpick.evaluate.command import PRESETS, Request, n_workers_for, run_comparison
@@ -35,7 +37,6 @@ from firstpick.report import page_data, report_page, table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.sources.attributes import with_attributes
 from firstpick.sources.folder import final_labels, list_studies
-from firstpick.store import Cache, StoreError
 from firstpick.studies import LeftOut, Pool, Study
 from firstpick.voxels.volumes import VolumeError
 from firstpick.workers import LocalPool

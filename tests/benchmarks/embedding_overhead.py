@@ -2,7 +2,7 @@
 
 Run by hand: ``python tests/benchmarks/embedding_overhead.py --studies DIR --repeats 3``. Three timings alternate:
 
-- *whole*: `firstpick.embedding.embed` into a fresh cache, from before the first worker starts to its last progress
+- *whole*: `firstpick.embedding.run.embed` into a fresh cache, from before the first worker starts to its last progress
 - *started*: the same with workers that are up and have built their encoder
 - *bare*: as many processes with as many threads; each has its share of the views in memory and a warm encoder, and
   only `encode` is timed, over the share in one call; the slowest process counts
@@ -25,11 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from firstpick.chunk import STAGES, _warm, embed_chunk
-from firstpick.embedding import embed
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.chunk import STAGES, _warm, embed_chunk
+from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderSpec, build_encoder
 from firstpick.sources.folder import list_studies
-from firstpick.store import Cache
 from firstpick.studies import Study
 from firstpick.voxels.volumes import read_volume
 from firstpick.workers import LocalPool, _start_worker

@@ -18,13 +18,13 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from firstpick.embedding import embed
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderSpec
 from firstpick.proposal import propose
 from firstpick.selection import STRATEGIES, Guards
 from firstpick.sources.attributes import with_attributes
 from firstpick.sources.folder import list_studies
-from firstpick.store import Cache
 from firstpick.workers import LocalPool
 
 IMAGES = Path(__file__).resolve().parents[3] / "shared" / "data" / "hippocampus" / "images"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstpick.store import explain_errors, open_database, set_aside, transaction
+from firstpick.database import explain_errors, open_database, set_aside, transaction
 from firstpick.studies import Slice
 
 logger = logging.getLogger(__name__)

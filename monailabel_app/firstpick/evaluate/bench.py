@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.embedding import embed
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.evaluate.labels import find_masks, read_classes
 from firstpick.evaluate.segmentation import Example, read_example, read_mask
 from firstpick.sources.attributes import read_attribute
-from firstpick.store import Cache
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels.views import ViewSpec, make_views
 from firstpick.voxels.volumes import VolumeError, read_volume

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from firstpick.embedding.cache import Cache
 from firstpick.encoders import ENCODERS, EncoderSpec, encoder_row
 from firstpick.evaluate.arms import RANDOM, all_arms, yuan_hong_encoders
 from firstpick.evaluate.bench import Bench, Step, make_bench, read_examples, read_views
@@ -17,7 +18,6 @@ from firstpick.evaluate.page import write_outputs
 from firstpick.evaluate.patches import Patches, cached_patches
 from firstpick.evaluate.run import Outcome, Plan, compare
 from firstpick.selection import Guards
-from firstpick.store import Cache
 from firstpick.studies import LeftOut, Study
 from firstpick.workers import Executor
 

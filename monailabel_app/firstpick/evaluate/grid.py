@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired
 
-from firstpick.store import StoreError, explain_errors, open_database
+from firstpick.database import StoreError, explain_errors, open_database
 from firstpick.workers import Executor
 
 _TABLES = "create table if not exists cells (key text primary key, recipe text not null, result text not null);"

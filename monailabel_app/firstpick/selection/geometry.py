@@ -257,7 +257,7 @@ def principal_plane(X: NDArray[Any]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (n_rows, 2), float64
-        Of the unit rows, which the distances in `firstpick.proposal.explain` are measured between. Each component points
+        Of the unit rows, between which look-alikes are measured too. Each component points
         to where its largest weight is positive, so a map does not flip between runs. Zeros where rows of one
         direction or column leave nothing to show.
 

@@ -17,13 +17,14 @@ from monailabel.interfaces.app import MONAILabelApp
 from firstpick import __version__
 from firstpick.board.log import Decisions
 from firstpick.config import Config, ConfigError, load_config, state_folder
+from firstpick.database import StoreError
+from firstpick.embedding.cache import Cache
 from firstpick.server.background import Background
 from firstpick.server.datastore import StudiesDatastore, copy_labels
 from firstpick.server.errors import explain_errors
 from firstpick.server.routes import make_router
 from firstpick.server.strategy import BatchStrategy, batch_strategies
 from firstpick.server.worklist import Worklist
-from firstpick.store import Cache, StoreError
 
 logger = logging.getLogger(__name__)
 

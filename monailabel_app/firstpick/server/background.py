@@ -8,12 +8,13 @@ import threading
 from pathlib import Path
 
 from firstpick.config import Config
-from firstpick.embedding import embed
+from firstpick.database import StoreError
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.worklist import Worklist
 from firstpick.sources.folder import list_studies
-from firstpick.store import Cache, StoreError
 from firstpick.studies import Study
 from firstpick.voxels.volumes import convert_series
 from firstpick.workers import LocalPool

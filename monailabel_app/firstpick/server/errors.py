@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from firstpick.store import StoreError
+from firstpick.database import StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import HTTPException
 
 from firstpick.config import Config
-from firstpick.embedding import Progress
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.run import Progress
 from firstpick.selection.geometry import principal_plane
 from firstpick.sources.attributes import with_attributes
-from firstpick.store import Cache
 from firstpick.studies import LeftOut, Pool, Study
 
 

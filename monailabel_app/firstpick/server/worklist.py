@@ -14,12 +14,12 @@ from fastapi import HTTPException
 from firstpick import __version__
 from firstpick.board.log import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
 from firstpick.config import Config
+from firstpick.embedding.cache import Cache
 from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, with_replacement
 from firstpick.report import lookalikes, pool_map
 from firstpick.selection import check_strategy
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.snapshot import Snapshot
-from firstpick.store import Cache
 from firstpick.studies import LeftOut, Study
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired
 
-from firstpick.chunk import STAGES, ChunkResult, embed_chunk
+from firstpick.embedding.cache import Cache
+from firstpick.embedding.chunk import STAGES, ChunkResult, embed_chunk
 from firstpick.encoders import EncoderError, EncoderSpec
-from firstpick.store import Cache
 from firstpick.studies import Study
 from firstpick.workers import Executor, LocalPool
 

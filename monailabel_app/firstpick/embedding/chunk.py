@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.embedding.cache import Embedded
 from firstpick.encoders import Encoder, EncoderError, EncoderSpec, build_encoder, pool_parts
-from firstpick.store import Embedded
 from firstpick.studies import Slice, Study
 from firstpick.voxels.views import thumbnail, view_slices
 from firstpick.voxels.volumes import VolumeError, read_volume

@@ -5,7 +5,8 @@ import sqlite3
 import numpy as np
 import pytest
 
-from firstpick.store import CACHE_VERSION, Cache, Embedded, StoreError
+from firstpick.database import StoreError
+from firstpick.embedding.cache import CACHE_VERSION, Cache, Embedded
 from firstpick.studies import LeftOut, Study
 
 A, B, C = (Study(name, "1-1", f"/studies/{name}.nii") for name in "abc")

@@ -1,0 +1,101 @@
+"""SQLite files: opened, checked, written in transactions; what goes wrong is said in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class StoreError(Exception):
+    """State cannot be read or written; the text says which folder, why and what to do."""
+
+
+def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sqlite3.Connection:
+    """Open or create one SQLite file in WAL mode.
+
+    Parameters
+    ----------
+    path : Path
+    tables : str
+        ``create table if not exists`` statements.
+    version : int
+        Schema number; kept in the file's ``user_version``.
+    durable : bool
+        Whether each commit is forced to the disk.
+
+    Raises
+    ------
+    StoreError
+        If the file was written by a newer version, or its folder cannot be written.
+    sqlite3.DatabaseError
+        If the file is not a database.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    except (sqlite3.OperationalError, OSError) as error:
+        msg = f"The state folder {path.parent} cannot be used: {error}. Choose another with --state or state_dir."
+        raise StoreError(msg) from error
+    try:
+        _prepare(connection, path, tables=tables, version=version, durable=durable)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version: int, durable: bool) -> None:
+    """Check a file that may be of any origin, and bring it up to date."""
+    with explain_errors(path):
+        found = int(connection.execute("pragma user_version").fetchone()[0])
+        if found > version:
+            msg = (
+                f"{path} was written by a newer FirstPick (schema {found}; this one knows {version}). "
+                "Upgrade FirstPick, or choose another folder with --state."
+            )
+            raise StoreError(msg)
+        problem = connection.execute("pragma quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
+        connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+        connection.executescript(tables)
+        connection.execute(f"pragma user_version = {version}")
+
+
+@contextlib.contextmanager
+def explain_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about a full or read-only disk into one sentence."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        free = shutil.disk_usage(path.parent).free // 2**20 if path.parent.exists() else 0
+        msg = f"The state in {path.parent} cannot be written: {error} ({free} MB free). Nothing done so far is lost."
+        raise StoreError(msg) from error
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Write all of a block or nothing, before any other process writes."""
+    with explain_errors(path):
+        connection.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            if connection.in_transaction:  # SQLite itself rolls back on a full disk
+                connection.execute("rollback")
+            raise
+        connection.execute("commit")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a corrupt database (and drop its journal) so that nothing is deleted for good."""
+    aside = path.with_suffix(f".corrupt-{time.time_ns()}")
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside

@@ -1,0 +1,1 @@
+"""From studies to vectors: worker processes read and encode, the caller alone writes the cache."""
