@@ -99,7 +99,7 @@ def _cut(study: Study, spec: EncoderSpec, encoder: Encoder, stages: dict[str, fl
     """Read one study and cut it; whatever goes wrong is that study's failure alone."""
     try:
         start = time.perf_counter()
-        volume = read_volume(study.source, series_uid=study.series_uid)
+        volume = read_volume(study)
         read = time.perf_counter()
         parts, picture = encoder.parts(volume), thumbnail(volume)
         slices = view_slices(volume, spec.views) if spec.needs_slices else ()
