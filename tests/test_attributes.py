@@ -6,6 +6,7 @@ import pytest
 from firstpick.sources.attributes import read_attribute, with_attributes
 from firstpick.sources.folder import list_studies
 from firstpick.studies import Pool, Sample, Study
+from firstpick.voxels import dicom
 
 STUDIES = [Study("sub-1/t1", "", ""), Study("sub-1/t2", "", ""), Study("sub-22/t1", "", ""), Study("phantom", "", "")]
 
@@ -74,3 +75,18 @@ def test_a_table_without_the_column_is_refused(tmp_path, content, text):
     (tmp_path / "table.csv").write_text(content)
     with pytest.raises(ValueError, match=text):
         read_attribute([], f"csv:{tmp_path / 'table.csv'}#patient")
+
+
+@pytest.mark.parametrize("patient", ["", "Anonymous", "ANON^ANON", "0", "000000", "xxx", "N/A", "unknown ", "No_ID"])
+def test_a_placeholder_names_no_patient(phantom_volume, patient):
+    path = phantom_volume.dicom("a.dcm", np.zeros((2, 2), np.uint8), PatientID=patient)
+    (instance,) = dicom.read_instances([path])
+    assert not instance.names_patient
+
+
+@pytest.mark.parametrize("patient", ["P1", "0001", "x7", "TEST01", "ANON-0042", "DOE^JANE"])
+def test_a_pseudonym_names_a_patient(phantom_volume, patient):
+    path = phantom_volume.dicom("a.dcm", np.zeros((2, 2), np.uint8), PatientID=patient, StudyInstanceUID="1.2.7")
+    (instance,) = dicom.read_instances([path])
+    assert instance.names_patient
+    assert instance.study_uid == "1.2.7"
