@@ -33,11 +33,11 @@ OTHER_ENDINGS = frozenset({
 #: What tools write into PatientID where they take the patient out; compared without case, blanks and punctuation.
 #: Nor do any number of zeros, or of x, name anyone.
 NO_PATIENT = frozenset({
-    "", "anon", "anonanon", "anonymous", "anonymousanonymous", "anonymised", "anonymized", "anonymouspatient", "deidentified",
-    "deid", "default", "dummy", "empty", "id", "na", "nan", "nil", "noid", "noname", "none", "nopatient",
-    "nopatientid", "notavailable", "notapplicable", "null", "patient", "patientid", "pseudonymized",
-    "redacted", "removed", "subject", "test", "testpatient", "undefined", "unidentified", "unknown",
-    "unknownpatient", "unnamed", "unspecified",
+    "", "anon", "anonanon", "anonymised", "anonymized", "anonymous", "anonymousanonymous", "anonymouspatient",
+    "default", "deid", "deidentified", "dummy", "empty", "id", "na", "nan", "nil", "noid", "noname", "none",
+    "nopatient", "nopatientid", "notapplicable", "notavailable", "null", "patient", "patientid", "pseudonymized",
+    "redacted", "removed", "subject", "test", "testpatient", "undefined", "unidentified", "unknown", "unknownpatient",
+    "unnamed", "unspecified",
 })  # fmt: skip
 N_AXES = 3  # of space
 _SAME_POSITION_MM = 0.01
