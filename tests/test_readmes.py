@@ -1,0 +1,71 @@
+"""The READMEs: what they point to is there, and what stands in them is what the code has."""
+
+import itertools
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("monailabel_app", "sample_configs", "slicer_extension", "tests")
+READMES = [ROOT / "README.md", *sorted(path for room in ROOMS for path in (ROOT / room).rglob("README.md"))]
+
+of_every_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def parse(path):
+    return MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
+
+
+def targets(path):
+    """What links and pictures point to."""
+    inner = [child for token in parse(path) for child in token.children or ()]
+    return [child.attrGet("src" if child.type == "image" else "href") for child in inner if child.attrs]
+
+
+def anchors(path):
+    """The names by which GitHub lets one link to a file's headings."""
+    tokens = parse(path)
+    headings = [after.content for token, after in itertools.pairwise(tokens) if token.type == "heading_open"]
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def places(path):
+    """The files of the repository that a README points to, each with its anchor."""
+    for target in targets(path):
+        url = urlsplit(target)
+        if not url.scheme:
+            yield target, (path.parent / unquote(url.path)).resolve() if url.path else path, url.fragment
+
+
+@of_every_readme
+def test_every_link_and_picture_is_there(readme):
+    for target, place, anchor in places(readme):
+        assert place.exists(), f"{target} is not there"
+        assert place.is_relative_to(ROOT), f"{target} leads out of the repository"
+        assert not anchor or anchor in anchors(place), f"{target}: {place} has no such heading"
+
+
+@of_every_readme
+def test_every_script_that_it_names_is_there(readme):
+    scripts = re.findall(r"(?<![\w/])(?:tests|slicer_extension)/[\w/]+\.py\b", readme.read_text(encoding="utf-8"))
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []
+
+
+def test_every_readme_is_reached_from_the_front_page():
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        path = ahead.pop()
+        reached.add(path)
+        ahead += [place for _, place, _ in places(path) if place.name == "README.md" and place not in reached]
+    assert set(READMES) == reached
+
+
+def test_the_commands_that_are_run_from_the_front_page_stand_there_once():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    patterns = re.findall(r"grep -E '(.+)' README\.md", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert len(patterns) == 2
+    for pattern in patterns:
+        assert len([line for line in lines if re.search(pattern, line)]) == 1, pattern
