@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from markdown_it import MarkdownIt
 
+from firstpick.selection import STRATEGIES
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("monailabel_app", "sample_configs", "slicer_extension", "tests")
 READMES = [ROOT / "README.md", *sorted(path for room in ROOMS for path in (ROOT / room).rglob("README.md"))]
@@ -69,3 +71,19 @@ def test_the_commands_that_are_run_from_the_front_page_stand_there_once():
     assert len(patterns) == 2
     for pattern in patterns:
         assert len([line for line in lines if re.search(pattern, line)]) == 1, pattern
+
+
+def first_cells(path, heading):
+    """What stands in the first column of each table under a heading, without the table's own first line."""
+    section = re.split(rf"^#+ {re.escape(heading)}\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+    rows = re.findall(r"^\| (.*?) \|", re.split(r"^#", section, flags=re.MULTILINE)[0], flags=re.MULTILINE)
+    return [cell.strip("`") for cell in rows[1:]]
+
+
+def test_the_speed_of_every_strategy_is_told():
+    assert first_cells(ROOT / "tests" / "benchmarks" / "README.md", "Choosing a batch") == sorted(STRATEGIES)
+
+
+def test_every_benchmark_is_in_the_table_of_scripts():
+    scripts = {path.name for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
+    assert set(first_cells(ROOT / "tests" / "benchmarks" / "README.md", "The scripts")) == scripts
