@@ -8,11 +8,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from markdown_it import MarkdownIt
 
+from firstpick.cli import main
 from firstpick.selection import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("monailabel_app", "sample_configs", "slicer_extension", "tests")
 READMES = [ROOT / "README.md", *sorted(path for room in ROOMS for path in (ROOT / room).rglob("README.md"))]
+
+SERVER = ROOT / "monailabel_app" / "README.md"
 
 of_every_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -87,3 +90,16 @@ def test_the_speed_of_every_strategy_is_told():
 def test_every_benchmark_is_in_the_table_of_scripts():
     scripts = {path.name for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
     assert set(first_cells(ROOT / "tests" / "benchmarks" / "README.md", "The scripts")) == scripts
+
+
+def test_every_command_is_in_the_servers_table(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = set(re.findall(r"^ {4}(\w+) ", capsys.readouterr().out, flags=re.MULTILINE))
+    table = first_cells(SERVER, "Commands")
+    assert {cell.split()[1] for cell in table} == commands
+    assert len(table) == len(commands)
+
+
+def test_the_front_page_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 12_000
