@@ -1,8 +1,6 @@
 """Embedding: all that can be embedded is, once; what dies or hangs takes only itself down."""
 
 import os
-import signal
-import time
 from concurrent import futures
 
 import numpy as np
@@ -195,20 +193,6 @@ def test_a_second_run_waits_for_the_first_and_shows_its_progress(studies, cache)
     assert next(second).n_done == 0
     list(first)
     assert list(second)[-1].n_done == 12
-
-
-def end_by(how):
-    """What a reader does to its own process."""
-    if how == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    time.sleep(60)
-
-
-@pytest.mark.parametrize(("how", "error"), [("crash", "ProcessExpired"), ("hang", "TimeoutError")])
-def test_a_worker_that_crashes_or_hangs_ends_only_its_task(how, error):
-    with LocalPool(n_workers=1, time_limit_s=3) as pool:
-        assert type(pool.submit(end_by, how).exception()).__name__ == error
-        assert pool.submit(len, "abc").result() == 3
 
 
 @pytest.mark.slow

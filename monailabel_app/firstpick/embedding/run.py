@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired
 
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.chunk import STAGES, ChunkResult, embed_chunk
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.studies import Study
-from firstpick.workers import Executor, LocalPool
+from firstpick.workers import Executor, LocalPool, ProcessExpired
 
 logger = logging.getLogger(__name__)
 
