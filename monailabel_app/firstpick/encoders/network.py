@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from firstpick.encoders import EncoderError, EncoderRow, EncoderSpec
+from firstpick.encoders.weights import PREPROCESSING
 from firstpick.voxels.views import ViewSpec, make_views
 from firstpick.voxels.volumes import Volume
 
@@ -51,7 +52,7 @@ def preprocessing(row: EncoderRow, folder: Path | None = None, *, size: int = 0)
     EncoderError
         If the file is there and cannot be read.
     """
-    path = folder / "preprocessor_config.json" if folder else None
+    path = folder / PREPROCESSING if folder else None
     if path is None or not path.is_file():
         return Preprocessing(row.mean, row.std, size)
     try:
