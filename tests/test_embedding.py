@@ -2,6 +2,7 @@
 
 import os
 from concurrent import futures
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -162,12 +163,13 @@ def test_when_a_chunk_runs_out_of_time_all_others_are_cut_into_single_studies(st
     assert sum(len(chunk) > 1 for chunk in hurried.chunks) <= n_waiting
 
 
-def test_a_failure_is_tried_again_only_when_asked(studies, cache):
+def test_a_failure_is_tried_again_by_another_process_and_not_by_the_same(studies, cache):
     broken = Inline(lambda chunk: futures.TimeoutError() if chunk[0].study_id == "case_00" else None)
     list(embed(studies[:1], SPEC, cache, executor=broken))
     assert list(embed(studies[:1], SPEC, cache, executor=Inline()))[-1].n_failed == 1
-    last = list(embed(studies[:1], SPEC, cache, executor=Inline(), retry_failed=True))[-1]
-    assert (last.n_done, last.n_failed) == (1, 0)
+    with closing(Cache(cache.path.parent)) as of_another_process:
+        last = list(embed(studies[:1], SPEC, of_another_process, executor=Inline()))[-1]
+        assert (last.n_done, last.n_failed) == (1, 0)
 
 
 def test_small_studies_share_a_chunk_and_series_and_large_files_go_alone(tmp_path, monkeypatch):

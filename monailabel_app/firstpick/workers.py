@@ -57,7 +57,8 @@ class _RemoteError(Exception):
 @dataclass(frozen=True)
 class _Task:
     call: Call
-    first: Call
+    first: Call = ()
+    is_slow: bool = False
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -71,7 +72,7 @@ class LocalPool:
     time_limit_s : float
         A task that takes longer is ended together with its process.
     start_limit_s : float
-        The same for what has to be done before a task, see `submit_after`.
+        The same for what is done once, before tasks: see `submit_slow` and `submit_after`.
     background : bool
         Run at low priority, beside a server.
     """
@@ -88,7 +89,7 @@ class LocalPool:
         self.n_workers = n_workers or n_cores
         self.time_limit_s = time_limit_s
         self.start_limit_s = start_limit_s
-        self.background = background
+        self._background = background
         self._n_threads = max(1, n_cores // self.n_workers)
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
@@ -101,7 +102,11 @@ class LocalPool:
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run ``function(*args)`` in a worker and return its future."""
-        return self._put(_Task((function, *args), ()))
+        return self._put(_Task((function, *args)))
+
+    def submit_slow(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Do the same under ``start_limit_s``."""
+        return self._put(_Task((function, *args), is_slow=True))
 
     def submit_after(self, first: Call, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run ``function(*args)`` in a worker that has run the call ``first``, or runs it now on a clock of its own.
@@ -109,6 +114,11 @@ class LocalPool:
         The future raises `NotReadyError` where ``first`` fails, takes too long or ends its process.
         """
         return self._put(_Task((function, *args), first))
+
+    def alike(self, *, n_workers: int) -> LocalPool:
+        """Return another pool with these limits and this priority."""
+        limits = {"time_limit_s": self.time_limit_s, "start_limit_s": self.start_limit_s}
+        return LocalPool(n_workers=n_workers, background=self._background, **limits)
 
     def close(self) -> None:
         """End all workers at once; tasks that wait are cancelled."""
@@ -170,7 +180,7 @@ class LocalPool:
                 self._workers.remove(former)
             if self._closed:
                 raise futures.CancelledError
-            self._workers.append(_Worker(self._n_threads, background=self.background))
+            self._workers.append(_Worker(self._n_threads, background=self._background))
             return self._workers[-1]
 
     def _run(self, worker: _Worker, task: _Task) -> Any:
@@ -180,7 +190,7 @@ class LocalPool:
             except Exception as error:
                 raise NotReadyError from error
             worker.ready = task.first
-        return worker.run(task.call, self.time_limit_s)
+        return worker.run(task.call, self.start_limit_s if task.is_slow else self.time_limit_s)
 
 
 class _Worker:

@@ -33,6 +33,7 @@ __all__ = [
     "build_encoder",
     "encoder_row",
     "hub_id",
+    "is_third_party",
     "pool_parts",
 ]
 
@@ -165,7 +166,7 @@ def _check_choice(key: str, value: str, own: str, allowed: Sequence[str], name: 
 def _identity(spec: EncoderSpec, row: EncoderRow) -> str:
     """Checksum of every file that is read for an encoder; for what is not on this disk, the name it has elsewhere."""
     family = spec.name.partition(":")[0]
-    if family == "python":
+    if is_third_party(spec):
         return checksum(source_file(spec.argument))
     if remote := hub_id(spec):
         return remote
@@ -175,6 +176,11 @@ def _identity(spec: EncoderSpec, row: EncoderRow) -> str:
     if spec.weights or spec.argument or (row.kept and where.is_file()):
         return checksum(where)
     return row.sha256
+
+
+def is_third_party(spec: EncoderSpec) -> bool:
+    """Whether the encoder is a class of the user's own."""
+    return spec.name.startswith("python:")
 
 
 def hub_id(spec: EncoderSpec) -> str:
