@@ -178,7 +178,7 @@ def test_small_studies_share_a_chunk_and_series_and_large_files_go_alone(tmp_pat
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(bytes(size))
     listed = [Study(name, "", str(tmp_path / name)) for name in sizes]
-    listed.insert(2, Study("series", "", str(tmp_path), is_series=True))
+    listed.insert(2, Study("series", "", str(tmp_path), files=("1.dcm", "2.dcm")))
     ids = [[study.study_id for study in chunk] for chunk in chunks([*listed, *listed[:1] * 40])]
     assert ids[:5] == [["a", "b"], ["series"], ["c"], ["d", "e"], ["f", *"a" * 7]]
 

@@ -116,7 +116,8 @@ def test_the_first_line_of_its_docstring_is_a_label(strategy):
 
 
 def test_the_readmes_table_has_it_and_says_whether_it_is_nested(strategy):
-    lines = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+    readme = Path(__file__).parents[1] / "monailabel_app" / "firstpick" / "selection" / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines()
     (cells,) = (
         line.split("|") for line in lines if line.startswith(f"| `{strategy}` |") and line.endswith((" yes |", " no |"))
     )

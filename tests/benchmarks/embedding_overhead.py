@@ -139,7 +139,7 @@ def encode_share(studies, spec, n_threads, start_line, results):
     """In a process of its own: views into memory, encoder warm, then the clock."""
     prepare_process(n_threads, background=False)
     encoder = build_encoder(spec)
-    views = np.concatenate([encoder.parts(read_volume(s.source, series_uid=s.series_uid)) for s in studies])
+    views = np.concatenate([encoder.parts(read_volume(s)) for s in studies])
     encoder.encode(views[:32])
     start_line.wait(timeout=600)
     start = time.perf_counter()
@@ -169,7 +169,7 @@ def measure_peak(path, spec, results):
     prepare_process(1, background=False)
     _warm(spec)
     before = peak_mb()
-    result = embed_chunk([Study("study", "", path, is_series=Path(path).is_dir())], spec)
+    result = embed_chunk([Study("study", "", path)], spec)
     results.put((before, peak_mb(), result.failed[0][1] if result.failed else ""))
 
 

@@ -119,7 +119,7 @@ def _cut(study: Study, spec: EncoderSpec, cutter: Cutter, stages: dict[str, floa
     """Read one study and cut it; what goes wrong is that study's failure, if it is not the encoder's."""
     try:
         start = time.perf_counter()
-        volume = read_volume(study.source, series_uid=study.series_uid)
+        volume = read_volume(study)
         read = time.perf_counter()
         picture = thumbnail(volume)
         slices = view_slices(volume, spec.views) if spec.needs_slices else ()

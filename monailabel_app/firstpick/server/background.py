@@ -80,7 +80,7 @@ class Background(threading.Thread):
             series = [study for study in studies if study.is_series and not self._datastore.converted(study).exists()]
             for study in series:
                 target = self._datastore.converted(study)
-                conversion = executor.submit(convert_series, study.source, target, study.series_uid)
+                conversion = executor.submit(convert_series, study.source, target, study.files)
                 if error := conversion.exception():
                     logger.warning("Study %s cannot be converted: %s", study.study_id, error)
 
