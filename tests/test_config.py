@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from firstpick.cli import flat, keys_table
+from firstpick.cli.check import flat, keys_table
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
 
 ROOT = Path(__file__).parents[1]

@@ -19,10 +19,8 @@ LAYERS = (
     {"embedding"},
     {"report"},
     {"evaluate"},
-    {"catalogue"},
     {"config"},
     {"server"},
-    {"demo"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,44 @@
+"""``firstpick check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from firstpick.cli.session import add_configuration, configuration
+from firstpick.config import KEYS, Config
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_configuration(command)
+    command.add_argument("--keys", action="store_true", help="print the table of all keys instead")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print every effective value of a configuration."""
+    if options.keys:
+        print(keys_table())
+        return
+    for key, value in flat(configuration(options)).items():
+        print(f"{key}: {json.dumps(value)}")
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every key of a configuration with its value, nested keys dotted."""
+    values: dict[str, Any] = {}
+    for key, value in asdict(config).items():
+        if isinstance(value, dict) and f"{key}" not in KEYS:
+            values |= {f"{key}.{inner}": item for inner, item in value.items()}
+        else:
+            values[key] = value
+    return values
+
+
+def keys_table() -> str:
+    """Every key with its default and meaning, as a Markdown table (the README's)."""
+    defaults = flat(Config())
+    rows = [f"| `{key}` | `{json.dumps(defaults[key])}` | {text} |" for key, text in KEYS.items()]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
