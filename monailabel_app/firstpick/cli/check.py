@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-from dataclasses import asdict
+import operator
 from typing import Any
 
 from firstpick.cli.session import add_configuration, configuration
@@ -28,13 +29,8 @@ def run(options: argparse.Namespace) -> None:
 
 def flat(config: Config) -> dict[str, Any]:
     """Every key of a configuration with its value, nested keys dotted."""
-    values: dict[str, Any] = {}
-    for key, value in asdict(config).items():
-        if isinstance(value, dict) and f"{key}" not in KEYS:
-            values |= {f"{key}.{inner}": item for inner, item in value.items()}
-        else:
-            values[key] = value
-    return values
+    values = config.model_dump(mode="json")
+    return {key: functools.reduce(operator.getitem, key.split("."), values) for key in KEYS}
 
 
 def keys_table() -> str:
