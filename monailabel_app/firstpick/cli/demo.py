@@ -19,6 +19,7 @@ from firstpick.cli.sample_studies import make_studies
 from firstpick.cli.serve import need_monailabel, server_command
 from firstpick.cli.session import add_configuration, add_studies, configuration
 from firstpick.config import state_folder
+from firstpick.proposal import read_proposal
 from firstpick.report import table
 
 _START_SECONDS = 120.0
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         _wait(server, address, log)
-        print(table(_get(f"{address}/firstpick/proposal")))
+        print(table(read_proposal(_get(f"{address}/firstpick/proposal"))))
         print(f"Server: {address}  (routes: {address}/docs; put this address into 3D Slicer's MONAI Label module)")
         if not options.once:
             print("Ctrl+C stops it.", file=sys.stderr)

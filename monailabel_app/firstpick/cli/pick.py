@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from pydantic_core import to_jsonable_python
+
 from firstpick.board.log import with_statuses
 from firstpick.cli.batch import add_batch, choose
 from firstpick.cli.session import session
@@ -22,7 +24,9 @@ def run(options: argparse.Namespace) -> None:
     """Embed what is missing, then choose a batch."""
     with session(options) as opened:
         proposal, _, statuses = choose(opened, options)
-        as_json = with_statuses(proposal.to_dict(), statuses)
-        print(json.dumps(as_json, indent=2) if options.json else table(as_json))
-        if proposal.advice and not options.json:
-            print(sentence(proposal.advice, len(proposal.picks)))
+    if options.json:
+        print(json.dumps(to_jsonable_python(with_statuses(proposal, statuses)), indent=2))
+        return
+    print(table(proposal))
+    if proposal.advice:
+        print(sentence(proposal.advice, len(proposal.picks)))
