@@ -168,11 +168,10 @@ def test_a_series_is_one_study_named_after_its_folder(phantom_volume):
     phantom_volume.series("patient 1/ct", uid="1.2.3")
     (study,) = list_studies(phantom_volume.folder)[0]
     assert study.study_id == "patient 1/ct"
-    assert study.series_uid == "1.2.3"
     assert study.is_series
     assert study.source == str(phantom_volume.folder / "patient 1" / "ct")
     assert study.stamp.startswith("1.2.3-8-")
-    volume = read_volume(study.source, series_uid=study.series_uid)
+    volume = read_volume(study)
     np.testing.assert_array_equal(volume.array, phantom_volume.array)
 
 
@@ -216,7 +215,7 @@ def test_a_dicom_file_without_preamble_is_grouped_too(phantom_volume):
 
 def test_slices_without_any_uid_are_one_study(shared_data):
     (study,) = list_studies(shared_data / "full_size" / "dicom_ct")[0]
-    assert (study.study_id, study.series_uid, study.is_series) == ("dicom_ct", "", True)
+    assert (study.study_id, study.is_series) == ("dicom_ct", True)
 
 
 @pytest.mark.parametrize(

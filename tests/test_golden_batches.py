@@ -5,6 +5,7 @@ Recorded anew with ``FIRSTPICK_GOLDEN=write``, never else.
 
 import hashlib
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -68,9 +69,13 @@ def strategies():
 def computer():
     """What the last bits of a vector depend on: processor and libraries."""
     cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{model or platform.processor()}, torch {torch.__version__}, numpy {np.__version__}"
+    lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.exists() else []
+    facts = dict(reversed([[part.strip() for part in line.partition(":")[::2]] for line in lines]))
+    kind = [facts.get(key, "") for key in ("model name", "cpu family", "model", "stepping")]
+    threads = f"{os.cpu_count()} x {torch.backends.cpu.get_cpu_capability()}"
+    return " ".join([*(kind if any(kind) else [platform.processor()]), f"({threads})"]) + (
+        f", torch {torch.__version__}, numpy {np.__version__}"
+    )
 
 
 def same_batches(found, recorded):

@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from firstpick.studies import Study
 from firstpick.voxels.volumes import VolumeError, read_volume
 
 AXIS_CODES = [
@@ -167,16 +168,16 @@ def test_jpeg_2000_slices_without_any_uid_are_read(shared_data):
     assert one.array.shape == (512, 512, 1)
 
 
-def test_a_series_is_picked_by_its_uid(phantom_volume):
+def test_of_a_folder_with_two_series_each_is_read_by_its_files(phantom_volume):
     folder = phantom_volume.series("two", uid="1.2.3")
+    first = tuple(sorted(path.name for path in folder.iterdir()))
     phantom_volume.array = phantom_volume.array + 5
     phantom_volume.series("two", uid="1.2.4")
-    assert read_volume(folder, series_uid="1.2.3").array.min() == -1000
-    assert read_volume(folder, series_uid="1.2.4").array.min() == -995
+    second = tuple(sorted({path.name for path in folder.iterdir()} - {*first}))
+    assert read_volume(Study("one", "", str(folder), files=first)).array.min() == -1000
+    assert read_volume(Study("other", "", str(folder), files=second)).array.min() == -995
     with pytest.raises(VolumeError, match="two holds 2 DICOM series"):
         read_volume(folder)
-    with pytest.raises(VolumeError, match="two holds no image of series 9"):
-        read_volume(folder, series_uid="9")
 
 
 def test_a_missing_slice_is_noted_and_does_not_stretch_the_volume(phantom_volume):

@@ -186,7 +186,7 @@ def _described(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 KEYS: Mapping[str, str] = MappingProxyType(dict(_described(_SCHEMA)))
-"""What each key means; the table of `firstpick check --keys` is made from it."""
+"""What each key means; the table of sample_configs/README.md is made from it."""
 
 
 def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] = MappingProxyType({})) -> Config:

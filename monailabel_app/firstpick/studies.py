@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,16 +17,15 @@ class Study:
     Attributes
     ----------
     study_id : str
-        Path below the studies folder without its ending, ``/`` between folders.
+        Names the study for ever, and depends on it alone, never on what lies beside it.
     stamp : str
-        Changes when the voxels change: size and modification time of a file; series UID and
-        number of instances of a DICOM series.
+        Changes when the voxels change: of the sizes and modification times of its files.
     source : str
-        Absolute path of the file, or of the folder that holds the DICOM series.
-    series_uid : str
-        ``SeriesInstanceUID`` of the series in that folder; empty for a file.
-    is_series : bool
-        True when ``source`` is a folder with a DICOM series.
+        Absolute path of the file; of a DICOM series, of the lowest folder that holds all its files.
+    title : str
+        What people read instead of the id; never a key, and not unique.
+    files : tuple of str
+        Of a DICOM series, the paths of its instances below ``source``, sorted; empty for a file.
     modality, patient : str
         What DICOM headers say, the patient as a hash; empty for other formats.
     """
@@ -34,10 +33,15 @@ class Study:
     study_id: str
     stamp: str
     source: str
-    series_uid: str = ""
-    is_series: bool = False
+    title: str = field(default="", compare=False)
+    files: tuple[str, ...] = ()
     modality: str = ""
     patient: str = ""
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a DICOM series of several files."""
+        return bool(self.files)
 
 
 @dataclass(frozen=True)

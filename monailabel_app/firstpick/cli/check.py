@@ -34,7 +34,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def keys_table() -> str:
-    """Every key with its default and meaning, as a Markdown table (the README's)."""
+    """Every key with its default and meaning, as a Markdown table (that of sample_configs/README.md)."""
     defaults = flat(Config())
     rows = [f"| `{key}` | `{json.dumps(defaults[key])}` | {text} |" for key, text in KEYS.items()]
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])

@@ -23,7 +23,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Embed what is missing, with a progress bar."""
     with session(options) as opened:
-        last = embed_missing(opened, retry_failed=True)
+        last = embed_missing(opened)
         n_left_out = len(opened.left_out)
         print(f"{last.n_done} of {last.n_total} studies embedded, {last.n_failed} failed, {n_left_out} left out.")
         if last.n_failed:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
             print(f"{'wall':9} {last.seconds:8.2f} s")
 
 
-def embed_missing(opened: Session, *, retry_failed: bool = False) -> Progress:
+def embed_missing(opened: Session) -> Progress:
     """Embed what is missing with a bar on stderr; return the last progress."""
     config = opened.config
     last = Progress(0, 0, 0)
@@ -42,9 +42,7 @@ def embed_missing(opened: Session, *, retry_failed: bool = False) -> Progress:
         LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s) as executor,
         tqdm(total=len(opened.studies), unit="study", desc="Embedding", file=sys.stderr, leave=False) as bar,
     ):
-        for last in embed(
-            opened.studies, config.encoder_spec, opened.cache, executor=executor, retry_failed=retry_failed
-        ):
+        for last in embed(opened.studies, config.encoder_spec, opened.cache, executor=executor):
             bar.update(last.n_done + last.n_failed - bar.n)
             bar.set_postfix(failed=last.n_failed, refresh=False)
     return last

@@ -218,7 +218,7 @@ def read_views(bench: Bench) -> Generator[Step, None, NDArray[np.uint8]]:
     """Cut small grey pictures of each study, shape (n_studies, n_views, 64, 64), for a network to be trained on."""
     views = []
     for done, study in enumerate(bench.studies, start=1):
-        volume = read_volume(study.source, series_uid=study.series_uid)
+        volume = read_volume(study)
         views.append((make_views(volume, ViewSpec(size=VIEW_SIZE)).mean(axis=-1) * 255).round().astype(np.uint8))
         yield Step("Reading pictures", done, len(bench.studies))
     n_views = max(len(some) for some in views)

@@ -44,7 +44,7 @@ class Example:
 
 def read_mask(mask: Study) -> NDArray[np.int64]:
     """Read a label map; VolumeError if it cannot be read or holds anything but small whole numbers."""
-    array = read_volume(mask.source, series_uid=mask.series_uid).array
+    array = read_volume(mask).array
     values = np.rint(array).astype(np.int64)
     if np.abs(array - values).max() > 0.01 or values.min() < 0:  # noqa: PLR2004 - rounding of a scaled file
         msg = f"The mask of {mask.study_id} is no label map: it must hold whole numbers, 0 or more."
@@ -68,7 +68,7 @@ def read_example(study: Study, mask: Study, values: Sequence[int]) -> Example:
     """
     from scipy.ndimage import zoom  # noqa: PLC0415 - slow to import
 
-    volume = read_volume(study.source, series_uid=study.series_uid)
+    volume = read_volume(study)
     found = read_mask(mask)
     if found.shape != volume.array.shape:
         msg = f"{study.study_id} has {volume.array.shape} voxels, but its mask {found.shape}: they must be on one grid."

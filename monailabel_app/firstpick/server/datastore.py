@@ -98,7 +98,7 @@ class StudiesDatastore(LocalDatastore):
         with self._converting:
             if not path.exists():
                 try:
-                    convert_series(study.source, path, study.series_uid)
+                    convert_series(study.source, path, study.files)
                 except VolumeError as error:
                     raise HTTPException(422, str(error)) from error
         return str(path)

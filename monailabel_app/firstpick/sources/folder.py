@@ -49,8 +49,7 @@ class _Candidate:
     rank: int  # of two that want the same id, the lower one gets it
     stamp: str
     source: str
-    series_uid: str = ""
-    is_series: bool = False
+    files: tuple[str, ...] = ()
     facts: Facts = _NO_FACTS
 
 
@@ -120,8 +119,8 @@ def list_studies(
                     study_id,
                     found.stamp,
                     found.source,
-                    found.series_uid,
-                    found.is_series,
+                    title=study_id,
+                    files=found.files,
                     modality=facts.modality,
                     patient=facts.patient,
                 )
@@ -266,7 +265,8 @@ def _group(root: Path, folder: _Folder, names: list[str]) -> list[_Candidate]:
         stamp = f"{uid}-{len(instances)}-{_stamp(folder.files[instance.name] for instance in instances)}"
         ids = _series_ids(root, folder, uid, is_only=len(stacks) == 1)
         facts = facts_of_instances(instances)
-        found.append(_Candidate(ids, _LAST, stamp, str(folder.path), uid, is_series=True, facts=facts))
+        files = tuple(sorted(instance.name for instance in instances))
+        found.append(_Candidate(ids, _LAST, stamp, str(folder.path), files, facts=facts))
     return found
 
 
@@ -294,7 +294,7 @@ def _of_file(folder: _Folder, name: str, stamp: str, facts: Facts = _NO_FACTS) -
 def _with_ids(candidates: Iterable[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
     """Give each candidate the first of its ids that is free, or its last one with a number."""
     taken: set[str] = set()
-    for candidate in sorted(candidates, key=lambda found: (found.rank, found.source, found.series_uid)):
+    for candidate in sorted(candidates, key=lambda found: (found.rank, found.source, found.files)):
         numbered = (f"{candidate.ids[-1]}-{number}" for number in count(2))
         study_id = next((wanted for wanted in candidate.ids if wanted not in taken), "")
         study_id = study_id or next(wanted for wanted in numbered if wanted not in taken)

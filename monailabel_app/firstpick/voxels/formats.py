@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +72,15 @@ def ending_of(name: str) -> str:
     return next((ending for ending in ENDINGS if lower.endswith(ending)), Path(lower).suffix)
 
 
-def read_stored(path: Path, *, series_uid: str = "") -> Stored:
+def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
     """Read the voxels of a file or of a DICOM series, axes as stored.
 
     Parameters
     ----------
     path : Path
         File, or folder with a DICOM series.
-    series_uid : str
-        Which series of the folder; empty for the one without a UID, or the only one.
+    files : sequence of str
+        Instances of the series, as paths below the folder; empty for all in the folder, if they are of one series.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def read_stored(path: Path, *, series_uid: str = "") -> Stored:
         Whatever the libraries raise on a damaged file.
     """
     if path.is_dir():
-        return _read_series(path, series_uid)
+        return _read_series(path, files)
     with path.open("rb") as file:
         if not file.read(1):
             msg = f"{path.name} is empty (0 bytes)."
@@ -192,7 +192,7 @@ def _read_dicom(path: Path) -> Stored:
     return Stored(array[:, :, stack.order], affine, modality=modality, notes=notes + stack.notes)
 
 
-def convert_series(source: str, target: Path, series_uid: str = "") -> None:
+def convert_series(source: str, target: Path, files: Sequence[str] = ()) -> None:
     """Write a DICOM series as NIfTI, with its geometry, for programs that open single files.
 
     Parameters
@@ -201,7 +201,7 @@ def convert_series(source: str, target: Path, series_uid: str = "") -> None:
         Folder with the series.
     target : Path
         A ``.nii.gz``; appears only when it is complete.
-    series_uid : str
+    files : sequence of str
         As in `read_stored`.
 
     Raises
@@ -210,7 +210,7 @@ def convert_series(source: str, target: Path, series_uid: str = "") -> None:
         If the series cannot be read.
     """
     path = Path(source)
-    names = _sorted_slices(path, series_uid).names
+    names = _sorted_slices(path, files).names
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path / name) for name in names])
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -235,8 +235,8 @@ class _Slices:
     notes: tuple[str, ...]
 
 
-def _sorted_slices(path: Path, series_uid: str) -> _Slices:
-    instances = _slices_of(path, series_uid)
+def _sorted_slices(path: Path, files: Sequence[str]) -> _Slices:
+    instances = _slices_of(path, files)
     slices = [instance for instance in instances if not instance.is_localizer] or instances
     n_dropped = len(instances) - len(slices)
     notes = (f"{n_dropped} localizers among the slices left out",) if n_dropped else ()
@@ -244,8 +244,8 @@ def _sorted_slices(path: Path, series_uid: str) -> _Slices:
     return _Slices(stack, [slices[index].name for index in stack.order], slices[0].modality, notes + stack.notes)
 
 
-def _read_series(path: Path, series_uid: str) -> Stored:
-    found = _sorted_slices(path, series_uid)
+def _read_series(path: Path, files: Sequence[str]) -> Stored:
+    found = _sorted_slices(path, files)
     stack, names = found.stack, found.names
     first = _read_slice(path / names[0])
     n_columns, n_rows = first.GetSize()[:2]
@@ -264,17 +264,18 @@ def _read_series(path: Path, series_uid: str) -> Stored:
     return Stored(array, affine, modality=found.modality, notes=found.notes)
 
 
-def _slices_of(path: Path, series_uid: str) -> list[dicom.Instance]:
-    """Read the headers of a folder's image instances, and keep those of the series."""
-    files = sorted(file for file in path.iterdir() if file.is_file() and dicom.may_be_dicom(file))
-    images = [instance for instance in dicom.read_instances(files) if instance and instance.n_columns]
-    uids = {instance.series_uid for instance in images}
-    if not series_uid and "" not in uids and len(uids) == 1:
-        series_uid = uids.pop()
-    found = [instance for instance in images if instance.series_uid == series_uid]
-    if not found:
-        what = f"no image of series {series_uid}" if series_uid else f"{len(uids)} DICOM series, and none was named"
-        msg = f"{path.name} holds {what}."
+def _slices_of(path: Path, files: Sequence[str]) -> list[dicom.Instance]:
+    """Read the headers of a series' instances: of those that are given, or of all in the folder."""
+    names = files or [file.name for file in path.iterdir() if file.is_file() and dicom.may_be_dicom(file)]
+    read = dicom.read_instances(path / name for name in names)
+    found = [
+        replace(instance, name=name)
+        for name, instance in sorted(zip(names, read, strict=True), key=lambda pair: pair[0])
+        if instance and instance.n_columns
+    ]
+    n_series = len({instance.series_uid for instance in found})
+    if n_series != 1:
+        msg = f"{path.name} holds {n_series} DICOM series where one is wanted."
         raise VolumeError(msg)
     if any(instance.n_frames > 1 for instance in found):
         msg = f"{path.name} holds files of several frames: read each by itself."

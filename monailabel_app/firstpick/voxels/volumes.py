@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.studies import Study
 from firstpick.voxels.formats import Stored, VolumeError, convert_series, one_sentence, read_stored
 
 __all__ = ["Volume", "VolumeError", "convert_series", "read_volume"]
@@ -45,17 +46,14 @@ class Volume:
     notes: tuple[str, ...] = ()
 
 
-def read_volume(path: str | Path, *, series_uid: str = "") -> Volume:
+def read_volume(study: Study | str | Path) -> Volume:
     """Read the voxels of one study.
 
     Parameters
     ----------
-    path : str or Path
-        NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF or BMP by its ending; a DICOM file of any name; or a
-        folder with a DICOM series.
-    series_uid : str
-        ``SeriesInstanceUID`` of the series to read from a folder. Empty: the instances that have none,
-        or else the folder's only series.
+    study : Study, str or Path
+        As listed; or a path: of a NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF or BMP file by its ending, of a DICOM
+        file of any name, or of a folder with one DICOM series.
 
     Returns
     -------
@@ -71,9 +69,9 @@ def read_volume(path: str | Path, *, series_uid: str = "") -> Volume:
     VolumeError
         If the study is missing, cannot be read, is damaged, or holds no voxel or no finite value.
     """
-    path = Path(path)
+    path, files = (Path(study.source), study.files) if isinstance(study, Study) else (Path(study), ())
     try:
-        stored = read_stored(path, series_uid=series_uid)
+        stored = read_stored(path, files)
         notes = stored.notes + _make_finite(path.name, stored.array)
         return _to_ras(stored, notes)
     except VolumeError:
