@@ -7,7 +7,12 @@ from firstpick.sources.attributes import read_attribute, with_attributes
 from firstpick.sources.folder import list_studies
 from firstpick.studies import Pool, Sample, Study
 
-STUDIES = [Study("sub-1/t1", "", ""), Study("sub-1/t2", "", ""), Study("sub-22/t1", "", ""), Study("phantom", "", "")]
+STUDIES = [
+    Study("sub-1/t1", "", ""),
+    Study("sub-1/t2", "", ""),
+    Study("sub-22/t1", "", "", "Knee, T1"),
+    Study("phantom", "", ""),
+]
 
 
 def values(rule, studies=STUDIES):
@@ -47,6 +52,7 @@ def test_dicom_tells_modality_and_patient_the_latter_as_a_hash(phantom_volume):
 def test_a_pool_gets_groups_and_strata_in_its_own_order():
     pool = Pool((Sample("phantom"), Sample("sub-22/t1")), np.eye(2, dtype=np.float32))
     known = with_attributes(pool, STUDIES, groups_by="folder", strata_by="id:t[12]")
+    assert known.titles == ("phantom", "Knee, T1")
     assert known.groups == ("", "sub-22")
     assert known.strata == ("", "t1")
     assert with_attributes(pool, STUDIES, groups_by="", strata_by="").groups == ()

@@ -1,6 +1,7 @@
 """The cache: what is stored comes back, what is new is missing, what is broken is rebuilt."""
 
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def test_failures_are_not_missing_unless_tried_again_and_vanish_with_success(cac
     assert cache.missing("f", [A]) == []
     assert cache.missing("f", [A], retry_failed=True) == [A]
     assert cache.failures("f", [A, B]) == [LeftOut("a", "a.nii is empty (0 bytes).")]
+    assert cache.failures("f", [replace(A, title="Head")])[0].title == "Head"
     cache.put("f", [embedded(A)])
     assert cache.failures("f", [A]) == []
 

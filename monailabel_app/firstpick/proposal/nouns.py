@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from firstpick.studies import LeftOut, Slice
@@ -20,6 +20,8 @@ class Pick:
     rank : int
         1 for the most useful.
     study_id : str
+    title : str
+        What people read instead of the id.
     score : float
         The strategy's own criterion (of slices, the first chosen one's); that of the pick it replaces; 0 for a
         kept pick.
@@ -34,13 +36,14 @@ class Pick:
     unusual : bool
         Far from everything, see `firstpick.explain.explain`.
     reason : str
-        All that in one sentence.
+        All that in one sentence; it names studies by their titles.
     replaces : str
         The study that it took the place of; empty if none.
     """
 
     rank: int
     study_id: str
+    title: str = field(default="", kw_only=True)
     score: float
     slices: tuple[Slice, ...] = ()
     share: float = 0.0
@@ -113,7 +116,7 @@ class Proposal:
     advice : Advice or None
         Only if it was asked for.
     failed, left_out : tuple of LeftOut
-        Studies that could not be read, and that are not eligible: ``study_id`` and ``reason``.
+        Studies that could not be read, and that are not eligible: ``study_id``, ``reason`` and ``title``.
     provenance : mapping
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
         ``seed``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
@@ -167,7 +170,9 @@ class Proposal:
             values["advice"] = Advice(**values["advice"]) if values["advice"] else None
             values["unusual"] = tuple(values["unusual"])
             for key in ("failed", "left_out"):
-                values[key] = tuple(LeftOut(entry["study_id"], entry["reason"]) for entry in values[key])
+                values[key] = tuple(
+                    LeftOut(entry["study_id"], entry["reason"], entry["title"]) for entry in values[key]
+                )
         except KeyError as error:
             msg = f"The proposal lacks {error}. Make a new proposal."
             raise ValueError(msg) from error

@@ -38,7 +38,7 @@ def pool_map(
     Returns
     -------
     dict
-        ``points``: for each study ``study_id``, ``x``, ``y``, ``status``, its ``rank`` (None unless picked),
+        ``points``: for each study ``study_id``, ``title``, ``x``, ``y``, ``status``, its ``rank`` (None unless picked),
         ``nearest_pick`` (that pick's rank, the first of several; None without picks), ``group`` and ``stratum``
         (empty where not known).
     """
@@ -57,6 +57,7 @@ def pool_map(
         "points": [
             {
                 "study_id": study_id,
+                "title": pool.title_of(study_id),
                 "x": plane[study_id][0],
                 "y": plane[study_id][1],
                 "status": statuses.get(study_id, OPEN).status,

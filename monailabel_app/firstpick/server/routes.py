@@ -18,6 +18,7 @@ class Named(BaseModel):
 
     study_id: str
     reason: str
+    title: str = Field(description="What people read instead of the id.")
 
 
 class Slice(BaseModel):
@@ -33,6 +34,7 @@ class Pick(BaseModel):
 
     rank: int
     study_id: str
+    title: str = Field(description="What people read instead of the id.")
     score: float
     slices: list[Slice] = Field(description="Which slices to annotate; empty for the whole study.")
     share: float = Field(description="Part of the unlabelled pool nearest to this pick; shares sum to 1.")
@@ -97,6 +99,7 @@ class HeldStudy(BaseModel):
     """A reserved study."""
 
     study_id: str
+    title: str
     until: float
 
 
@@ -151,6 +154,7 @@ class Point(BaseModel):
     """A study in the plane of the first two principal components."""
 
     study_id: str
+    title: str
     x: float
     y: float
     status: str

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import HTTPException
 
 from firstpick import __version__
-from firstpick.board.log import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
+from firstpick.board.log import OPEN, ConflictError, Decisions, Status, held_by, with_newer_label, with_statuses
 from firstpick.config import Config
 from firstpick.embedding.cache import Cache
 from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, with_replacement
@@ -256,7 +256,7 @@ class Worklist:
         try:
             return _status_dict(study_id, change())
         except ConflictError as error:
-            raise HTTPException(409, str(error)) from error
+            raise HTTPException(409, held_by(self.now.title_of(study_id), error.status)) from error
 
     def _with_status(self, *names: str) -> set[str]:
         return {study_id for study_id, status in self._decisions.statuses().items() if status.status in names}
@@ -270,7 +270,8 @@ class Worklist:
         readers: dict[str, list[dict[str, Any]]] = {}
         for study_id, status in sorted(statuses.items()):
             if status.status == "reserved":
-                readers.setdefault(status.client, []).append({"study_id": study_id, "until": status.until})
+                study = {"study_id": study_id, "title": self.now.title_of(study_id), "until": status.until}
+                readers.setdefault(status.client, []).append(study)
         count = [status.status for status in statuses.values()].count
         return {
             "version": __version__,
@@ -302,7 +303,8 @@ class Worklist:
         pool = self.now.plane()[0]
         ids = pool.study_ids
         if study_id not in ids:
-            raise HTTPException(404, f"Study '{study_id}' has no embedding, so there are no look-alikes of it.")
+            title = self.now.title_of(study_id)
+            raise HTTPException(404, f"Study '{title}' has no embedding, so there are no look-alikes of it.")
         (rows,) = lookalikes(pool, [ids.index(study_id)])
         return {"study_id": study_id, "lookalikes": [ids[row] for row in rows]}
 
