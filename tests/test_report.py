@@ -12,7 +12,7 @@ from PIL import Image
 
 from firstpick.board.log import Status
 from firstpick.proposal import propose
-from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page
+from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page, table
 from firstpick.studies import LeftOut, Pool, Sample
 
 
@@ -120,6 +120,14 @@ def test_the_file_says_where_coverage_flattens():
     data = data_of(pool_of(np.vstack([blobs, -np.eye(3)])), batch_size=6)
     assert [round(covered, 2) for covered in data["proposal"]["coverage"]] == [0.17, 0.31, 0.38, 0.39, 0.39, 0.4]
     assert data["proposal"]["suggested_batch_size"] == 2
+
+
+def test_the_table_shows_titles_and_ids_only_to_tell_twins_apart():
+    titled = replace(pool_of(np.eye(3)), titles=("Knee", "Head", "Head"))
+    made = propose(titled, strategy="random", batch_size=3).to_dict()
+    head, *lines, _ = table(made).splitlines()
+    assert head.split() == ["rank", "study", "share", "why"]
+    assert sorted(line[6:].split("  ")[0] for line in lines) == ["Head [s00001]", "Head [s00002]", "Knee"]
 
 
 # -- the page
