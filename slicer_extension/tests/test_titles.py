@@ -57,7 +57,8 @@ def test_titles_are_shown_and_ids_are_in_the_tooltips(connected):
     shown = qt.QTextDocument()
     shown.setHtml(tooltip)
     lines = shown.toPlainText().splitlines()
-    assert lines[0] == title_of(ids[0])
+    assert lines[:2] == [title_of(ids[0]), connected.logic.worklist.row(ids[0]).reason]
+    assert lines[1].startswith("Stands for ")
     likes = connected.logic.worklist.row(ids[0]).lookalikes
     assert f"Most like: {', '.join(map(title_of, likes))}" in lines
     for study_id in ids[:2]:

@@ -57,7 +57,10 @@ class Room:
     def get(self, path, query):
         recorded = self.recorded
         if path == "/firstpick/proposal":
-            picks = [{**pick, **self.status(pick["study_id"])} for pick in recorded["proposal"]["picks"]]
+            picks = [
+                {**pick, **self.status(pick["study_id"]), "reason": pick["reason"]}
+                for pick in recorded["proposal"]["picks"]
+            ]
             return {**recorded["proposal"], "picks": picks}
         if path == "/firstpick/map":
             return {"points": [{**point, **self.status(point["study_id"])} for point in recorded["map"]["points"]]}
