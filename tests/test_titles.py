@@ -21,6 +21,7 @@ with warnings.catch_warnings():  # of what MONAI Label imports
 
 STUDIES = [Study(f"1.2.840.{n}-0a1b2c", "1-1", f"/studies/{n}", f"Knee {n}: T1 sag") for n in range(6)]
 BROKEN = Study("1.2.840.9-0a1b2c", "1-1", "/studies/9", "Knee 9: T1 sag")
+LEFT_OUT = LeftOut("1.2.840.7-0a1b2c", "A localizer.", "Knee 7: scout")
 TITLES = {study.study_id: study.title for study in [*STUDIES, BROKEN]}
 
 
@@ -34,7 +35,7 @@ def worklist(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(6, 1, 4)).astype(np.float32)
     cache.put(worklist.now.fingerprint, [Embedded(*one, (), b"PNG", ()) for one in zip(STUDIES, vectors, strict=True)])
     cache.put_failure(worklist.now.fingerprint, BROKEN, "It is empty.")
-    worklist.take_listing([*STUDIES, BROKEN], [LeftOut("1.2.840.7-0a1b2c", "A localizer.", "Knee 7: scout")])
+    worklist.take_listing([*STUDIES, BROKEN], [LEFT_OUT])
     worklist.now.take_pool()
     worklist.keep_standing()
     yield worklist
@@ -43,22 +44,20 @@ def worklist(tmp_path):
 
 
 def test_picks_points_and_lists_have_titles_beside_their_ids(worklist):
-    picks = worklist.proposal()["picks"]
-    assert [pick["title"] for pick in picks] == [TITLES[pick["study_id"]] for pick in picks]
+    picks = worklist.proposal().picks
+    assert [pick.title for pick in picks] == [TITLES[pick.study_id] for pick in picks]
     for pick in picks:
-        assert set(pick["lookalikes"]) <= TITLES.keys()
-        assert all(TITLES[like] in pick["reason"] for like in pick["lookalikes"][:2])
-        assert "0a1b2c" not in pick["reason"]
-    points = worklist.map()["points"]
-    assert {point["study_id"]: point["title"] for point in points} == {s.study_id: s.title for s in STUDIES}
-    worklist.reserve(picks[0]["study_id"], "alice")
+        assert set(pick.lookalikes) <= TITLES.keys()
+        assert all(TITLES[like] in pick.reason for like in pick.lookalikes[:2])
+        assert "0a1b2c" not in pick.reason
+    assert {point.study_id: point.title for point in worklist.map().points} == {s.study_id: s.title for s in STUDIES}
+    worklist.reserve(picks[0].study_id, "alice")
     status = worklist.status()
-    (held,) = status["readers"][0]["studies"]
-    assert (held["study_id"], held["title"]) == (picks[0]["study_id"], picks[0]["title"])
-    failed = {"study_id": BROKEN.study_id, "reason": "It is empty.", "title": BROKEN.title}
-    left_out = {"study_id": "1.2.840.7-0a1b2c", "reason": "A localizer.", "title": "Knee 7: scout"}
-    assert (status["failed"], status["left_out"]) == ([failed], [left_out])
-    assert (worklist.proposal()["failed"], worklist.proposal()["left_out"]) == ([failed], [left_out])
+    (held,) = status.readers[0].studies
+    assert (held.study_id, held.title) == (picks[0].study_id, picks[0].title)
+    for lists in (status, worklist.proposal()):
+        assert [*lists.failed] == [LeftOut(BROKEN.study_id, "It is empty.", BROKEN.title)]
+        assert [*lists.left_out] == [LEFT_OUT]
 
 
 def test_a_refusal_says_the_title(worklist):

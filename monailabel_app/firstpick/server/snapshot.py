@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import HTTPException
@@ -136,8 +135,8 @@ class Snapshot:
             "encoder": self._encoder,
             "fingerprint": self.fingerprint,
             "n_pool": 0 if pool is None else pool.n_studies,
-            "failed": [asdict(item) for item in self.failed],
-            "left_out": [asdict(item) for item in self.left_out],
+            "failed": self.failed,
+            "left_out": self.left_out,
             "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
         }
 
