@@ -47,10 +47,16 @@ def test_a_far_row_to_which_no_candidate_is_nearer_than_a_label_is_passed_over()
     np.testing.assert_array_equal(picked.indices, [2])
 
 
+def test_copies_come_last_in_the_order_of_their_rows():
+    np.testing.assert_array_equal(pick([[5], [0], [5], [5], [0]], 5).indices, [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(pick([[5], [0], [5], [5], [0]], 3, labelled=[1, 2]).indices, [0, 3, 4])
+
+
 def test_outliers_are_not_picked_while_others_are_left():
     # 1 % of 300 rows are three: those planted far away, two of them side by side
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(297, 4)), [[90, 0, 0, 0], [90, 0.01, 0, 0], [0, -70, 0, 0]]])
+    X[20] = X[10]  # a copy comes before outliers, too
     assert set(pick(X, 4).indices.tolist()) >= {299}  # without trimming an outlier is the second pick
     for labelled in ([], [5]):
         picked = pick(X, 300 - len(labelled), labelled=labelled, trim=0.01).indices

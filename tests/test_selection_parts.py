@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from firstpick.selection import SCALINGS
-from firstpick.selection.geometry import content_order, distances, nearest, principal_plane, unit_rows
+from firstpick.selection.geometry import (
+    content_order,
+    distances,
+    distinct_rows,
+    nearest,
+    nearest_squared,
+    principal_plane,
+    unit_rows,
+)
 
 
 def rng():
@@ -51,6 +59,16 @@ def test_equal_rows_are_at_distance_zero_and_ties_go_to_the_lowest_row():
     index, distance = nearest(twice, twice)
     np.testing.assert_array_equal(index, np.tile(np.arange(200), 2))
     np.testing.assert_array_equal(distance, 0)
+
+
+def test_what_is_equally_far_on_paper_is_a_tie():
+    for away in np.arange(1, 30) / 10:
+        index, _ = nearest_squared(np.array([[0.1]]), np.array([[0.1 + away], [0.1 - away]]))
+        assert index[0] == 0
+    turned = np.radians([-70, -40, -20, 20, 40, 70])
+    found = distances(np.array([[1.0, 0.0]]), np.column_stack([np.cos(turned), np.sin(turned)]))[0]
+    np.testing.assert_array_equal(found, found[::-1])
+    assert len(distinct_rows(np.array([[0.6, 0.8], [0.6 + 1e-9, 0.8], [0.60001, 0.8]]))) == 2
 
 
 def test_content_order_sorts_by_the_first_column_first():
