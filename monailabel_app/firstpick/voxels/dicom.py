@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ from pydicom.valuerep import VR
 from firstpick.voxels.stacks import MARKS, Place, Stack, stack
 
 __all__ = [
-    "DICOM_ENDINGS", "OTHER_ENDINGS", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
+    "DICOM_ENDINGS", "NO_PATIENT", "OTHER_ENDINGS", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
     "read_header", "read_instances", "series_key", "stack", "starts_like_dicom", "text",
 ]  # fmt: skip
 
@@ -38,6 +39,15 @@ OTHER_ENDINGS = frozenset({
     ".npy", ".npz", ".obj", ".onnx", ".part", ".pdf", ".pkl", ".ply", ".ppt", ".pptx", ".pt", ".pth", ".py", ".raw",
     ".sh", ".sqlite", ".stl", ".svg", ".tar", ".tmp", ".toml", ".tsv", ".txt", ".vtk", ".webp", ".xls", ".xlsx",
     ".xml", ".xz", ".yaml", ".yml", ".zip", ".zraw", ".zst",
+})  # fmt: skip
+#: What tools write into PatientID where they take the patient out; compared without case, blanks and punctuation.
+#: Nor do any number of zeros, or of x, name anyone.
+NO_PATIENT = frozenset({
+    "", "anon", "anonanon", "anonymised", "anonymized", "anonymous", "anonymousanonymous", "anonymouspatient",
+    "default", "deid", "deidentified", "dummy", "empty", "id", "na", "nan", "nil", "noid", "noname", "none",
+    "nopatient", "nopatientid", "notapplicable", "notavailable", "null", "patient", "patientid", "pseudonymized",
+    "redacted", "removed", "subject", "test", "testpatient", "undefined", "unidentified", "unknown", "unknownpatient",
+    "unnamed", "unspecified",
 })  # fmt: skip
 _START_BYTES = 1024  # of a file that may be DICOM, to be looked at
 _MAGIC_OFFSET = 128
@@ -82,6 +92,8 @@ class Instance:
         ``ConversionType``.
     patient : str
         Hash of ``PatientID``: the same for all studies of a patient.
+    names_patient : bool
+        Whether ``PatientID`` names someone: it is neither empty nor one of `NO_PATIENT`.
     image_type : tuple of str
         ``ImageType``, upper case.
     n_columns, n_rows, n_frames : int
@@ -104,6 +116,7 @@ class Instance:
     description: str
     conversion: str
     patient: str
+    names_patient: bool
     image_type: tuple[str, ...]
     n_columns: int
     n_rows: int
@@ -213,6 +226,7 @@ def _read_instance(path: Path) -> Instance | None:
             description=text(header, "SeriesDescription"),
             conversion=text(header, "ConversionType"),
             patient=_hashed(text(header, "PatientID")),
+            names_patient=_names_someone(text(header, "PatientID")),
             image_type=tuple(text(header, "ImageType").upper().split("\\")),
             n_columns=int(number(header, "Columns")),
             n_rows=int(number(header, "Rows")),
@@ -234,6 +248,11 @@ def _read_instance(path: Path) -> Instance | None:
 
 def _hashed(patient: str) -> str:
     return hashlib.sha256(patient.encode(errors="replace")).hexdigest()[:12] if patient else ""
+
+
+def _names_someone(patient_id: str) -> bool:
+    plain = re.sub(r"[\W_]+", "", patient_id.casefold())
+    return plain not in NO_PATIENT and len({*plain} - {"0", "x"}) > 0
 
 
 def _mark(header: pydicom.Dataset, keyword: str) -> str:
