@@ -42,6 +42,16 @@ def test_whitening_gives_each_direction_the_same_weight():
     assert SCALINGS["whiten"](X[:10].astype(np.float32), 3).shape == (10, 2)  # a quarter of the rows
 
 
+def test_principal_components_are_those_of_unit_rows_and_never_of_rounding():
+    X = rng().normal(size=(60, 2)) @ rng().normal(size=(2, 5)) + 3 * np.eye(5)[0]  # in a plane
+    longer = X * rng().uniform(0.1, 9, size=(60, 1))
+    for name in ("pca", "whiten"):
+        scaled, again = (SCALINGS[name](rows.astype(np.float32), 32) for rows in (X, longer))
+        np.testing.assert_allclose(scaled, again, atol=1e-4)
+        assert scaled.shape == (60, 3)
+        np.testing.assert_array_equal(SCALINGS[name](np.ones((8, 3), np.float32), 5), np.zeros((8, 2)))
+
+
 def test_distances_agree_with_the_plain_formula_in_blocks_of_any_size(monkeypatch):
     X, Y = unit_rows(rng().normal(size=(30, 5))), unit_rows(rng().normal(size=(7, 5)) + 1)
     plain = np.linalg.norm(X[:, None] - Y[None], axis=2)
@@ -83,4 +93,8 @@ def test_the_plane_keeps_distances_of_rows_that_lie_in_one():
     for a, b in ((0, 1), (2, 4), (3, 0)):
         assert np.linalg.norm(plane[a] - plane[b]) == pytest.approx(np.linalg.norm(X[a] - X[b]))
     np.testing.assert_allclose(principal_plane(np.ones((4, 3))), 0, atol=1e-12)
+    for seed in range(5):  # each component points to where its largest weight is positive
+        X = unit_rows(np.random.default_rng(seed).normal(size=(30, 6)) * [5, 3, 1, 1, 1, 1])
+        weights = (X - X.mean(axis=0)).T @ principal_plane(X)
+        assert (np.take_along_axis(weights, np.abs(weights).argmax(axis=0)[None], axis=0) > 0).all()
     assert principal_plane(np.ones((1, 3))).shape == (1, 2)
