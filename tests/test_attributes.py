@@ -7,7 +7,12 @@ from firstpick.sources.attributes import read_attribute, with_attributes
 from firstpick.sources.folder import list_studies
 from firstpick.studies import Pool, Sample, Study
 
-STUDIES = [Study("sub-1/t1", "", ""), Study("sub-1/t2", "", ""), Study("sub-22/t1", "", ""), Study("phantom", "", "")]
+STUDIES = [
+    Study("sub-1/t1", "", ""),
+    Study("sub-1/t2", "", ""),
+    Study("sub-22/t1", "", "", "Knee, T1"),
+    Study("phantom", "", ""),
+]
 
 
 def values(rule, studies=STUDIES):
@@ -30,6 +35,14 @@ def test_a_table_tells_by_its_columns(tmp_path):
     assert values(f"csv:{table}#patient") == ["7", "", "8", ""]
 
 
+def test_a_table_may_lie_in_a_folder_with_a_number_sign(tmp_path):
+    (tmp_path / "ward #3").mkdir()
+    table = tmp_path / "ward #3" / "table.csv"
+    table.write_text("study,site,patient\nsub-1/t1,north,7\n", "utf-8")
+    assert values(f"csv:{table}") == ["north", "", "", ""]
+    assert values(f"csv:{table}#patient") == ["7", "", "", ""]
+
+
 def test_dicom_tells_modality_and_patient_the_latter_as_a_hash(phantom_volume):
     for number, patient in enumerate(("DOE^JANE", "DOE^JANE", "ROE", "")):
         phantom_volume.series(
@@ -47,6 +60,7 @@ def test_dicom_tells_modality_and_patient_the_latter_as_a_hash(phantom_volume):
 def test_a_pool_gets_groups_and_strata_in_its_own_order():
     pool = Pool((Sample("phantom"), Sample("sub-22/t1")), np.eye(2, dtype=np.float32))
     known = with_attributes(pool, STUDIES, groups_by="folder", strata_by="id:t[12]")
+    assert known.titles == ("phantom", "Knee, T1")
     assert known.groups == ("", "sub-22")
     assert known.strata == ("", "t1")
     assert with_attributes(pool, STUDIES, groups_by="", strata_by="").groups == ()
@@ -68,7 +82,7 @@ def test_a_wrong_rule_is_refused_with_what_is_allowed(rule, error, text):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [("", "needs a first line"), ("study\na\n", "one or more others"), ("study,site\n", "It has site")],
+    [("", "it has nothing"), ("study\na\n", "must have a column 'patient'"), ("study,site\n", "it has study, site")],
 )
 def test_a_table_without_the_column_is_refused(tmp_path, content, text):
     (tmp_path / "table.csv").write_text(content)

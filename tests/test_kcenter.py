@@ -1,13 +1,13 @@
 """Strategy ``kcenter`` on points whose answer can be worked out by hand, and against scikit-activeml."""
 
-import importlib
 import warnings
 
 import numpy as np
 import pytest
 
-from firstpick.selection import select
-from firstpick.selection.kcenter import kcenter, outliers
+from firstpick.selection import outliers, select
+from firstpick.selection.kcenter import kcenter
+from firstpick.selection.outliers import remotest
 
 
 def pick(X, n_select, labelled=(), closed=(), trim=0.0):
@@ -47,10 +47,16 @@ def test_a_far_row_to_which_no_candidate_is_nearer_than_a_label_is_passed_over()
     np.testing.assert_array_equal(picked.indices, [2])
 
 
+def test_copies_come_last_in_the_order_of_their_rows():
+    np.testing.assert_array_equal(pick([[5], [0], [5], [5], [0]], 5).indices, [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(pick([[5], [0], [5], [5], [0]], 3, labelled=[1, 2]).indices, [0, 3, 4])
+
+
 def test_outliers_are_not_picked_while_others_are_left():
     # 1 % of 300 rows are three: those planted far away, two of them side by side
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(297, 4)), [[90, 0, 0, 0], [90, 0.01, 0, 0], [0, -70, 0, 0]]])
+    X[20] = X[10]  # a copy comes before outliers, too
     assert set(pick(X, 4).indices.tolist()) >= {299}  # without trimming an outlier is the second pick
     for labelled in ([], [5]):
         picked = pick(X, 300 - len(labelled), labelled=labelled, trim=0.01).indices
@@ -63,27 +69,25 @@ def test_outliers_are_not_picked_while_others_are_left():
 def test_only_as_many_as_trimmed_and_no_ties_are_broken():
     ring = np.column_stack([np.cos(np.arange(40) * np.pi / 20), np.sin(np.arange(40) * np.pi / 20)])
     rng = np.random.default_rng(0)
-    assert not outliers(ring, 0.1, rng).any()  # all alike
+    assert not remotest(ring, 0.1, rng).any()  # all alike
     X = rng.normal(size=(50, 3))
     for share, n_out in ((0.0, 0), (0.019, 0), (0.02, 1), (0.5, 25), (1.0, 50)):
-        assert outliers(X, share, rng).sum() == n_out
+        assert remotest(X, share, rng).sum() == n_out
 
 
 def test_five_rows_alone_are_outliers_and_six_a_group():
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(500, 3)), 50 + 0.01 * rng.normal(size=(6, 3))])
-    np.testing.assert_array_equal(np.flatnonzero(outliers(X[:505], 0.01, rng)), range(500, 505))
-    assert not outliers(X, 0.01, rng)[500:].any()
+    np.testing.assert_array_equal(np.flatnonzero(remotest(X[:505], 0.01, rng)), range(500, 505))
+    assert not remotest(X, 0.01, rng)[500:].any()
 
 
 def test_outliers_are_found_among_many_rows(monkeypatch):
     # 2,000 of 12,003 rows are looked at, here the last: the pair knows one another, and is found all the same
-    monkeypatch.setattr(
-        importlib.import_module("firstpick.selection.kcenter"), "sampled", lambda rows, n_rows, rng: rows[-n_rows:]
-    )
+    monkeypatch.setattr(outliers, "sampled", lambda rows, n_rows, rng: rows[-n_rows:])
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(12_000, 3)), [[50, 0, 0], [50, 0.01, 0], [0, -40, 0]]])
-    np.testing.assert_array_equal(np.flatnonzero(outliers(X, 3.5 / 12_003, rng)), [12_000, 12_001, 12_002])
+    np.testing.assert_array_equal(np.flatnonzero(remotest(X, 3.5 / 12_003, rng)), [12_000, 12_001, 12_002])
 
 
 def test_a_share_that_is_none_is_refused():

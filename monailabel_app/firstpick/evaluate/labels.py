@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from firstpick.sources.folder import list_studies
+from firstpick.sources.tables import read_column, split_column
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS, ending_of
 
@@ -36,24 +36,15 @@ def read_classes(table: str, studies: Iterable[Study], *, left_out: Collection[s
     OSError
         If the table cannot be read.
     """
-    path, _, column = table.partition("#")
-    lines = _lines(Path(path))
-    names = lines[0] if lines else []
-    if len(names) < 2 or (column and column not in names[1:]):  # noqa: PLR2004 - an id and a class
-        wanted = f"a column {column!r}" if column else "two columns, the study and its class"
-        msg = f"{path} must have {wanted}, named in its first line; it has {', '.join(names) or 'nothing'}."
-        raise ValueError(msg)
-    place = names.index(column, 1) if column else 1
+    path, _ = split_column(table)
     classes: dict[str, str] = {}
-    for line in lines[1:]:
-        if len(line) <= place or not line[place].strip():
-            continue
-        study_id, label = _bare(line[0].strip()), line[place].strip()
+    for name, label in read_column(table):
+        study_id = _bare(name)
         if classes.setdefault(study_id, label) != label:
             msg = f"{path} gives study {study_id!r} two classes: {classes[study_id]!r} and {label!r}."
             raise ValueError(msg)
     ids = {study.study_id for study in studies}
-    _check(classes, ids, left_out, what=path)
+    _check(classes, ids, left_out, what=str(path))
     found = {study_id: label for study_id, label in classes.items() if study_id in ids}
     if len(set(found.values())) < 2:  # noqa: PLR2004 - nothing to tell apart
         msg = f"{path} gives all {len(found)} studies one class ({next(iter(found.values()))!r}); two are needed."
@@ -86,15 +77,6 @@ def _bare(name: str) -> str:
     """Take a known ending off a file name; an id that merely holds a dot keeps it."""
     ending = ending_of(name)
     return name[: -len(ending)] if ending in ENDINGS else name
-
-
-def _lines(path: Path) -> list[list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [line for line in csv.reader(file) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"The labels {path} cannot be read: {getattr(error, 'strerror', None) or error}."
-        raise OSError(msg) from error
 
 
 def _check(labelled: Collection[str], ids: Collection[str], left_out: Collection[str], *, what: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from pathlib import Path
 
+from firstpick.sources.tables import read_column
 from firstpick.studies import Pool, Study
 
 RULES = "patient, modality, folder, id:REGEX or csv:FILE#COLUMN"
@@ -54,20 +53,21 @@ def read_attribute(studies: Iterable[Study], rule: str) -> dict[str, str]:
         pattern = _compiled(rest)
         return {study.study_id: _found(pattern.search(study.study_id)) for study in studies}
     if kind == "csv" and rest:
-        path, _, column = rest.partition("#")
-        table = _read_table(Path(path), column)
+        table = dict(read_column(rest))
         return {study.study_id: table.get(study.study_id, "") for study in studies}
     msg = f"{rule!r} is no attribute of a study. Take {RULES}, or nothing."
     raise ValueError(msg)
 
 
 def with_attributes(pool: Pool, studies: Collection[Study], *, groups_by: str, strata_by: str) -> Pool:
-    """Give a pool the groups and strata of its studies, read by two rules of `read_attribute`."""
+    """Give a pool the titles of its studies, and their groups and strata, read by two rules of `read_attribute`."""
+    titles = {study.study_id: study.title for study in studies}
     groups, strata = read_attribute(studies, groups_by), read_attribute(studies, strata_by)
     return replace(
         pool,
         groups=tuple(groups[study_id] for study_id in pool.study_ids) if groups_by else (),
         strata=tuple(strata[study_id] for study_id in pool.study_ids) if strata_by else (),
+        titles=tuple(titles[study_id] for study_id in pool.study_ids),
     )
 
 
@@ -82,22 +82,3 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _found(match: re.Match[str] | None) -> str:
     """Return the first group of a match, or all of it if it has none."""
     return "" if match is None else (match.group(1) or "") if match.re.groups else match.group(0)
-
-
-def _read_table(path: Path, column: str) -> dict[str, str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        msg = f"The table {path} cannot be read: {reason}."
-        raise OSError(msg) from error
-    names = lines[0] if lines else []
-    if len(names) < 2:  # noqa: PLR2004 - an id and a value
-        msg = f"The table {path} needs a first line that names its columns: the study id, and one or more others."
-        raise ValueError(msg)
-    if column and column not in names[1:]:
-        msg = f"The table {path} has no column {column!r}. It has {', '.join(names[1:])}."
-        raise ValueError(msg)
-    place = names.index(column, 1) if column else 1
-    return {line[0]: line[place].strip() for line in lines[1:] if len(line) > place}
