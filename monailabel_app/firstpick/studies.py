@@ -28,6 +28,8 @@ class Study:
         Of a DICOM series, the paths of its instances below ``source``, sorted; empty for a file.
     modality, patient : str
         What DICOM headers say, the patient as a hash; empty for other formats.
+    folder : str
+        Lowest folder that holds its files, as a path below the studies folder; empty at the top.
     """
 
     study_id: str
@@ -37,6 +39,7 @@ class Study:
     files: tuple[str, ...] = ()
     modality: str = ""
     patient: str = ""
+    folder: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.study_id)
@@ -49,7 +52,18 @@ class Study:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A study that will never be proposed, and why in one sentence; its title is its id where none is given."""
+    """What will never be proposed, and why in one sentence.
+
+    Attributes
+    ----------
+    study_id : str
+        Id of a study; or path of a file that is none, of a folder (with ``/`` at its end), or ``*.zip`` for all files
+        with an ending.
+    reason : str
+        Of more than one file, with their number.
+    title : str
+        What people read instead of the id; the id, where none is given.
+    """
 
     study_id: str
     reason: str
