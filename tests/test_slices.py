@@ -44,6 +44,15 @@ def fan(**degrees):
 POOL = fan(a=(0, 2, 60, 120), b=(1, 61, 62), c=(121, 122, 180), d=(181, 182))
 
 
+def test_titles_go_where_their_samples_go():
+    titled = replace(POOL, titles=tuple("Knee" if study_id == "b" else "Head" for study_id in POOL.study_ids))
+    assert titled.by_study().titles == ("Head", "Knee", "Head", "Head")
+    assert titled.trimmed({"a": [at(1)], "b": [at(2)]}).titles == ("Head", "Knee", *["Head"] * 5)
+    assert (titled.title_of("b"), titled.title_of("stranger"), POOL.title_of("b")) == ("Knee", "stranger", "b")
+    with pytest.raises(ValueError, match="12 samples need as many titles, or none; got 1"):
+        replace(POOL, titles=("Knee",))
+
+
 def chosen(proposal):
     return {pick.study_id: [where.index for where in pick.slices] for pick in proposal.picks}
 
@@ -83,7 +92,7 @@ class TestEmbedding:
             assert (last.n_done, last.n_failed) == (3, 0)
             pool = cache.pool(SPEC.fingerprint(), studies)
         volume = read_volume(studies[1].source)
-        own = pool.rows(["case_1"])
+        own = pool.rows(["case_1.nii"])
         assert tuple(pool.samples[row].at for row in own) == view_slices(volume, AXIAL)
         assert len(own) > 1
         (alone,) = embed_chunk([studies[1]], SPEC).embedded

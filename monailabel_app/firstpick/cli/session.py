@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
 from firstpick.encoders import EncoderError
-from firstpick.sources.folder import final_labels, list_studies
+from firstpick.sources.folder import list_studies
+from firstpick.sources.names import final_labels
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels.volumes import VolumeError
 
@@ -80,6 +82,8 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
         raise UsageError(msg)
     state = state_folder(config, folder)
     served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
-    labelled_at = final_labels(served if (served / "labels").exists() else folder)
+    labelled_at, unmatched = final_labels(served if (served / "labels").exists() else folder, studies)
+    if unmatched:
+        print(f"{len(unmatched)} of the final labels are no single study's, such as {unmatched[0]}.", file=sys.stderr)
     with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
         yield Session(config, studies, left_out, labelled_at, cache, decisions)
