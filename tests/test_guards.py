@@ -297,6 +297,15 @@ def test_copies_are_picked_after_all_else_even_if_outliers_are_left_out():
     assert {row % 45 for row in picked[40:]} == {0, 1, 2}
 
 
+# -- slices
+
+
+def test_slices_just_the_distance_apart_are_far_enough():
+    slices = [("a", "axial", 0.0), ("a", "axial", 10.0), ("a", "axial", 19.0), ("b", "axial", 0.0)]
+    picked = select("random", np.eye(4), 4, slices=slices, labelled=[1], guards=Guards(min_distance_mm=10))
+    assert set(picked.indices.tolist()) == {0, 3}
+
+
 # -- all at once
 
 
