@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from firstpick.voxels.served import serve_file
 
 from firstpick.sources.folder import list_studies
 from firstpick.studies import LeftOut, Study
+from firstpick.voxels.served import serve_file
 from firstpick.voxels.volumes import Volume, VolumeError, read_volume
 
 GREY = np.array([0.299, 0.587, 0.114])
