@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from firstpick.embedding.cache import Embedded
 from firstpick.encoders import Encoder, EncoderError, EncoderSpec, build_encoder, pool_parts
 from firstpick.studies import Slice, Study
+from firstpick.voxels.served import served_ending
 from firstpick.voxels.views import thumbnail, view_slices
 from firstpick.voxels.volumes import VolumeError, read_volume
 
@@ -43,6 +44,7 @@ class _Cut:
     slices: tuple[Slice, ...] = ()  # of the parts, where the recipe needs to know
     thumbnail: bytes = b""
     notes: tuple[str, ...] = ()
+    served: str = ""
     failure: str = ""
 
 
@@ -122,7 +124,7 @@ def _cut(study: Study, spec: EncoderSpec, encoder: Encoder, stages: dict[str, fl
         raise EncoderError(msg)
     if spec.unit == "slice":
         parts, slices = _distinct(parts, slices)
-    return _Cut(study, parts, slices, picture, volume.notes)
+    return _Cut(study, parts, slices, picture, volume.notes, served_ending(study, volume))
 
 
 def _distinct(parts: NDArray[np.float32], slices: Sequence[Slice]) -> tuple[NDArray[np.float32], tuple[Slice, ...]]:
@@ -144,7 +146,7 @@ def _encode(cuts: Sequence[_Cut], encoder: Encoder, spec: EncoderSpec, result: C
             shown = [where.plane for where in cut.slices]
             vectors, slices = pool_parts(own, spec.pooling, shown=shown, planes=spec.views.planes)[None], ()
         if np.isfinite(vectors).all():
-            result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes))
+            result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes, cut.served))
         else:
             result.failed.append((cut.study, "The encoder gave no finite numbers for it."))
     result.stages["encoding"] += time.perf_counter() - start
