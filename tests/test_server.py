@@ -173,8 +173,9 @@ def test_a_tag_that_leaves_the_labels_folder_is_refused(running, tag):
 def test_what_cannot_be_saved_or_changed_is_refused_with_a_text(running):
     assert "'nobody'" in running.upload("nobody", expect=404)
     assert "has no label" in running.ask("DELETE", "/datastore/label", 404, params={"id": "study_00", "tag": "final"})
-    bad = {"params": {"image": "study_00"}, "files": {"label": ("x.nii.gz", b"x")}, "data": {"params": "{not JSON"}}
-    assert "could not do that" in running.ask("PUT", "/datastore/label", 500, **bad)
+    for text in ("{not JSON", "[1, 2]", '{"seconds": NaN}'):
+        bad = {"params": {"image": "study_00"}, "files": {"label": ("x.nii.gz", b"x")}, "data": {"params": text}}
+        assert "must be a JSON object" in running.ask("PUT", "/datastore/label", 422, **bad)
 
 
 # -- readers
@@ -245,12 +246,13 @@ def test_a_final_label_closes_the_study_and_a_draft_does_not(server):
     first = server.next_sample("alice")["id"]
     server.upload(first, "alice", tag="alice-draft")
     assert server.pick(first)["status"] == "reserved"
-    server.upload(first, "alice")
+    label = server.mask(first)
+    server.upload(first, "alice", content=label)
     done = server.pick(first)
     assert (done["status"], done["client"]) == ("done", "alice")
     second = server.next_sample("alice")["id"]
     assert second == server.picks()[1]["study_id"]
-    assert (server.state / "datastore" / "labels" / "final" / f"{first}.nii.gz").read_bytes() == b"a label"
+    assert (server.state / "datastore" / "labels" / "final" / f"{first}.nii.gz").read_bytes() == label
 
     server.upload(second, "bob")
     assert "done by bob" in server.post("/firstpick/heartbeat", 409, study_id=second, client_id="alice")
@@ -371,7 +373,7 @@ def test_if_all_was_done_before_the_first_batch_a_stock_client_gets_an_empty_ans
     class AllLabelled:
         """A datastore in which every study has a label."""
 
-        def update(self, studies):
+        def update(self, studies, _):
             self.all = {study.study_id: 1.0 for study in studies}
 
         def all_labelled_at(self):
@@ -384,7 +386,7 @@ def test_if_all_was_done_before_the_first_batch_a_stock_client_gets_an_empty_ans
     cache, decisions = Cache(state), Decisions(state)
     with closing(cache), closing(decisions):
         worklist = Worklist(config, cache, decisions, AllLabelled())
-        worklist.take_listing(*list_studies(embedded[0]))
+        worklist.take_listing(*list_studies(embedded[0]), {})
         worklist.now.take_pool()
         worklist.keep_standing()
         assert worklist.next_sample("", "alice") == {}
@@ -429,7 +431,7 @@ def test_everything_is_there_at_once_after_a_power_cut(server, tmp_path):
     with Server(server.studies, tmp_path / "state") as again:
         wait_for(again.answers)
         wait_for(lambda: again.status()["state"] == "ready", 10)
-        assert again.workers() == []
+        assert len(again.workers()) <= 1  # the one that reads labels: nothing is embedded again
         assert again.picks() == server.picks()
         assert again.pick(held)["client"] == "bob"
         assert again.status()["n_labelled"] == 1

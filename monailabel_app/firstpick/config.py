@@ -88,6 +88,7 @@ class Config:
     eligible: Eligibility = Eligibility()
     labels: tuple[Label, ...] = (Label("foreground", 1),)
     state_dir: str = ""
+    served_gb: float = 20.0
     auto_next: bool = False
     n_workers: int = 0
     n_jobs: int = 0
@@ -156,6 +157,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "eligible.secondary_captures": "Keep secondary captures, which are left out by default.",
         "labels": "What annotators draw: a list of name, value (1 or more) and color (#rrggbb).",
         "state_dir": "Folder for all state, on a local disk; empty for one in the user's state folder.",
+        "served_gb": "Gigabytes of files that the server makes for readers, such as of DICOM series.",
         "auto_next": "When a batch is finished, add the next one by itself.",
         "n_workers": "Embedding processes; 0 for one a core.",
         "n_jobs": "Threads that choose a batch; 0 for one a core.",
@@ -325,6 +327,7 @@ def _problems(config: Config) -> list[str]:
         ("n_workers", 0),
         ("time_limit_s", 1),
         ("rescan_s", 0.1),
+        ("served_gb", 0),
     ):
         if getattr(config, key) < least:
             problems.append(f"{key} must be at least {least}; got {getattr(config, key)}.")

@@ -6,11 +6,21 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES, describe
 from firstpick.server.page import add_page
 from firstpick.server.worklist import Worklist
+
+
+class _Id(PathConvertor):
+    """Any text, line breaks too: file names may hold them."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("id", _Id())
 
 
 class Named(BaseModel):
@@ -115,6 +125,14 @@ class Label(BaseModel):
     color: str
 
 
+class UnknownValues(BaseModel):
+    """A label with values that are no configured label's."""
+
+    study_id: str
+    tag: str
+    values: list[str]
+
+
 class ServerStatus(BaseModel):
     """How things stand."""
 
@@ -134,6 +152,8 @@ class ServerStatus(BaseModel):
     failed: list[Named]
     left_out: list[Named]
     notes: dict[str, list[str]]
+    unmatched_labels: list[str] = Field(description="Label files that are nobody's, or could be several studies'.")
+    unknown_values: list[UnknownValues]
     notice: str
 
 
@@ -250,12 +270,12 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
         """Return the pool in two dimensions, with statuses and the ranks of the standing batch."""
         return worklist.map(strategy)
 
-    @router.get("/thumbnail/{study_id:path}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+    @router.get("/thumbnail/{study_id:id}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
     def thumbnail(study_id: str) -> Response:
         """Return a study's picture."""
         return Response(worklist.now.thumbnail(study_id), media_type="image/png")
 
-    @router.get("/lookalikes/{study_id:path}", response_model=Lookalikes)
+    @router.get("/lookalikes/{study_id:id}", response_model=Lookalikes)
     def lookalikes(study_id: str) -> Any:
         """Return the studies that look most like one."""
         return worklist.lookalikes(study_id)
