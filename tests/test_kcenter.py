@@ -1,13 +1,13 @@
 """Strategy ``kcenter`` on points whose answer can be worked out by hand, and against scikit-activeml."""
 
-import importlib
 import warnings
 
 import numpy as np
 import pytest
 
-from firstpick.selection import select
-from firstpick.selection.kcenter import kcenter, outliers
+from firstpick.selection import outliers, select
+from firstpick.selection.kcenter import kcenter
+from firstpick.selection.outliers import remotest
 
 
 def pick(X, n_select, labelled=(), closed=(), trim=0.0):
@@ -63,27 +63,25 @@ def test_outliers_are_not_picked_while_others_are_left():
 def test_only_as_many_as_trimmed_and_no_ties_are_broken():
     ring = np.column_stack([np.cos(np.arange(40) * np.pi / 20), np.sin(np.arange(40) * np.pi / 20)])
     rng = np.random.default_rng(0)
-    assert not outliers(ring, 0.1, rng).any()  # all alike
+    assert not remotest(ring, 0.1, rng).any()  # all alike
     X = rng.normal(size=(50, 3))
     for share, n_out in ((0.0, 0), (0.019, 0), (0.02, 1), (0.5, 25), (1.0, 50)):
-        assert outliers(X, share, rng).sum() == n_out
+        assert remotest(X, share, rng).sum() == n_out
 
 
 def test_five_rows_alone_are_outliers_and_six_a_group():
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(500, 3)), 50 + 0.01 * rng.normal(size=(6, 3))])
-    np.testing.assert_array_equal(np.flatnonzero(outliers(X[:505], 0.01, rng)), range(500, 505))
-    assert not outliers(X, 0.01, rng)[500:].any()
+    np.testing.assert_array_equal(np.flatnonzero(remotest(X[:505], 0.01, rng)), range(500, 505))
+    assert not remotest(X, 0.01, rng)[500:].any()
 
 
 def test_outliers_are_found_among_many_rows(monkeypatch):
     # 2,000 of 12,003 rows are looked at, here the last: the pair knows one another, and is found all the same
-    monkeypatch.setattr(
-        importlib.import_module("firstpick.selection.kcenter"), "sampled", lambda rows, n_rows, rng: rows[-n_rows:]
-    )
+    monkeypatch.setattr(outliers, "sampled", lambda rows, n_rows, rng: rows[-n_rows:])
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(12_000, 3)), [[50, 0, 0], [50, 0.01, 0], [0, -40, 0]]])
-    np.testing.assert_array_equal(np.flatnonzero(outliers(X, 3.5 / 12_003, rng)), [12_000, 12_001, 12_002])
+    np.testing.assert_array_equal(np.flatnonzero(remotest(X, 3.5 / 12_003, rng)), [12_000, 12_001, 12_002])
 
 
 def test_a_share_that_is_none_is_refused():

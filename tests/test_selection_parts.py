@@ -3,32 +3,12 @@
 import numpy as np
 import pytest
 
-from firstpick.selection import SCALINGS, STRATEGIES, select
+from firstpick.selection import SCALINGS
 from firstpick.selection.geometry import content_order, distances, nearest, principal_plane, unit_rows
-from firstpick.selection.uniform import uniform
 
 
 def rng():
     return np.random.default_rng(7)
-
-
-def test_an_unknown_strategy_gets_a_near_miss():
-    with pytest.raises(ValueError, match=r"^strategy 'randon' is not known\. Did you mean 'random'\? Choose one of "):
-        select("randon", [[1.0]], 1)
-    assert list(STRATEGIES) == sorted(STRATEGIES)
-
-
-def test_random_draws_every_row_about_as_often():
-    # 1,200 seeds, 3 of 6 rows: each is expected 600 times with a deviation of 17; 5 deviations are allowed
-    times = np.zeros(6)
-    for seed in range(1200):
-        times[select("random", np.arange(6.0)[:, None], 3, seed=seed).indices] += 1
-    np.testing.assert_allclose(times, 600, atol=87)
-
-
-def test_a_smaller_random_batch_is_the_start_of_a_larger_one():
-    X = rng().normal(size=(40, 3))
-    np.testing.assert_array_equal(select("random", X, 3).indices, select("random", X, 9).indices[:3])
 
 
 def test_scalings():
@@ -54,25 +34,13 @@ def test_whitening_gives_each_direction_the_same_weight():
     assert SCALINGS["whiten"](X[:10].astype(np.float32), 3).shape == (10, 2)  # a quarter of the rows
 
 
-@pytest.mark.parametrize("scaling", sorted(SCALINGS))
-def test_strategies_see_rows_that_lie_one_after_the_other(scaling, monkeypatch):
-    def spy(X, n_select, **arguments):
-        assert X.flags.c_contiguous
-        assert X.dtype == np.float32
-        return uniform(X, n_select, **arguments)
-
-    monkeypatch.setitem(STRATEGIES, "random", spy)
-    X = rng().normal(size=(40, 6))
-    for layout in (X, np.asfortranarray(X), X[::-1, ::-1]):
-        assert len(select("random", layout, 3, scaling=scaling).indices) == 3
-
-
-def test_distances_agree_with_the_plain_formula_in_blocks_of_any_size():
+def test_distances_agree_with_the_plain_formula_in_blocks_of_any_size(monkeypatch):
     X, Y = unit_rows(rng().normal(size=(30, 5))), unit_rows(rng().normal(size=(7, 5)) + 1)
     plain = np.linalg.norm(X[:, None] - Y[None], axis=2)
     np.testing.assert_allclose(distances(X, Y), plain, atol=1e-6)
     for block_bytes in (1, 200, 10**6):
-        index, distance = nearest(X, Y, block_bytes=block_bytes)
+        monkeypatch.setattr("firstpick.selection.geometry._CACHE_BYTES", block_bytes)
+        index, distance = nearest(X, Y)
         np.testing.assert_array_equal(index, plain.argmin(axis=1))
         np.testing.assert_allclose(distance, plain.min(axis=1), atol=1e-6)
 

@@ -1,5 +1,6 @@
 """The story of a reading room, told to the real server."""
 
+import re
 import shutil
 import signal
 import sqlite3
@@ -85,6 +86,13 @@ def test_the_routes_are_documented_with_their_types(running):
     assert {"rank", "study_id", "share", "reason", "status"} <= api["components"]["schemas"]["Pick"][
         "properties"
     ].keys()
+
+
+def test_every_route_is_in_the_readmes_table(running):
+    paths = running.get("/openapi.json")["paths"]
+    routes = [f"{method.upper()} {path}" for path in paths if path.startswith("/firstpick/") for method in paths[path]]
+    readme = (APP / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `([A-Z]+ /firstpick/\S+)` \|", readme, re.MULTILINE)) == sorted(routes)
 
 
 def test_the_map_has_every_study_once_with_the_ranks_of_the_batch(running):

@@ -241,7 +241,7 @@ def serve_command(options: argparse.Namespace) -> None:
 def embed_command(options: argparse.Namespace) -> None:
     """Embed what is missing, with a progress bar."""
     with _session(options) as session:
-        last = _embed(session, retry_failed=True)
+        last = _embed(session)
         n_left_out = len(session.left_out)
         print(f"{last.n_done} of {last.n_total} studies embedded, {last.n_failed} failed, {n_left_out} left out.")
         if last.n_failed:
@@ -438,7 +438,7 @@ def _choose(session: Session, options: argparse.Namespace) -> tuple[Proposal, Po
     return proposal, pool, dict(statuses) | {study_id: Status("done") for study_id in labelled - done}
 
 
-def _embed(session: Session, *, retry_failed: bool = False) -> Progress:
+def _embed(session: Session) -> Progress:
     """Embed what is missing with a bar on stderr; return the last progress."""
     config = session.config
     last = Progress(0, 0, 0)
@@ -446,9 +446,7 @@ def _embed(session: Session, *, retry_failed: bool = False) -> Progress:
         LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s) as executor,
         tqdm(total=len(session.studies), unit="study", desc="Embedding", file=sys.stderr, leave=False) as bar,
     ):
-        for last in embed(
-            session.studies, config.encoder_spec, session.cache, executor=executor, retry_failed=retry_failed
-        ):
+        for last in embed(session.studies, config.encoder_spec, session.cache, executor=executor):
             bar.update(last.n_done + last.n_failed - bar.n)
             bar.set_postfix(failed=last.n_failed, refresh=False)
     return last
@@ -507,7 +505,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def keys_table() -> str:
-    """Every key with its default and meaning, as a Markdown table (the README's)."""
+    """Every key with its default and meaning, as a Markdown table (that of sample_configs/README.md)."""
     defaults = flat(Config())
     rows = [f"| `{key}` | `{json.dumps(defaults[key])}` | {text} |" for key, text in KEYS.items()]
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])

@@ -165,7 +165,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "rescan_s": "Seconds between two looks at the studies folder while serving.",
     }
 )
-"""What each key means; the README's table is made from it."""
+"""What each key means; the table of sample_configs/README.md is made from it."""
 
 
 def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] = MappingProxyType({})) -> Config:

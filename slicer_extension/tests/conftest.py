@@ -1,4 +1,4 @@
-"""These tests have an environment of their own (README, "3D Slicer"); elsewhere there is nothing to collect."""
+"""These tests have an environment of their own (slicer_extension/README.md); elsewhere there is nothing to collect."""
 
 import importlib.util
 

@@ -1,6 +1,6 @@
 """Renders the module outside Slicer, at the width of its panel: ``python screenshots.py`` in the tests' environment.
 
-Slicer's Segment Editor is a placeholder there; everything else is as in Slicer. Needs FIRSTPICK_PYTHON (see README).
+Slicer's Segment Editor is a placeholder there; everything else is as in Slicer. Needs FIRSTPICK_PYTHON (../README.md).
 """
 
 import os

@@ -32,7 +32,7 @@ from firstpick.encoders import EncoderSpec, build_encoder
 from firstpick.sources.folder import list_studies
 from firstpick.studies import Study
 from firstpick.voxels.volumes import read_volume
-from firstpick.workers import LocalPool, _start_worker
+from firstpick.workers import LocalPool, prepare_process
 
 STUDIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "hippocampus" / "images"
 BOUND = 1.15
@@ -137,7 +137,7 @@ def bare_seconds(studies, spec, n_workers):
 
 def encode_share(studies, spec, n_threads, start_line, results):
     """In a process of its own: views into memory, encoder warm, then the clock."""
-    _start_worker(n_threads, background=False)
+    prepare_process(n_threads, background=False)
     encoder = build_encoder(spec)
     views = np.concatenate([encoder.parts(read_volume(s)) for s in studies])
     encoder.encode(views[:32])
@@ -166,7 +166,7 @@ def print_peaks(files, spec):
 
 def measure_peak(path, spec, results):
     """In a process of its own, as a worker: the most memory before and after one study."""
-    _start_worker(1, background=False)
+    prepare_process(1, background=False)
     _warm(spec)
     before = peak_mb()
     result = embed_chunk([Study("study", "", path)], spec)

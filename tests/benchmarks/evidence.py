@@ -1,4 +1,4 @@
-"""Our own evidence: the comparisons from which the README's tables and the defaults come.
+"""Our own evidence: the comparisons from which the tables of its READMEs and the defaults come.
 
 Run by hand, a data set and a stage at a time; what is done is kept, so it may be stopped at will:
 

@@ -22,7 +22,6 @@ The pool is made of blobs in 384 dimensions with 3 % outliers, or the embeddings
 from __future__ import annotations
 
 import argparse
-import importlib
 import multiprocessing
 import resource
 import sys
@@ -31,7 +30,7 @@ import warnings
 
 import numpy as np
 
-from firstpick.selection import STRATEGIES, clustering, greedy, select
+from firstpick.selection import STRATEGIES, clustering, greedy, outliers, select
 
 SPAWN = multiprocessing.get_context("spawn")
 BATCH = {500: 20, 2000: 20, 10_000: 100, 100_000: 100}
@@ -161,7 +160,7 @@ def exact(strategy, X, n_select):
     """The same on all rows, however many: no sample of them, and all similarities kept."""
     greedy.EXACT_ROWS = clustering._START_ROWS = clustering._SAMPLE_ROWS = len(X)
     greedy._KEPT_BYTES = 4 * len(X) ** 2
-    importlib.import_module("firstpick.selection.kcenter")._REFERENCES = len(X)
+    outliers._SAMPLE = len(X)
     return ours(strategy, X, n_select)
 
 

@@ -8,6 +8,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "cache.sqlite"
         self._lock = threading.Lock()
+        self._failed_now: defaultdict[str, set[tuple[object, ...]]] = defaultdict(set)
         try:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
@@ -125,12 +127,18 @@ class Cache:
                 "insert or replace into failures values (?, ?, ?, ?, ?)",
                 (fingerprint, study.study_id, study.stamp, reason, time.time()),
             )
+        self._failed_now[fingerprint].add((study.study_id, study.stamp))
 
     def missing(self, fingerprint: str, studies: Iterable[Study], *, retry_failed: bool = False) -> list[Study]:
-        """Studies that still have to be embedded, in the order given."""
+        """Studies that still have to be embedded, in the order given.
+
+        ``retry_failed`` asks for those too that failed before this cache was opened: once in every process.
+        """
         query = "select study_id, stamp from embeddings where fingerprint = ?"
         known = set(self._rows(query, (fingerprint,)))
-        if not retry_failed:
+        if retry_failed:
+            known |= self._failed_now[fingerprint]
+        else:
             known |= set(self._rows(query.replace("embeddings", "failures"), (fingerprint,)))
         return [study for study in studies if (study.study_id, study.stamp) not in known]
 

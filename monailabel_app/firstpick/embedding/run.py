@@ -6,20 +6,22 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired
 
 from firstpick.embedding.cache import Cache
-from firstpick.embedding.chunk import STAGES, ChunkResult, embed_chunk
+from firstpick.embedding.chunk import STAGES, ChunkResult
+from firstpick.embedding.start import Step, not_ready, start
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.studies import Study
-from firstpick.workers import Executor, LocalPool
+from firstpick.workers import Executor, LocalPool, NotReadyError, ProcessExpired
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +65,13 @@ def embed(
     cache: Cache,
     *,
     executor: Executor | None = None,
-    retry_failed: bool = False,
+    apart: bool | None = None,
 ) -> Iterator[Progress]:
     """Embed what is missing, and yield the progress after each chunk.
 
-    Resumes where an earlier run stopped: a study in the cache is never embedded again. One run at a
-    time writes a state folder; a second one waits and shows the first one's progress.
+    Resumes where an earlier run stopped: a study in the cache is never embedded again, and one that failed in an
+    earlier process is tried once more in this one. One run at a time writes a state folder; a second one waits and
+    shows the first one's progress. The encoder is built before any study's clock starts.
 
     Parameters
     ----------
@@ -77,8 +80,9 @@ def embed(
     cache : Cache
     executor : Executor, optional
         A `LocalPool` by default.
-    retry_failed : bool
-        Try studies again that failed earlier as they are now.
+    apart : bool, optional
+        Whether one process encodes what the executor's read, as is best on a GPU, or each does both. None finds out;
+        only a `LocalPool` has the choice.
 
     Yields
     ------
@@ -87,7 +91,7 @@ def embed(
     Raises
     ------
     EncoderError
-        If the encoder cannot be built.
+        If the encoder cannot be built, or fails on whatever it is given. No study is marked as failed for it.
     StoreError
         If the cache cannot be written.
     """
@@ -97,15 +101,13 @@ def embed(
         yield _count(studies, fingerprint, cache)
     try:
         yield _count(studies, fingerprint, cache)
-        missing = cache.missing(fingerprint, studies, retry_failed=retry_failed)
+        missing = cache.missing(fingerprint, studies, retry_failed=True)
         if not missing:
             return
         run = _Run(studies, missing, spec, cache)
-        if executor is not None:
-            yield from run.on(executor)
-        else:
-            with LocalPool() as pool:
-                yield from run.on(pool)
+        with ExitStack() as stack:
+            pool = stack.enter_context(LocalPool()) if executor is None else executor
+            yield from run.through(start(spec, pool, stack, apart=apart, n_chunks=len(chunks(missing))))
     finally:
         lock.release()
 
@@ -143,24 +145,42 @@ class _Run:
         self._stages = dict.fromkeys(STAGES, 0.0)
         self._start = time.monotonic()
 
-    def on(self, executor: Executor) -> Iterator[Progress]:
-        """Run on an executor; few chunks wait there, so that a run can be stopped at any yield."""
-        running: dict[Future[ChunkResult], _Task] = {}
+    def through(self, starting: Generator[None, None, list[Step]]) -> Iterator[Progress]:
+        """Make ready, and take every chunk through the steps; few wait at a time, so that a run can be stopped."""
+        steps = yield from self._until(starting)
+        running: dict[Future[Any], tuple[_Task, int]] = {}
         while self._todo or running:
             while self._todo and len(running) < 2 * (os.cpu_count() or 1) + 1:
-                chunk, attempt = self._todo.popleft()
-                running[executor.submit(embed_chunk, chunk, self._spec)] = (chunk, attempt)
+                task = self._todo.popleft()
+                running[steps[0](task[0])] = task, 1
             finished, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in finished:
-                self._collect(future, *running.pop(future))
+                task, n_steps = running.pop(future)
+                result = self._result(future, *task)
+                if result is not None and n_steps < len(steps):
+                    running[steps[n_steps](result)] = task, n_steps + 1
+                elif result is not None:
+                    self._store(result)
             yield self._progress()
 
-    def _collect(self, future: Future[ChunkResult], chunk: tuple[Study, ...], attempt: int) -> None:
-        """Store a chunk's results; retry a dead one study by study, a study whose process died once more."""
+    def _until(self, starting: Generator[None, None, list[Step]]) -> Generator[Progress, None, list[Step]]:
+        """Yield progress while something else is waited for; return what it gives."""
+        while True:
+            try:
+                next(starting)
+            except StopIteration as ready:
+                steps: list[Step] = ready.value
+                return steps
+            yield self._progress()
+
+    def _result(self, future: Future[Any], chunk: tuple[Study, ...], attempt: int) -> Any:
+        """What a step gave; for a dead chunk None: it is retried study by study, a study that was alone once more."""
         try:
-            result = future.result()
+            return future.result()
         except EncoderError:
             raise
+        except NotReadyError as error:
+            raise not_ready(self._spec, error.__cause__) from error
         except Exception as error:  # noqa: BLE001 - a worker may die of anything
             if len(chunk) > 1:
                 if isinstance(error, futures.TimeoutError):  # with a slow encoder, others would run out of time as well
@@ -170,7 +190,9 @@ class _Run:
                 self._todo.append((chunk, attempt + 1))
             else:
                 self._fail(chunk[0], _why(error))
-            return
+            return None
+
+    def _store(self, result: ChunkResult) -> None:
         start = time.perf_counter()
         self._cache.put(self._fingerprint, result.embedded)
         for study, reason in result.failed:

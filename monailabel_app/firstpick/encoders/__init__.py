@@ -13,10 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.encoders.memory import is_out_of_memory
 from firstpick.encoders.row import TOKENS, EncoderRow
 from firstpick.encoders.table import ENCODERS, FAMILIES, encoder_row
 from firstpick.encoders.third_party import source_file
-from firstpick.encoders.weights import EncoderError, checksum
+from firstpick.encoders.weights import EncoderError, checksum, read_beside
 from firstpick.voxels.views import ViewSpec
 from firstpick.voxels.volumes import Volume
 
@@ -31,6 +32,8 @@ __all__ = [
     "EncoderSpec",
     "build_encoder",
     "encoder_row",
+    "hub_id",
+    "is_third_party",
     "pool_parts",
 ]
 
@@ -161,13 +164,30 @@ def _check_choice(key: str, value: str, own: str, allowed: Sequence[str], name: 
 
 
 def _identity(spec: EncoderSpec, row: EncoderRow) -> str:
-    """Checksum of the weights or of a class's source; for what is not on this disk, the name it has elsewhere."""
-    if spec.name.startswith("python:"):
+    """Checksum of every file that is read for an encoder; for what is not on this disk, the name it has elsewhere."""
+    family = spec.name.partition(":")[0]
+    if is_third_party(spec):
         return checksum(source_file(spec.argument))
-    where = spec.weights or spec.argument.rpartition("#")[0] or spec.argument
-    if where and ("hub" not in row.takes or Path(where).exists()):
+    if remote := hub_id(spec):
+        return remote
+    where = Path(spec.weights or spec.argument.rpartition("#")[0] or spec.argument or row.kept).expanduser()
+    if family in ("onnx", "torchscript"):
+        return checksum(where, beside=read_beside(where, is_onnx=family == "onnx"))
+    if spec.weights or spec.argument or (row.kept and where.is_file()):
         return checksum(where)
-    return where or row.sha256 or row.hub
+    return row.sha256
+
+
+def is_third_party(spec: EncoderSpec) -> bool:
+    """Whether the encoder is a class of the user's own."""
+    return spec.name.startswith("python:")
+
+
+def hub_id(spec: EncoderSpec) -> str:
+    """Name on a hub of an encoder's weights, as configured; empty where they are on this disk, or there are none."""
+    row = encoder_row(spec.name)
+    where = spec.weights or spec.argument or row.hub
+    return where if "hub" in row.takes and not Path(where).expanduser().exists() else ""
 
 
 def build_encoder(spec: EncoderSpec) -> Encoder:
@@ -176,14 +196,21 @@ def build_encoder(spec: EncoderSpec) -> Encoder:
     Raises
     ------
     EncoderError
-        If a library is not installed, or the weights are missing, damaged or not the expected ones.
+        If a library is not installed, memory runs out, or the weights are missing, damaged or not the expected ones.
     """
     row = encoder_row(spec.name)
     if missing := row.missing():
         msg = f"encoder '{spec.name}' needs {', '.join(missing)}, which is not installed. Type: {row.install}"
         raise EncoderError(msg)
     module, _, name = row.builder.partition(":")
-    encoder: Encoder = getattr(importlib.import_module(module), name)(spec.resolved())
+    try:
+        encoder: Encoder = getattr(importlib.import_module(module), name)(spec.resolved())
+    except EncoderError:
+        raise
+    except Exception as error:
+        reason = "memory ran out" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+        msg = f"encoder '{spec.name}' cannot be built ({' '.join(reason.split())[:300]})."
+        raise EncoderError(msg) from error
     return encoder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.encoders.network import device
-from firstpick.voxels.views import crop
+from firstpick.voxels.views import ViewSpec, crop
 from firstpick.voxels.volumes import Volume
 
 Triple = tuple[int, int, int]
@@ -61,7 +62,8 @@ class CropEncoder:
     """
 
     def __init__(self, spec: EncoderSpec, network: nn.Module, seen: CropSpec) -> None:
-        self._spec, self._seen = spec, seen
+        # The crop, shape (1, x, y, z), float32 in [0, 1]; a process that only reads takes this without the network.
+        self.parts = functools.partial(cut, views=spec.views, seen=seen)
         self._device, self._dtype = device()
         self._network = network.eval().to(self._device, self._dtype)
         try:
@@ -70,21 +72,22 @@ class CropEncoder:
             msg = f"encoder '{spec.name}' cannot encode {seen.least} voxels: {' '.join(str(error).split())[:200]}"
             raise EncoderError(msg) from error
 
-    def parts(self, volume: Volume) -> NDArray[np.float32]:
-        """Return the crop, shape (1, x, y, z), float32 in [0, 1]; x, y and z are the volume's own."""
-        cut, (low, high) = crop(volume, self._spec.views, window=self._seen.window)
-        unit = (np.clip(cut, low, high) - low) / (high - low) if high > low else np.zeros_like(cut)
-        sizes = [n * mm for n, mm in zip(unit.shape, volume.spacing, strict=True)]
-        shape = [max(1, round(size / mm)) for size, mm in zip(sizes, self._seen.spacing_mm, strict=True)]
-        resized = functional.interpolate(torch.from_numpy(unit)[None, None], shape, mode="trilinear")[0]
-        return _fit(resized.numpy(), self._seen)
-
     @torch.inference_mode()
     def encode(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return one row for each crop, shape (n, dim), float32."""
         rows = [self._network(torch.from_numpy(part[None]).to(self._device, self._dtype)) for part in parts]
         array: NDArray[np.float32] = torch.cat(rows).float().cpu().numpy()
         return array
+
+
+def cut(volume: Volume, *, views: ViewSpec, seen: CropSpec) -> NDArray[np.float32]:
+    """Return the crop, shape (1, x, y, z), float32 in [0, 1]; x, y and z are the volume's own."""
+    box, (low, high) = crop(volume, views, window=seen.window)
+    unit = (np.clip(box, low, high) - low) / (high - low) if high > low else np.zeros_like(box)
+    sizes = [n * mm for n, mm in zip(unit.shape, volume.spacing, strict=True)]
+    shape = [max(1, round(size / mm)) for size, mm in zip(sizes, seen.spacing_mm, strict=True)]
+    resized = functional.interpolate(torch.from_numpy(unit)[None, None], shape, mode="trilinear")[0]
+    return _fit(resized.numpy(), seen)
 
 
 def _fit(crops: NDArray[np.float32], seen: CropSpec) -> NDArray[np.float32]:

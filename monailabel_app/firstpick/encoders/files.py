@@ -36,6 +36,7 @@ class OnnxNetwork(nn.Module):
             wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = torch.get_num_threads()
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared with other work
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=wanted)
         except Exception as error:  # ONNX Runtime's own kinds of errors have no common base
             raise EncoderError(_unreadable(path, error)) from error

@@ -170,6 +170,7 @@ HUB_ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
             mean=(0.5,),  # from [0, 1] to [-1024, 1024]
             std=(1 / 2048,),
             takes=("file",),
+            kept="~/.torchxrayvision/models_data/nih-pc-chex-mimic_ch-google-openi-kaggle-densenet121-d121-tw-lr001-rot45-tr15-sc15-seed0-best.pt",
             extra="txrv",
             requires=("torchxrayvision",),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import pickle
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from firstpick.encoders import EncoderError, EncoderRow, EncoderSpec
+from firstpick.encoders.weights import PREPROCESSING
 from firstpick.voxels.views import ViewSpec, make_views
-from firstpick.voxels.volumes import Volume
 
 _BATCH_PIXELS = {"cpu": 8 * 112 * 112, "cuda": 64 * 112 * 112}  # what is larger leaves a processor's cache
 _WRAPPERS = ("state_dict", "model")  # what training code puts around the tensors
@@ -51,7 +52,7 @@ def preprocessing(row: EncoderRow, folder: Path | None = None, *, size: int = 0)
     EncoderError
         If the file is there and cannot be read.
     """
-    path = folder / "preprocessor_config.json" if folder else None
+    path = folder / PREPROCESSING if folder else None
     if path is None or not path.is_file():
         return Preprocessing(row.mean, row.std, size)
     try:
@@ -101,6 +102,8 @@ class NetworkEncoder:
     def __init__(self, spec: EncoderSpec, network: nn.Module, ready: Preprocessing, *, n_first: int = 1) -> None:
         self._spec = spec
         self._views = _sized(spec.views, ready.size)
+        # Views, (n_views, size, size, 3), float32 in [0, 1]; a process that only reads takes this without the network.
+        self.parts = functools.partial(make_views, spec=self._views)
         self._size = ready.size
         self._n_first = n_first
         self._mean = torch.tensor(ready.mean, dtype=torch.float32).view(1, -1, 1, 1)
@@ -116,10 +119,6 @@ class NetworkEncoder:
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             msg = f"encoder '{spec.name}' cannot encode views of {side} x {side} pixels: {_first_line(error)}"
             raise EncoderError(msg) from error
-
-    def parts(self, volume: Volume) -> NDArray[np.float32]:
-        """Return the views, shape (n_views, size, size, 3), float32 in [0, 1]."""
-        return make_views(volume, self._views)
 
     def prepare(self, parts: NDArray[np.float32]) -> Tensor:
         """Return what the network sees of some views, shape (n, channels, side, side), float32."""

@@ -17,7 +17,7 @@ def build(spec: EncoderSpec) -> NetworkEncoder:
 
     The library's own loader would make the text model too, which may ask the hub for another repository.
     """
-    folder, row = model_folder(spec, rename=_hub_id), encoder_row(spec.name)
+    folder, row = model_folder(spec, rename=hub_name), encoder_row(spec.name)
     with said_in_one_sentence(spec, folder):
         stated = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
         model, pictures = stated["model_cfg"], stated.get("preprocess_cfg", {})
@@ -33,7 +33,7 @@ def build(spec: EncoderSpec) -> NetworkEncoder:
     return NetworkEncoder(spec, tower, ready)
 
 
-def _hub_id(name: str) -> str:
+def hub_name(name: str) -> str:
     """Where open_clip keeps the weights that go by ``ARCHITECTURE/TAG``, such as ``ViT-B-32/laion2b_s34b_b79k``."""
     architecture, _, tag = name.partition("/")
     stated = open_clip.get_pretrained_cfg(architecture, tag) or {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.encoders import EncoderSpec, encoder_row
+from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
 from firstpick.voxels.views import make_views
 from firstpick.voxels.volumes import Volume
 
@@ -21,6 +21,9 @@ class Pixels:
         self._views = spec.views
         self._side = int(encoder_row(spec.name).settings["side"])
         self.dim = self._side**2
+        if spec.views.size < self._side:
+            msg = f"encoder '{spec.name}' averages views down to {self._side} pixels: views.size must not be less; "
+            raise EncoderError(msg + f"got {spec.views.size}.")
 
     def parts(self, volume: Volume) -> NDArray[np.float32]:
         """Return the views, shape (n_views, size, size, 3), float32 in [0, 1]."""

@@ -58,6 +58,8 @@ class EncoderRow:
         The weights' file in them, or its pieces.
     hub : str
         Hub id of the weights, taken where key ``weights`` is empty.
+    kept : str
+        Where a library of this machine keeps the weights that it fetched by itself.
     sha256 : str
         Checksum of the weights' file, where it is known.
     extra : str
@@ -91,6 +93,7 @@ class EncoderRow:
     package: str = ""
     files: tuple[str, ...] = ()
     hub: str = ""
+    kept: str = ""
     sha256: str = ""
     extra: str = ""
     requires: tuple[str, ...] = ()

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def build(spec: EncoderSpec) -> Encoder:
     """Import the class that ``python:MODULE_OR_FILE:CLASS`` names, and call it."""
-    module_name, _, class_name = spec.argument.rpartition(":")
-    module = _module(source_file(spec.argument), module_name)
+    module, (module_name, _, class_name) = import_source(spec), spec.argument.rpartition(":")
     if not hasattr(module, class_name):
         msg = f"encoder '{spec.name}': {module_name} has no '{class_name}'."
         raise EncoderError(msg)
@@ -32,6 +31,11 @@ def build(spec: EncoderSpec) -> Encoder:
         msg = f"encoder '{spec.name}' has no method {' and no '.join(lacking)}; an encoder needs parts and encode."
         raise EncoderError(msg)
     return encoder
+
+
+def import_source(spec: EncoderSpec) -> ModuleType:
+    """Import the module or file of the class; EncoderError if that fails."""
+    return _module(source_file(spec.argument), spec.argument.rpartition(":")[0])
 
 
 def source_file(argument: str) -> Path:

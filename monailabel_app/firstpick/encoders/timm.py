@@ -24,16 +24,16 @@ def densenet121(spec: EncoderSpec) -> NetworkEncoder:
 
 
 def _load(spec: EncoderSpec) -> tuple[nn.Module, Preprocessing]:
-    folder = model_folder(spec, rename=_hub_id)
+    folder = model_folder(spec, rename=hub_name)
     with said_in_one_sentence(spec, folder):
         network: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
         stated = timm.data.resolve_model_data_config(network)
     return network, Preprocessing(tuple(stated["mean"]), tuple(stated["std"]), int(stated["input_size"][-1]))
 
 
-def _hub_id(name: str) -> str:
+def hub_name(name: str) -> str:
     """Where timm keeps the weights that go by a name such as ``vit_small_patch14_dinov2.lvd142m``."""
     if not timm.is_model(name):
         return name
-    hub_id: str = timm.get_pretrained_cfg(name).hf_hub_id or name
+    hub_id: str = timm.get_pretrained_cfg(name).hfhub_name or name
     return hub_id

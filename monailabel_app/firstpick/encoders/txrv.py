@@ -12,7 +12,6 @@ from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
 from firstpick.encoders.network import NetworkEncoder, load_into, load_state, preprocessing
 
 _NAME = "densenet121-res224-all"
-_KEPT = Path("~/.torchxrayvision/models_data")  # where the library keeps what it downloads
 
 
 class _Features(nn.Module):
@@ -30,9 +29,9 @@ class _Features(nn.Module):
 
 def build(spec: EncoderSpec) -> NetworkEncoder:
     """Load the weights from key ``weights``, or from where the library keeps them; nothing is downloaded."""
-    url = model_urls[_NAME]["weights_url"]
-    path = Path(spec.weights) if spec.weights else _KEPT.expanduser() / url.rpartition("/")[2]
+    path = Path(spec.weights or encoder_row(spec.name).kept).expanduser()
     if not path.is_file():
+        url = model_urls[_NAME]["weights_url"]
         msg = f"The weights of encoder 'txrv' are not at '{path}'. Fetch {url} and give the file as key weights."
         raise EncoderError(msg)
     network = DenseNet()

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired
 
 from firstpick.database import StoreError, explain_errors, open_database
-from firstpick.workers import Executor
+from firstpick.workers import Executor, ProcessExpired
 
 _TABLES = "create table if not exists cells (key text primary key, recipe text not null, result text not null);"
 

@@ -1,8 +1,30 @@
 """Strategies that choose rows of a matrix, and the one function that calls them.
 
-A strategy is a pure function ``(X, n_select, *, labelled, candidates, rng, **params) -> Selection`` that
-trusts its input (``X`` is float32, its rows one after the other); the first line of its docstring is its
-label in the user interface. To add one, write the function in a file of its own and name it in `STRATEGIES`.
+A strategy is a pure function ``(X, n_select, *, labelled, candidates, rng, **own) -> Selection``. It trusts its
+input, which `select` has checked, scaled and put in order:
+
+X : ndarray of shape (n_rows, dim), float32
+    Finite, its rows one after the other in memory, in an order of their own content. Not to be modified.
+n_select : int
+    From 1 to the number of candidates.
+labelled : ndarray of shape (n_labelled,), intp
+    Rows that are labelled, rising. Never picked; they shape clusters, and what is like them is covered.
+candidates : ndarray of shape (n_candidates,), intp
+    Rows that may be picked, rising, none of them labelled. The others shape clusters, and are to be covered, all
+    the same.
+rng : numpy.random.Generator
+    The only source of chance.
+own
+    Parameters of its own, each with a default; one that makes no sense is refused with a ValueError.
+
+It returns exactly ``n_select`` unique candidates, the most useful first, each with its score: the strategy's own
+criterion at the moment of the pick, finite, as its docstring says. Ties, up to rounding, go to the lowest row. The
+same arguments give the same picks on any number of threads, and the picks are better than chance by the strategy's
+own criterion. Where it is named in `NESTED`, a smaller batch with the same seed is the start of a larger one; where
+not, it need not be.
+
+The first line of the docstring is the strategy's label in the user interface; the rest says what is its own. To add
+one, write the function in a file of its own, name it in `STRATEGIES` (and `NESTED`), and give the tests its criterion.
 """
 
 from __future__ import annotations
@@ -20,6 +42,7 @@ from threadpoolctl import threadpool_limits
 from firstpick.selection.bal import bal
 from firstpick.selection.calr import calr
 from firstpick.selection.consensus import consensus
+from firstpick.selection.constraints import Metadata
 from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
 from firstpick.selection.guards import Guards, choose
@@ -29,7 +52,6 @@ from firstpick.selection.maxherding import maxherding
 from firstpick.selection.probcover import probcover
 from firstpick.selection.repdiv import repdiv
 from firstpick.selection.result import Selection
-from firstpick.selection.room import Labels
 from firstpick.selection.scaling import SCALINGS
 from firstpick.selection.silhouette import silhouette
 from firstpick.selection.typiclust import typiclust
@@ -195,7 +217,7 @@ def select(
             scaled, n, labelled=labelled, candidates=candidates, rng=rng, **params
         )
 
-    labels = Labels(
+    metadata = Metadata(
         is_labelled[rows],
         _codes("groups", groups, len(values))[rows],
         _strata(strata, len(values))[rows],
@@ -204,7 +226,7 @@ def select(
         np.array([0.0] * len(values) if slices is None else [mm for _, _, mm in slices])[rows],
     )
     with _threads(n_jobs):
-        chosen = choose(ask, values[rows], min(n_select, n_left), labels, guards, is_nested=strategy in NESTED)
+        chosen = choose(ask, values[rows], min(n_select, n_left), metadata, guards, is_nested=strategy in NESTED)
     return Selection(
         rows[chosen.indices],
         chosen.scores,

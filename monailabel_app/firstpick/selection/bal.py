@@ -27,23 +27,13 @@ def bal(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Rows in an order of their own content, if their listing must not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they shape the clusters, and the rest of a cluster with one comes last.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked, none of them labelled; the others shape the clusters all the same.
-    rng : numpy.random.Generator
-        Gives k-means its seeds.
     n_clusters : int
         However many picks; never more than half of the distinct rows, or every row would be its own centre.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is how much farther the second nearest centre is than the nearest.
+        The score is how much farther the second nearest centre is than the nearest.
 
     Notes
     -----
@@ -52,10 +42,8 @@ def bal(
     distance difference") has a cluster for each class, learns its features, and samples along the scale.
 
     Where we differ: rows whose cluster holds a labelled row come after all others, and exact copies of a row
-    that is labelled or came before come last. Ties, up to rounding, go to the lowest row.
-
-    Nothing keeps two picks apart, and an outlier that is its own centre has the largest difference of all: a strategy
-    to compare with. The first ``m`` of ``n`` picks are the ``m`` picks that a smaller batch with the same seed gets.
+    that is labelled or came before come last. Nothing keeps two picks apart, and an outlier that is its own centre
+    has the largest difference of all: a strategy to compare with.
 
     Examples
     --------

@@ -26,16 +26,6 @@ def calr(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Rows in an order of their own content, if their listing must not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they shape the clusters and cover the ones they are in.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked, none of them labelled; the others shape the clusters all the same.
-    rng : numpy.random.Generator
-        Used above 5,000 rows only.
     threshold : float
         BIRCH joins rows into one subcluster while its radius is below this; halved until there are as many
         subclusters as clusters are wanted.
@@ -43,7 +33,7 @@ def calr(
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is the part of all rows that are in the pick's cluster.
+        The score is the part of all rows that are in the pick's cluster.
 
     Notes
     -----
@@ -51,13 +41,10 @@ def calr(
     0.5) condenses the rows to subclusters, whose means Ward's method merges to as many clusters as picks; each
     gives the member with the highest mean cosine similarity to its cluster, itself included.
 
-    Where we differ: clusters are as many, and rows are picked from them, as in
-    `firstpick.selection.kmeans.kmeans`, so labelled rows cover their clusters and the largest free cluster comes
-    first. Where the threshold leaves fewer subclusters than picks, it returns too few rows there; here it is
-    halved. BIRCH depends on the order of the rows; ours is that of their content. More than 5,000 rows are
-    first condensed to 2,000, see `firstpick.selection.merging.micro_clusters`.
-
-    Nothing is drawn by lot up to 5,000 rows. A larger batch does not begin with the smaller one.
+    Where we differ: clusters are as many, and rows are picked from them, as in `firstpick.selection.kmeans.kmeans`.
+    Where the threshold leaves fewer subclusters than picks, it returns too few rows there; here it is halved.
+    BIRCH depends on the order of the rows; ours is that of their content. More than 5,000 rows are first condensed
+    to 2,000, see `firstpick.selection.merging.micro_clusters`; up to there nothing is drawn by lot.
 
     Examples
     --------

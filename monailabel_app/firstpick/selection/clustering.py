@@ -48,7 +48,6 @@ def kmeans_clusters(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
     n_clusters : int
         At most the number of distinct rows, see `n_distinct`.
     rng : numpy.random.Generator
@@ -59,10 +58,6 @@ def kmeans_clusters(
         ``k-means++`` or ``random``.
     max_iter : int
         Lloyd steps of one start.
-
-    Returns
-    -------
-    Clusters
 
     Notes
     -----
@@ -159,16 +154,7 @@ def _plus_plus(X: NDArray[np.float32], n_clusters: int, rng: np.random.Generator
 
 
 def first_of_each(X: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Find for every row the lowest row that equals it, up to rounding.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Values are compared to a millionth of the largest one.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), intp
+    """Find for every row the lowest row that equals it, up to a millionth of the largest value of all.
 
     Examples
     --------
@@ -195,16 +181,8 @@ def n_distinct(X: NDArray[np.float32]) -> int:
 def n_clusters_for(X: NDArray[np.float32], n_labelled: int, n_select: int) -> int:
     """Return how many clusters it takes for every pick to have one without a label.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-    n_labelled, n_select : int
-
-    Returns
-    -------
-    int
-        Labelled rows and picks together, but never more than distinct rows, nor than 500 or ``n_select``,
-        whichever is larger (500 as in TypiClust, arXiv 2202.02794).
+    Labelled rows and picks together, but never more than distinct rows, nor than 500 or ``n_select``, whichever is
+    larger (500 as in TypiClust, arXiv 2202.02794).
 
     Examples
     --------
@@ -215,17 +193,7 @@ def n_clusters_for(X: NDArray[np.float32], n_labelled: int, n_select: int) -> in
 
 
 def members(label: NDArray[np.intp], n_clusters: int) -> list[NDArray[np.intp]]:
-    """List the rows of each cluster, lowest first.
-
-    Parameters
-    ----------
-    label : ndarray of shape (n_rows,), intp
-    n_clusters : int
-
-    Returns
-    -------
-    list of ndarray of intp
-        One array per cluster; empty for a cluster without rows.
+    """List the rows of each cluster, lowest first; none for a cluster without rows.
 
     Examples
     --------
@@ -238,16 +206,6 @@ def members(label: NDArray[np.intp], n_clusters: int) -> list[NDArray[np.intp]]:
 
 def mean_rows(X: NDArray[np.float32], label: NDArray[np.intp], n_clusters: int) -> NDArray[np.float32]:
     """Return the mean of the rows of each cluster, zeros for one without rows.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-    label : ndarray of shape (n_rows,), intp
-    n_clusters : int
-
-    Returns
-    -------
-    ndarray of shape (n_clusters, dim), float32
 
     Examples
     --------
@@ -263,15 +221,6 @@ def mean_rows(X: NDArray[np.float32], label: NDArray[np.intp], n_clusters: int) 
 
 def distance_to_centre(X: NDArray[np.float32], clusters: Clusters) -> NDArray[np.float32]:
     """Measure the Euclidean distance of every row to the centre of its own cluster.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-    clusters : Clusters
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), float32
 
     Examples
     --------

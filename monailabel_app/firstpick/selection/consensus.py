@@ -27,38 +27,26 @@ def consensus(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: every strategy takes them into account in its own way.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked.
-    rng : numpy.random.Generator
-        Each strategy gets a generator of its own, derived from this one.
     of : sequence of str
-        Names of strategies, at least one, each with its default parameters.
+        Names of strategies, at least one, each with its default parameters and a generator of its own.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows, each proposed by at least one of the strategies. The score is the part of all votes
-        that the pick newly answers. Ties go to the lowest row.
+        Each row is proposed by at least one of the strategies. The score is the part of all votes that the pick
+        newly answers.
 
     Notes
     -----
     Each strategy proposes a list twice as long as the batch, and a proposal is a vote: the first of ``m`` weighs 1,
     the last ``1/m`` (Borda's count). Two strategies rarely name the very same row, so a vote counts for rows nearby
-    too, fading linearly to nothing at the distance of the nearest other row on the same list: that list itself says
-    how far one of its picks speaks for others. Then the proposed rows are chosen greedily, each for what it adds to
-    ``sum_v weight(v) max_{i in picks} nearness(v, i)``. A vote answered by one pick is spent, so that near-copies,
-    named by different strategies, are not both taken.
+    too, see `nearness`: the list itself says how far one of its picks speaks for others. Then the proposed rows are
+    chosen greedily, each for what it adds to ``sum_v weight(v) max_{i in picks} nearness(v, i)``. A vote answered by
+    one pick is spent, so that near-copies, named by different strategies, are not both taken.
 
     Our own, after Borda's count and greedy facility location. The default joins the mean of clusters, the density,
     and the distance to the nearest pick, each the best of its kind in published comparisons; none of the three seeks
-    outliers. It takes as long as its strategies together. A smaller batch is not always the start of a larger one,
-    since the lists differ.
+    outliers. It takes as long as its strategies together.
 
     Examples
     --------
@@ -90,20 +78,17 @@ def consensus(
 
 
 def nearness(X: NDArray[np.float32], votes: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Say how much each vote of one list speaks for each row.
+    """Say how much each vote of one list speaks for each row: 1 for itself, 0 from the list's nearest other vote on.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-    votes : ndarray of shape (n_votes,), intp
-        Rows of ``X``, unique.
-    rows : ndarray of shape (n_proposed,), intp
-        Rows of ``X``.
+    votes, rows : ndarray of intp
+        Rows of ``X``; votes are unique.
 
     Returns
     -------
-    ndarray of shape (n_votes, n_proposed), float64
-        1 for the row itself and its copies, 0 from the distance of the nearest other vote on.
+    ndarray of shape (n_votes, n_some_rows), float64
+        Falls linearly with the distance. Copies of a vote have 1.
 
     Examples
     --------

@@ -20,34 +20,22 @@ def facility_location(
 ) -> Selection:
     """Pick studies so that every study is like one of them (facility location).
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Only the direction of a row matters.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: what is like them is covered.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked; the others are to be covered all the same.
-    rng : numpy.random.Generator
-        Used above 20,000 rows only, see `firstpick.selection.greedy.cover`.
-
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is what the pick adds to the mean similarity of all rows to the most
-        similar row that is labelled or picked. Ties go to the lowest row.
+        The score is what the pick adds to the mean similarity of all rows to the most similar row that is labelled
+        or picked.
 
     Notes
     -----
     Maximises ``mean_j max_{i in picks} s(j, i)`` greedily, with ``s = (1 + cosine) / 2``, from 0 (opposite, or nothing
-    picked yet) to 1. Shifted, not clipped at 0: after scaling by principal components half of all cosines are
-    negative, and their order still tells. The shift changes no pick: an uncovered row counts as if it had the opposite
-    of itself. On unit rows ``1 - s`` is a quarter of the squared distance, so these are greedy k-medoids.
+    picked yet) to 1; see `firstpick.selection.greedy.cover`. Shifted, not clipped at 0: after scaling by principal
+    components half of all cosines are negative, and their order still tells. The shift changes no pick: an uncovered
+    row counts as if it had the opposite of itself. On unit rows ``1 - s`` is a quarter of the squared distance, so
+    these are greedy k-medoids.
 
     The first 70 % of MedCAL-Bench's "RepDiv" (arXiv 2508.03441), its best on average for classification. Here it knows
-    about labelled rows. Without parameters; the first ``m`` picks are the picks of a batch of ``m``.
+    about labelled rows.
 
     Examples
     --------
@@ -63,17 +51,7 @@ def facility_location(
 
 
 def cosine_similarity(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return ``(1 + cosine) / 2`` of every unit row of one array with every unit row of another.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64, unit rows
-    Y : ndarray of shape (n_others, dim), float64, unit rows
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_others), float32
-        From 0 to 1. A row of zeros has 0.5 with all, itself included.
+    """Return ``(1 + cosine) / 2`` of all pairs of unit rows; a row of zeros has 0.5 with all, itself included.
 
     Examples
     --------

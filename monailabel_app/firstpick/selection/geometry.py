@@ -10,45 +10,29 @@ from numpy.typing import NDArray
 
 DECIMALS = 6
 _ROUNDING = 1e-12
-_BLOCK_BYTES = 64 * 2**20
 _CACHE_BYTES = 4 * 2**20
 
 
-def unit_rows(X: NDArray[Any]) -> NDArray[np.float64]:
-    """Scale every row to length 1; a row of zeros stays as it is.
+def unit_rows(X: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+    """Scale every row to length 1, so that Euclidean distances order rows as cosines do; rows of zeros stay.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float
-
-    Returns
-    -------
-    ndarray of shape (n_rows, dim), float64
-        A new array.
+    ``dtype`` is that of the arithmetic and of the new array.
 
     Examples
     --------
     >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
-    rows = np.asarray(X, dtype=np.float64)
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)  # first, so that no square over- or underflows
-    rows = rows / np.where(largest > 0, largest, 1.0)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(length > 0, length, 1.0))
+    rows = np.asarray(X, dtype)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)  # first, so that no square over- or underflows
+    rows = rows / np.where(largest > 0, largest, dtype(1))
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64)).astype(dtype)[:, None]
+    rows /= np.where(length > 0, length, dtype(1))
+    return np.asarray(rows)
 
 
 def content_order(X: NDArray[Any]) -> NDArray[np.intp]:
-    """Order rows by what they hold: by the first column, then by the second, and so on.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), intp
-        Sorts ``X``; equal rows keep their order.
+    """Return the order that sorts rows by the first column, then by the second, and so on; equal rows keep theirs.
 
     Examples
     --------
@@ -66,26 +50,16 @@ def content_order(X: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure the Euclidean distance of every row of one array to every row of another.
+    """Measure the Euclidean distance of every unit row of one array to every unit row of another.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64, unit rows
-    Y : ndarray of shape (n_others, dim), float64, unit rows
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_others), float64
-        Rounded to 6 decimals: ``|x|² + |y|² - 2 x·y`` is not good for more near zero, and so equal
-        rows are at equal distances, whatever block or library computed them.
+    Rounded to 6 decimals: what is equal on paper is equal here, whatever block or library computed it.
 
     Examples
     --------
     >>> distances(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
     [[0.0, 2.0]]
     """
-    squared = (X * X).sum(axis=1)[:, None] + (Y * Y).sum(axis=1) - 2.0 * (X @ Y.T)
-    return np.asarray(np.round(np.sqrt(np.maximum(squared, 0.0)), DECIMALS))
+    return np.asarray(np.round(np.sqrt(squared_distances(X, Y)), DECIMALS))
 
 
 def squared_distances(
@@ -95,8 +69,6 @@ def squared_distances(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float64
-    Y : ndarray of shape (n_others, dim), float64
     squares : ndarray of shape (n_rows,), float64, optional
         `squared_lengths` of ``X``, where they are known: for a single other row they take half of the time.
 
@@ -120,31 +92,12 @@ def squared_distances(
 
 
 def squared_lengths(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the squared length of every row.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), float64
-
-    Examples
-    --------
-    >>> squared_lengths(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-    [25.0, 0.0]
-    """
+    """Return the squared length of every row."""
     return np.asarray(np.einsum("ij,ij->i", X, X))
 
 
 def nearest_squared(X: NDArray[np.float64], Y: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Find the nearest of other rows for every row, rows of any length.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64
-    Y : ndarray of shape (n_others, dim), float64
 
     Returns
     -------
@@ -171,15 +124,6 @@ def nearest_squared(X: NDArray[np.float64], Y: NDArray[np.float64]) -> tuple[NDA
 def in_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Cut rows into runs whose float32 results stay within a few megabytes, which a processor's cache holds.
 
-    Parameters
-    ----------
-    n_rows : int
-    n_columns : int
-
-    Yields
-    ------
-    slice
-
     Examples
     --------
     >>> list(in_blocks(3, 2**19))
@@ -189,25 +133,8 @@ def in_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
-def nearest(
-    X: NDArray[np.float64], Y: NDArray[np.float64], *, block_bytes: int = _BLOCK_BYTES
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Find the nearest row of ``Y`` for every row of ``X``.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64, unit rows
-    Y : ndarray of shape (n_others, dim), float64, unit rows
-        At least one row.
-    block_bytes : int
-        Bound of one block of distances; the result does not depend on it.
-
-    Returns
-    -------
-    index : ndarray of shape (n_rows,), intp
-        Row of ``Y``; the lowest one of several at the same distance.
-    distance : ndarray of shape (n_rows,), float64
-        Euclidean, rounded as in `distances`.
+def nearest(X: NDArray[np.float64], Y: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Find the nearest of other unit rows for every unit row, as `nearest_squared`, and how far it is, as `distances`.
 
     Examples
     --------
@@ -215,29 +142,12 @@ def nearest(
     >>> index.tolist(), distance.round(3).tolist()
     ([1], [0.632])
     """
-    index = np.empty(len(X), dtype=np.intp)
-    distance = np.empty(len(X), dtype=np.float64)
-    step = max(1, block_bytes // (8 * len(Y)))
-    for start in range(0, len(X), step):
-        block = slice(start, start + step)
-        found = distances(X[block], Y)
-        index[block] = found.argmin(axis=1)
-        distance[block] = found.min(axis=1)
-    return index, distance
+    index, squared = nearest_squared(X, Y)
+    return index, np.round(np.sqrt(squared), DECIMALS)
 
 
 def distinct_rows(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keep one of each, in the order of their content.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64, unit rows
-        Rows that agree to 6 decimals count as one.
-
-    Returns
-    -------
-    ndarray of shape (n_distinct, dim), float64
-        Does not depend on the order of the rows of ``X``, nor on how often each occurs.
+    """Keep one of each row, in the order of their content; unit rows that agree to 6 decimals count as one.
 
     Examples
     --------
@@ -250,16 +160,8 @@ def distinct_rows(X: NDArray[np.float64]) -> NDArray[np.float64]:
 def principal_plane(X: NDArray[Any]) -> NDArray[np.float64]:
     """Lay the rows out in the plane of their first two principal components.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float
-
-    Returns
-    -------
-    ndarray of shape (n_rows, 2), float64
-        Of the unit rows, between which look-alikes are measured too. Each component points
-        to where its largest weight is positive, so a map does not flip between runs. Zeros where rows of one
-        direction or column leave nothing to show.
+    Of the unit rows, between which look-alikes are measured too. Each component points to where its largest weight is
+    positive, so a map does not flip between runs. Zeros where rows of one direction or column leave nothing to show.
 
     Examples
     --------

@@ -21,18 +21,10 @@ Similarity = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.flo
 
 
 def tied_for_best(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Find the places of the largest value.
+    """Find the places of the largest value, lowest first.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_values,), float64
-        0 or more, at least one; may be infinite.
-
-    Returns
-    -------
-    ndarray of shape (n_tied,), intp
-        Rising. A millionth less than the largest is a tie, so that what is equal on paper is equal here; where the
-        largest is below 1e-9, all are.
+    A millionth less than the largest is a tie, so that what is equal on paper is equal here; where the largest is
+    below 1e-9, all are. Values are 0 or more, and may be infinite.
 
     Examples
     --------
@@ -44,19 +36,9 @@ def tied_for_best(values: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def sampled(rows: NDArray[np.intp], n_rows: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw rows without replacement, or take all of them where there are no more.
+    """Draw rows without replacement and sort them, or take all of them where there are no more.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_given,), intp, sorted
-    n_rows : int
-        How many at most.
-    rng : numpy.random.Generator
-        Used in the same way whatever ``n_rows`` is, so that a smaller draw is part of a larger one.
-
-    Returns
-    -------
-    ndarray of shape (min(n_given, n_rows),), intp, sorted
+    The generator is used in the same way whatever ``n_rows`` is, so a smaller draw is part of a larger one.
 
     Examples
     --------
@@ -80,15 +62,8 @@ def cover(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float64
-    n_select : int
-        At most the number of candidates.
     similarity : callable
         Of two arrays of rows. An uncovered row has 0.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows picked beforehand.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked; all rows are to be covered.
     rng : numpy.random.Generator
         Draws the sample of a large pool, see Notes; otherwise not used.
     break_ties : bool
@@ -99,12 +74,12 @@ def cover(
     -------
     Selection
         The score is ``mean_j max(0, s(j, i) - m(j))``, where ``m(j)`` is the largest similarity of row ``j`` to a
-        labelled or picked row, before pick ``i``. Ties go to the lowest row.
+        labelled or picked row, before pick ``i``.
 
     Notes
     -----
     The greedy maximiser of a monotone submodular function, at least 1 - 1/e of the best possible (Nemhauser et al.
-    1978); its first ``m`` picks are the picks of a batch of ``m``.
+    1978). All rows are to be covered, labelled ones cover from the start.
 
     After a pick only the rows that it is nearest to change, and with them the gains: a pass over those rows instead
     of over all. On average about ``n_rows / t`` rows change at pick ``t``, so that 100 picks cost about five passes.

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.selection.constraints import Constraints, Metadata, Rows
 from firstpick.selection.duplicates import near_duplicates
+from firstpick.selection.geometry import unit_rows
 from firstpick.selection.outliers import unusual
 from firstpick.selection.result import Selection
-from firstpick.selection.room import Labels, Room, Rows
-from firstpick.selection.scaling import directions
 from firstpick.selection.shares import SHARES, interleave, share_out
 
 OUTLIERS = ("keep", "last", "leave out")
@@ -79,19 +79,16 @@ class Guards:
 
 
 def choose(
-    strategy: Strategy, X: NDArray[np.float32], n_select: int, labels: Labels, guards: Guards, *, is_nested: bool
+    strategy: Strategy, X: NDArray[np.float32], n_select: int, metadata: Metadata, guards: Guards, *, is_nested: bool
 ) -> Selection:
     """Ask a strategy for a batch that keeps to the safeguards.
 
     Parameters
     ----------
-    strategy : callable
     X : ndarray of shape (n_rows, dim), float32
         In an order of their own content, not scaled; what copies and outliers are told by.
     n_select : int
         At most the number of rows that are not labelled.
-    labels : Labels
-    guards : Guards
     is_nested : bool
         Whether a smaller batch of the strategy is the start of a larger one: then it is asked again as soon as
         a pick is refused, so that this stays true.
@@ -104,27 +101,29 @@ def choose(
     """
     everything = np.arange(len(X))
     original = everything
-    unit = directions(X) if guards.duplicates or guards.outliers != "keep" else X
+    unit = unit_rows(X, np.float32) if guards.duplicates or guards.outliers != "keep" else X
     if guards.duplicates:
-        original = near_duplicates(unit, guards.duplicates, first=np.flatnonzero(labels.is_labelled))
+        original = near_duplicates(unit, guards.duplicates, first=np.flatnonzero(metadata.is_labelled))
     is_copy = original != everything
     is_aside = np.zeros(len(X), np.bool_)
     if guards.outliers != "keep":
-        is_aside = unusual(unit, unit[~is_copy]) & ~labels.is_labelled
+        is_aside = unusual(unit, unit[~is_copy]) & ~metadata.is_labelled
     tiers = [~is_copy & ~is_aside, ~is_copy & is_aside, is_copy & ~is_aside, is_copy & is_aside]
     if guards.outliers == "leave out":
         tiers = [tiers[0], tiers[2]]
-    room = Room(labels, max_per_study=guards.max_per_study, min_distance_mm=guards.min_distance_mm)
+    constraints = Constraints(metadata, max_per_study=guards.max_per_study, min_distance_mm=guards.min_distance_mm)
     picks: list[int] = []
     scores: list[float] = []
     for tier in tiers:
         rows = np.flatnonzero(tier)
-        while found := _from_tier(strategy, rows, n_select - len(picks), labels, guards, room, is_nested=is_nested):
+        while found := _from_tier(
+            strategy, rows, n_select - len(picks), metadata, guards, constraints, is_nested=is_nested
+        ):
             picks += [row for row, _ in found]
             scores += [score for _, score in found]
-            is_labelled = labels.is_labelled.copy()
+            is_labelled = metadata.is_labelled.copy()
             is_labelled[picks] = True
-            labels = replace(labels, is_labelled=is_labelled)  # again only if some stratum had too little room
+            metadata = replace(metadata, is_labelled=is_labelled)  # again only if a stratum could not fill its share
     return Selection(
         np.array(picks, np.intp),
         np.array(scores, np.float64),
@@ -133,17 +132,24 @@ def choose(
 
 
 def _from_tier(
-    strategy: Strategy, rows: Rows, n_select: int, labels: Labels, guards: Guards, room: Room, *, is_nested: bool
+    strategy: Strategy,
+    rows: Rows,
+    n_select: int,
+    metadata: Metadata,
+    guards: Guards,
+    constraints: Constraints,
+    *,
+    is_nested: bool,
 ) -> list[tuple[int, float]]:
     """Return picks of some rows with their scores, shared out among the strata, so that every prefix is, too."""
-    rows_left = rows[~labels.is_labelled[rows]]
-    rows_left = rows_left[room.for_slices(rows_left)]
-    strata = np.unique(labels.strata[rows_left])
-    parts = [rows[labels.strata[rows] == stratum] for stratum in strata]
-    sizes = [int(np.count_nonzero(labels.strata[rows_left] == stratum)) for stratum in strata]
+    rows_left = rows[~metadata.is_labelled[rows]]
+    rows_left = rows_left[constraints.allow_slice(rows_left)]
+    strata = np.unique(metadata.strata[rows_left])
+    parts = [rows[metadata.strata[rows] == stratum] for stratum in strata]
+    sizes = [int(np.count_nonzero(metadata.strata[rows_left] == stratum)) for stratum in strata]
     counts = share_out(min(n_select, sum(sizes)), sizes, guards.share)
     batches = [
-        _fill(strategy(part), part, count, labels, guards.max_per_group, room, stops=is_nested)
+        _fill(strategy(part), part, count, metadata, guards.max_per_group, constraints, stops=is_nested)
         for part, count in zip(parts, counts, strict=True)
         if count
     ]
@@ -155,30 +161,30 @@ def _fill(
     ask: Callable[[int, Rows, Rows], Selection],
     rows: Rows,
     n_select: int,
-    labels: Labels,
+    metadata: Metadata,
     max_per_group: int,
-    room: Room,
+    constraints: Constraints,
     *,
     stops: bool,
 ) -> list[tuple[int, float]]:
-    """Ask for rows, and again for as many as were refused for want of room; fewer if there is no room at all."""
-    labelled, left = np.flatnonzero(labels.is_labelled[rows]), np.flatnonzero(~labels.is_labelled[rows])
+    """Ask for rows, and again for as many as were not allowed; fewer if no row is allowed at all."""
+    labelled, left = np.flatnonzero(metadata.is_labelled[rows]), np.flatnonzero(~metadata.is_labelled[rows])
     limit = max_per_group or int(np.iinfo(np.intp).max)
     found: list[tuple[int, float]] = []
     while len(found) < n_select:
-        left = left[room.for_slices(rows[left])]
+        left = left[constraints.allow_slice(rows[left])]
         if not len(left):
             break
-        open_ = left[room.for_studies(rows[left], limit)]
+        open_ = left[constraints.allow_study(rows[left], limit)]
         if not len(open_):
-            limit = room.least(rows[left]) + 1
+            limit = constraints.fewest_studies(rows[left]) + 1
             continue
         picked = ask(min(n_select - len(found), len(open_)), labelled, open_)
         accepted = []
         for place, score in zip(picked.indices.tolist(), picked.scores.tolist(), strict=True):
             row = rows[[place]]
-            if room.for_slices(row)[0] and room.for_studies(row, limit)[0]:
-                room.take(int(row[0]))
+            if constraints.allow_slice(row)[0] and constraints.allow_study(row, limit)[0]:
+                constraints.count(int(row[0]))
                 accepted.append(place)
                 found.append((int(row[0]), score))
             elif stops:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.selection.geometry import in_blocks, nearest_squared, squared_distances, squared_lengths
-from firstpick.selection.greedy import sampled, tied_for_best
+from firstpick.selection.geometry import nearest_squared, squared_distances, squared_lengths
+from firstpick.selection.greedy import tied_for_best
+from firstpick.selection.outliers import remotest
 from firstpick.selection.result import Selection
 
-_REFERENCES = 1_000
-_NEIGHBOUR = 5
 _TIE = 1e-6
 
 
@@ -27,33 +26,24 @@ def kcenter(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they are centres.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked. For a farthest row that may not be, the candidate nearest to it is picked.
-    rng : numpy.random.Generator
-        Used above 1,000 rows only, to find outliers.
     trim : float
-        From 0 to 1: the part of all rows, at most, that counts as outliers, see `outliers`. They need not be covered,
-        and are picked only when no other candidate is left.
+        From 0 to 1: the part of all rows, at most, that counts as outliers, see
+        `firstpick.selection.outliers.remotest`. They need not be covered, and are picked only when no other candidate
+        is left.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is the distance that made the pick: that of the farthest row from all
-        labelled and picked ones; for a first pick without labels, from the mean. Ties go to the lowest row.
+        The score is the distance that made the pick: that of the farthest row from all labelled and picked ones; for a
+        first pick without labels, from the mean.
 
     Notes
     -----
     Sener & Savarese, ICLR 2018 (arXiv 1708.00489), their greedy farthest-first start without the integer programme
     after it: no row is farther from a pick than twice the least possible (Gonzalez 1985). Published code starts from a
-    random row; here the row nearest to the mean comes first, where nothing is labelled. Farthest-first loves
-    outliers, hence ``trim``; give 0 for the published method. A pick costs one pass over the rows, at any size of the
-    pool. The first ``m`` picks are the picks of a batch of ``m``.
+    random row; here the row nearest to the mean comes first, where nothing is labelled. For a farthest row that is no
+    candidate, the candidate nearest to it is picked. Farthest-first loves outliers, hence ``trim``; give 0 for the
+    published method. A pick costs one pass over the rows, at any size of the pool.
 
     Examples
     --------
@@ -70,7 +60,7 @@ def kcenter(
         raise ValueError(msg)
     rows = X.astype(np.float64)
     squares = squared_lengths(rows)
-    is_usual = ~outliers(rows, trim, rng)
+    is_usual = ~remotest(rows, trim, rng)
     away = np.sqrt(nearest_squared(rows, rows[labelled])[1])
     usual, last = candidates[is_usual[candidates]], candidates[~is_usual[candidates]]
     picks: list[int] = []
@@ -88,44 +78,6 @@ def kcenter(
             is_free[best] = False
             away = np.minimum(away, _distance_to(rows[best], rows, squares))
     return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64))
-
-
-def outliers(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mark the rows with the farthest fifth neighbours.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64
-    share : float
-        At most this part of the rows is marked.
-    rng : numpy.random.Generator
-        Above 1,000 rows, neighbours are looked for among 1,000 random ones, and it is not the fifth but one as far on
-        average; at least the second, so that a pair of outliers is found.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), bool
-        Rows as far as the first that would be one too many are not marked either, so that the order of rows never
-        decides; in a pool without outliers that are all alike, nothing is.
-
-    Examples
-    --------
-    >>> X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [90.0]])
-    >>> outliers(X, 0.2, np.random.default_rng(0)).tolist()
-    [False, False, False, False, False, False, True]
-    """
-    n_out = int(share * len(X))
-    if n_out == 0:
-        return np.zeros(len(X), dtype=np.bool_)
-    others = sampled(np.arange(len(X)), _REFERENCES, rng)
-    k = min(max(2, round(_NEIGHBOUR * len(others) / len(X))), max(1, len(others) - 1))
-    squared = np.empty(len(X))
-    for block in in_blocks(len(X), len(others)):
-        found = squared_distances(X[block], X[others])
-        found[np.arange(block.start, block.stop)[:, None] == others] = np.inf
-        squared[block] = np.partition(found, k - 1, axis=1)[:, k - 1]
-    limit = np.sort(squared)[-n_out - 1] if n_out < len(X) else -1.0
-    return np.asarray(squared > limit * (1 + 1e-6))
 
 
 def _first(

@@ -23,41 +23,25 @@ def kmeans(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Rows in an order of their own content, if their listing must not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they shape the clusters and cover the ones they are in.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked, none of them labelled; the others shape the clusters all the same.
-    rng : numpy.random.Generator
-        Gives k-means its seeds.
     n_init : int
-        Starts of k-means++, of which the one with the least inertia wins; above 2,000 rows, on a sample of the rows,
-        see `firstpick.selection.clustering.kmeans_clusters`.
+        Starts of k-means++, of which the one with the least inertia wins, see
+        `firstpick.selection.clustering.kmeans_clusters`.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is the part of all rows that are in the pick's cluster.
+        The score is the part of all rows that are in the pick's cluster.
 
     Notes
     -----
-    There are as many clusters as labelled rows and picks together, so at least ``n_select`` of them hold
-    no labelled row. Each of those gives the row nearest to its centre, the largest cluster first, so that
-    every prefix of the batch is a sensible smaller batch. Ties, up to rounding, go to the lowest row.
-
-    There are never more clusters than distinct rows, nor than 500 or ``n_select``, whichever is larger
-    (500 as in TypiClust, arXiv 2202.02794). Where that leaves too few clusters without a label, the rest
-    comes from the cluster with the most rows to choose from per row labelled or picked there.
+    There are as many clusters as labelled rows and picks together, so at least ``n_select`` of them hold no labelled
+    row. Each of those gives the row nearest to its centre, the largest cluster first, so that every prefix of the
+    batch is a sensible smaller batch. Where there are fewer, see `firstpick.selection.clustering.n_clusters_for`, the
+    rest comes as in `firstpick.selection.queues.largest_free_first`.
 
     This is "ALPS" of MedCAL-Bench (arXiv 2508.03441), its best on average for segmentation, and the
     medoid rule of Yuan & Hong (arXiv 2402.02561). Here it knows about labelled rows, has an order, starts
     several times from k-means++ instead of from one seed, and returns exactly ``n_select`` rows.
-
-    A larger batch does not begin with the smaller one: it has other clusters. On more than 20,000 rows the
-    clusters are approximate, see `firstpick.selection.clustering.kmeans_clusters`.
 
     Examples
     --------

@@ -23,32 +23,21 @@ def maxherding(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: what is near them is covered.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked; the others are to be covered all the same.
-    rng : numpy.random.Generator
-        Used above 20,000 rows only, see `firstpick.selection.greedy.cover`.
     bandwidth : float
         Above 0: the distance at which a row is covered to 1/e, in units of the root mean square length of the rows.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is what the pick adds to the mean coverage of all rows, which is 1 where
-        every row is picked. Ties go to the lowest row.
+        The score is what the pick adds to the mean coverage of all rows, which is 1 where every row is picked.
 
     Notes
     -----
     Bae et al., ECCV 2024 (arXiv 2407.12212): ``argmax_i mean_j max(0, K(i, j) - m(j))`` with ``K = exp(-(d/h)²)`` and
     ``m(j)`` the largest ``K`` of row ``j`` with a labelled or picked row; ``h = 1`` on unit rows, which is our default.
     The unit of length, rows of zeros left out, carries that to rows that are not of unit length. The published code
-    compares the full matrix at every step, on a subset of at most 35,000 rows; this is exact up to 20,000 and on a
-    sample above. The first ``m`` picks are the picks of a batch of ``m``.
+    compares the full matrix at every step, on a subset of at most 35,000 rows; for ours see
+    `firstpick.selection.greedy.cover`.
 
     Examples
     --------
@@ -68,16 +57,7 @@ def maxherding(
 
 
 def gaussian(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return ``exp(-d²)`` of every row of one array with every row of another.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float64
-    Y : ndarray of shape (n_others, dim), float64
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_others), float32
+    """Return ``exp(-d²)`` of all pairs of rows.
 
     Examples
     --------
@@ -89,14 +69,6 @@ def gaussian(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float
 
 def typical_length(X: NDArray[np.float32]) -> float:
     """Return the root mean square length of the rows, those of zeros left out; 1 where there are no others.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-
-    Returns
-    -------
-    float
 
     Examples
     --------

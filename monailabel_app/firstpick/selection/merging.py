@@ -19,7 +19,6 @@ def micro_clusters(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
     n_clusters : int
         How many clusters are wanted in the end.
     rng : numpy.random.Generator
@@ -57,7 +56,6 @@ def ward_labels(X: NDArray[np.float32], weight: NDArray[np.float64], n_clusters:
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
     weight : ndarray of shape (n_rows,), float64
         How many points each row stands for.
     n_clusters : int

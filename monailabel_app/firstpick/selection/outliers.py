@@ -1,4 +1,4 @@
-"""Rows that are unlike most others."""
+"""Rows that are unlike most others: by a rule that may find none (`unusual`), or a share of all (`remotest`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.selection.geometry import distances, distinct_rows
+from firstpick.selection.geometry import distances, distinct_rows, in_blocks, squared_distances
+from firstpick.selection.greedy import sampled
 
 MAX_REFERENCE = 2000
 """Rows that distances between studies are judged by."""
@@ -17,20 +18,12 @@ _SAME = 1e-4  # distance below which a row of the reference is the study itself
 _NEIGHBOURS = 5
 _MIN_DISTINCT = 5  # in a pool of fewer nobody can be called unusual
 _BLOCK = 4096
+_SAMPLE = 1_000  # rows among which `remotest` looks for neighbours
+_TIE = 1e-6
 
 
 def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which rows are far from everything.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, dim), unit rows
-        Some rows of the pool, or all.
-    pool : ndarray of shape (n_pool, dim), unit rows
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), bool
+    """Tell which of some unit rows are far from everything in a pool.
 
     Notes
     -----
@@ -85,3 +78,30 @@ def _neighbours(
     first = (found[:, :1] < _SAME).astype(np.intp)
     columns = first + np.arange(k)
     return np.take_along_axis(order, columns, axis=1), np.take_along_axis(found, columns, axis=1)[:, -1]
+
+
+def remotest(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mark a share of the rows, at most: those with the farthest fifth neighbours, rows of any length.
+
+    Above 1,000 rows, neighbours are looked for among 1,000 random ones, and it is not the fifth but one as far on
+    average; at least the second, so that a pair of outliers is found. Rows as far as the first that would be one too
+    many are not marked either, so that the order of rows never decides; where all are alike, nothing is.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [90.0]])
+    >>> remotest(X, 0.2, np.random.default_rng(0)).tolist()
+    [False, False, False, False, False, False, True]
+    """
+    n_out = int(share * len(X))
+    if n_out == 0:
+        return np.zeros(len(X), dtype=np.bool_)
+    others = sampled(np.arange(len(X)), _SAMPLE, rng)
+    k = min(max(2, round(_NEIGHBOURS * len(others) / len(X))), max(1, len(others) - 1))
+    squared = np.empty(len(X))
+    for block in in_blocks(len(X), len(others)):
+        found = squared_distances(X[block], X[others])
+        found[np.arange(block.start, block.stop)[:, None] == others] = np.inf
+        squared[block] = np.partition(found, k - 1, axis=1)[:, k - 1]
+    limit = np.sort(squared)[-n_out - 1] if n_out < len(X) else -1.0
+    return np.asarray(squared > limit * (1 + _TIE))

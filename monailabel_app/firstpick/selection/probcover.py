@@ -26,30 +26,19 @@ def probcover(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: what is within the radius of them is covered.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked; the others are to be covered all the same.
-    rng : numpy.random.Generator
-        For the radius, see `firstpick.selection.radius.pure_radius`, and above 20,000 rows, see
-        `firstpick.selection.greedy.cover`.
     radius : float, optional
-        Above 0. Found by ``purity`` where it is not given.
+        Above 0. Where it is not given, `firstpick.selection.radius.pure_radius` finds it.
     purity : float
-        From 0 to 1: see `firstpick.selection.radius.pure_radius`.
+        From 0 to 1, for `firstpick.selection.radius.pure_radius`.
     n_classes : int
         2 or more: about how many kinds of study there may be.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is the part of all rows that the pick newly covers, 0 once all is covered.
-        Of candidates that newly cover as much, the one with the most rows within the radius in all comes first; when
-        nothing is left to cover, the one farthest from what is labelled or picked; then the lowest row.
+        The score is the part of all rows that the pick newly covers, 0 once all is covered. Of candidates that newly
+        cover as much, the one with the most rows within the radius in all comes first; when nothing is left to cover,
+        the one farthest from what is labelled or picked; then the lowest row.
 
     Notes
     -----
@@ -58,8 +47,7 @@ def probcover(
     batch, as MedCAL-Bench (arXiv 2508.03441) has it, whose radius shrinks as the batch grows, until most picks cover
     themselves alone. The published code leaves out the last ``n mod 500`` rows and takes the rest of a batch in file
     order; this looks at every row. Above 20,000 rows, a radius within which a row has a few neighbours only costs up
-    to a tenth of the coverage, since they are counted in a sample; the radius found by purity costs nothing. The
-    first ``m`` picks are the picks of a batch of ``m``.
+    to a tenth of the coverage, since they are counted in a sample; the radius found by purity costs nothing.
 
     Examples
     --------

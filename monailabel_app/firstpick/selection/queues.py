@@ -30,10 +30,6 @@ def largest_free_first(
         The cluster of each row.
     distance : ndarray of shape (n_rows,), float
         How far each row is from the middle of its cluster, 0 or more.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-    candidates : ndarray of shape (n_candidates,), intp, sorted
 
     Returns
     -------
@@ -78,17 +74,7 @@ def largest_free_first(
 
 
 def nearest_first(rows: NDArray[np.intp], distance: NDArray[Any]) -> NDArray[np.intp]:
-    """Sort rows by a distance of theirs; ties, up to rounding, stay as they are.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_some,), intp
-    distance : ndarray of shape (n_rows,), float
-        Of all rows, 0 or more; compared to a hundred-thousandth of the largest among ``rows``.
-
-    Returns
-    -------
-    ndarray of shape (n_some,), intp
+    """Sort rows by a distance of theirs; ties, up to a hundred-thousandth of the largest, stay as they are.
 
     Examples
     --------

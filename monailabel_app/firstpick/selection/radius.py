@@ -19,7 +19,6 @@ def pure_radius(X: NDArray[np.float64], *, purity: float, n_classes: int, rng: n
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float64
     purity : float
         From 0 to 1: the part of the rows around which all rows within the radius are of the row's own pseudo-class.
     n_classes : int

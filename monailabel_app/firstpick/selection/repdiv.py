@@ -24,24 +24,14 @@ def repdiv(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Only the direction of a row matters.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they count as picked.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked; the first part is to cover the others all the same.
-    rng : numpy.random.Generator
-        Used above 20,000 rows only, see `firstpick.selection.greedy.cover`.
     share : float
         From 0 to 1: the part of the batch, at least one pick, that facility location chooses.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is that of facility location for its part, and for the rest the
-        largest dissimilarity, ``(1 - cosine) / 2``, to a row that is labelled or picked. Ties go to the lowest row.
+        The score is that of facility location for its part, and for the rest the largest dissimilarity,
+        ``(1 - cosine) / 2``, to a row that is labelled or picked.
 
     Notes
     -----
@@ -50,9 +40,7 @@ def repdiv(
     second part is odd, and kept for comparison. Diversity would be the largest *smallest* dissimilarity, as in
     ``kcenter``; the largest *largest* one is that to the most distant pick, whatever lies beside the row already. So
     the two ends of the pool are picked again and again, copies of picks included, and outliers draw it.
-    ``facility_location`` alone does without.
-
-    A smaller batch is not the start of a larger one, since the parts are shares of the batch.
+    ``facility_location`` alone does without. Here labelled rows count as picked.
 
     Examples
     --------

@@ -7,17 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.selection.geometry import unit_rows
+
 _ROUNDING = 1e-6
 _NEGLIGIBLE = 1e-6
-
-
-def directions(X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give every row length 1, so that Euclidean distances order rows as cosines do."""
-    largest = np.abs(X).max(axis=1, keepdims=True, initial=0.0)  # first, so that no square over- or underflows
-    rows = X / np.where(largest > 0, largest, np.float32(1))
-    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64)).astype(np.float32)[:, None]
-    rows /= np.where(length > 0, length, np.float32(1))
-    return np.asarray(rows, np.float32)
 
 
 def unscaled(X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -28,19 +21,8 @@ def unscaled(X: NDArray[np.float32]) -> NDArray[np.float32]:
 def standardise(X: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give every column mean 0 and standard deviation 1; a constant column becomes 0.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-
-    Returns
-    -------
-    ndarray of shape (n_rows, dim), float32
-        A new array.
-
-    Notes
-    -----
-    A column counts as constant when its deviation is within the rounding error of its mean.
-    What Yuan & Hong (arXiv 2402.02561) do before clustering.
+    What Yuan & Hong (arXiv 2402.02561) do before clustering. A column counts as constant when its deviation is within
+    the rounding error of its mean.
 
     Examples
     --------
@@ -60,7 +42,6 @@ def principal(X: NDArray[np.float32], *, n_components: int, whiten: bool) -> NDA
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
     n_components : int
         How many directions to keep; never more than a quarter of the rows, since more describe their noise.
     whiten : bool
@@ -82,7 +63,7 @@ def principal(X: NDArray[np.float32], *, n_components: int, whiten: bool) -> NDA
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415 - a server must start without it
 
-    unit = directions(X)
+    unit = unit_rows(X, np.float32)
     n_kept = max(1, min(n_components, len(X) // 4, X.shape[1]))
     if np.ptp(unit, axis=0).max() <= _ROUNDING:
         return np.zeros((len(X), n_kept), np.float32)
@@ -91,12 +72,12 @@ def principal(X: NDArray[np.float32], *, n_components: int, whiten: bool) -> NDA
     variance = model.explained_variance_
     keep = variance > _NEGLIGIBLE * variance[0]
     rows = rows[:, keep] / np.sqrt(variance[keep]) if whiten else rows[:, keep]
-    return directions(rows)
+    return unit_rows(rows, np.float32)
 
 
 #: Each takes the rows and the number of components, which matters to the last two only.
 SCALINGS: Mapping[str, Callable[[NDArray[np.float32], int], NDArray[np.float32]]] = {
-    "l2": lambda X, _: directions(X),
+    "l2": lambda X, _: unit_rows(X, np.float32),
     "none": lambda X, _: unscaled(X),
     "standardise": lambda X, _: standardise(X),
     "pca": lambda X, n_components: principal(X, n_components=n_components, whiten=False),

@@ -15,22 +15,16 @@ def share_out(n_select: int, sizes: Sequence[int], how: str) -> list[int]:
     n_select : int
         At most the sum of ``sizes``.
     sizes : sequence of int
-        How many rows each stratum has to give.
+        How many rows each stratum has to give: none gives more.
     how : {'proportional', 'equal'}
         In proportion to the sizes, or the same for each.
 
-    Returns
-    -------
-    list of int
-        Sums to ``n_select``; none is above its stratum's size. A stratum whose share is more than it has gives
-        all, and the rest is shared out among the others. Of equal fractions, the larger stratum gets more, then
-        the first.
-
     Notes
     -----
-    Every stratum gets the whole part of its share, and the largest fractions one more (Hare's quota, or
-    Hamilton's method). A larger ``n_select`` may give a stratum less (the Alabama paradox), so batches that
-    are shared out are not nested.
+    Every stratum gets the whole part of its share, and the largest fractions one more (Hare's quota, or Hamilton's
+    method); of equal fractions, the larger stratum gets more, then the first. A stratum whose share is more than it
+    has gives all, and the rest is shared out among the others. A larger ``n_select`` may give a stratum less (the
+    Alabama paradox), so batches that are shared out are not nested.
 
     Examples
     --------
@@ -57,18 +51,9 @@ def share_out(n_select: int, sizes: Sequence[int], how: str) -> list[int]:
 
 
 def interleave(counts: Sequence[int]) -> list[int]:
-    """Order the places of a batch so that every prefix is shared out about as the whole.
+    """Name the stratum of each place of a batch so that every prefix is shared out about as the whole.
 
-    Parameters
-    ----------
-    counts : sequence of int
-        How many places each stratum has.
-
-    Returns
-    -------
-    list of int
-        The stratum of each place: the ``i``-th of ``n`` stands at ``(i + 1/2) / n`` of the batch, the stratum with
-        more places first.
+    The ``i``-th of ``n`` of a stratum stands at ``(i + 1/2) / n`` of the batch, the stratum with more places first.
 
     Examples
     --------

@@ -29,23 +29,13 @@ def silhouette(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Rows in an order of their own content, if their listing must not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they shape the clusters and count as picks of the ones they are in.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked, none of them labelled; the others shape the clusters all the same.
-    rng : numpy.random.Generator
-        Gives k-means its seeds, and draws the sample of a large pool.
     k_max : int
         The most clusters that are tried.
 
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is the part of all rows that are in the pick's cluster.
+        The score is the part of all rows that are in the pick's cluster.
 
     Notes
     -----
@@ -53,15 +43,11 @@ def silhouette(
     (the fewest of several); each cluster gives its medoid, the largest first; the rest of the budget is shared out
     in proportion to the clusters' sizes by largest remainder, and spent inside each by farthest-point sampling.
     Here seats are filled one by one, always in the cluster that is farthest below its due: the same numbers,
-    with labelled rows as seats that are taken, clusters that run out, and an order that makes sense. Ties, up to
-    rounding, go to the lowest row.
+    with labelled rows as seats that are taken, clusters that run out, and an order that makes sense.
 
     Where we differ: we cluster the features as they are scaled, not their t-SNE in the plane, whose distances mean
     little; the medoid is the row nearest to the centre. Above 2,000 rows the silhouette is that of a
-    sample of 2,000, the same for every number of clusters.
-
-    A larger batch does not begin with the smaller one, since remainders differ. Farthest-point sampling favours
-    outliers.
+    sample of 2,000, the same for every number of clusters. Farthest-point sampling favours outliers.
 
     Examples
     --------

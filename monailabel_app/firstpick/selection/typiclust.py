@@ -30,16 +30,6 @@ def typiclust(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Rows in an order of their own content, if their listing must not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they shape the clusters and count as picks of the ones they are in.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked, none of them labelled; the others shape clusters and densities all the same.
-    rng : numpy.random.Generator
-        Gives k-means its seeds.
     n_neighbours : int
         A row is typical if so many neighbours in its cluster are near; half of the cluster if that is fewer.
     min_size : int
@@ -49,14 +39,13 @@ def typiclust(
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is the typicality, 1 / (mean distance to the neighbours + 1e-5).
+        The score is the typicality, 1 / (mean distance to the neighbours + 1e-5).
 
     Notes
     -----
     Hacohen et al. 2022 (arXiv 2202.02794), algorithm 1: k-means with a cluster for each labelled row and pick,
     at most 500. The next pick is the most typical candidate of the cluster with the fewest labelled rows and picks;
-    of several such clusters, the largest one. Typicality is equation 1, Euclidean, 20 neighbours. Ties, up to
-    rounding, go to the lowest row.
+    of several such clusters, the largest one. Typicality is equation 1, Euclidean, 20 neighbours.
 
     Where we differ from the published code: k-means is seeded, has several starts and never more clusters
     than distinct rows. Clusters of 5 rows or fewer are dropped there, which ends in a crash or an exhausted cluster
@@ -65,11 +54,9 @@ def typiclust(
     A cluster's typicality is computed once, of all its rows; there, labelled and picked rows drop out of it.
     In a cluster of more than 5,000 rows neighbours are sought among 5,000 rows at even steps.
 
-    A larger batch does not begin with the smaller one: it has other clusters.
-
     Examples
     --------
-    Row 1 has the nearest neighbours in the larger group, row 5 in the smaller one.
+    Row 1 has the nearest neighbours in the larger group, row 4 in the smaller one.
 
     >>> X = np.array([[0], [1], [2.5], [4.5], [50], [51], [52.5]], np.float32)
     >>> nobody, all_rows = np.array([], dtype=int), np.arange(7)

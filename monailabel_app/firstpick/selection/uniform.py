@@ -18,34 +18,22 @@ def uniform(
 ) -> Selection:
     """Draw studies at random, each with the same chance.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Does not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Does not matter.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be drawn.
-    rng : numpy.random.Generator
-
     Returns
     -------
     Selection
-        ``n_select`` unique rows without replacement, in the order of the draw. The score is the chance
-        that each row had at the first draw, the same for all.
+        Without replacement, in the order of the draw. The score is the chance that each row had at the first draw, the
+        same for all.
 
     Notes
     -----
-    The first ``m`` of ``n`` picks are the ``m`` picks that a smaller batch with the same seed gets.
+    The baseline: neither ``X`` nor ``labelled`` matters.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> picked = uniform(np.zeros((4, 1)), 2, labelled=np.array([1]), candidates=np.array([0, 2, 3]), rng=rng)
-    >>> sorted({0, 2, 3}.intersection(picked.indices.tolist())) == sorted(picked.indices.tolist())
-    True
+    >>> picked = uniform(np.zeros((4, 1)), 3, labelled=np.array([1]), candidates=np.array([0, 2, 3]), rng=rng)
+    >>> sorted(picked.indices.tolist())
+    [0, 2, 3]
     """
     picks = rng.permutation(candidates)[:n_select]
     return Selection(picks.astype(np.intp), np.full(n_select, 1.0 / len(candidates)))

@@ -22,23 +22,10 @@ def ward(
 ) -> Selection:
     """Pick the study nearest to the centre of each of n clusters (Ward's hierarchy).
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Rows in an order of their own content, if their listing must not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they shape the clusters and cover the ones they are in.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked, none of them labelled; the others shape the clusters all the same.
-    rng : numpy.random.Generator
-        Used above 5,000 rows only.
-
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is the part of all rows that are in the pick's cluster.
+        The score is the part of all rows that are in the pick's cluster.
 
     Notes
     -----
@@ -47,10 +34,8 @@ def ward(
     Nothing is drawn by lot, so up to 5,000 rows the seed does not matter. More rows are first condensed to 2,000
     weighted ones, see `firstpick.selection.merging.micro_clusters`, since a hierarchy needs all pairs.
 
-    The clusters of a larger batch are parts of those of a smaller one, but their middles are others: a larger
-    batch does not begin with the smaller one.
-
-    COLosSAL (arXiv 2307.12004) takes a random member of each agglomerative cluster; here it is the middle one.
+    The clusters of a larger batch are parts of those of a smaller one, but their middles are others, so batches are not
+    nested. COLosSAL (arXiv 2307.12004) takes a random member of each agglomerative cluster; here it is the middle one.
 
     Examples
     --------

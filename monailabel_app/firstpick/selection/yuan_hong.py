@@ -27,16 +27,6 @@ def yuan_hong(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, dim), float32
-        Finite. Rows in an order of their own content, if their listing must not matter.
-    n_select : int
-        At most the number of candidates.
-    labelled : ndarray of shape (n_labelled,), intp
-        Rows already labelled: they shape the clusters and cover the ones they are in.
-    candidates : ndarray of shape (n_candidates,), intp
-        Rows that may be picked, none of them labelled; the others shape the clusters all the same.
-    rng : numpy.random.Generator
-        Gives k-means its seeds.
     k_max : int
         Up to here the number of clusters grows by one. If that gives too few rows, it grows by a tenth at a
         time from there on, since the paper says nothing about more.
@@ -44,8 +34,7 @@ def yuan_hong(
     Returns
     -------
     Selection
-        ``n_select`` unique rows. The score is 1 / k for a medoid first found among k clusters, and 0 for the
-        rows that were passed over.
+        The score is 1 / k for a medoid first found among k clusters, and 0 for the rows that were passed over.
 
     Notes
     -----
@@ -57,10 +46,7 @@ def yuan_hong(
     Where we differ: clustering stops as soon as the list is long enough. The row nearest to a centre is sought in
     the centre's own cluster, not among all rows. A medoid that is labelled is left out; one whose cluster holds
     a labelled row waits until the clusters have nothing else to give, as do the rows that are nobody's medoid,
-    which follow at the end from the lowest up. More than 20,000 rows are clustered approximately, see
-    `firstpick.selection.clustering.kmeans_clusters`.
-
-    The first ``m`` of ``n`` picks are the ``m`` picks that a smaller batch with the same seed gets.
+    which follow at the end from the lowest up.
 
     Examples
     --------

@@ -61,7 +61,7 @@ class Background(threading.Thread):
             if not self._cache.missing(self._worklist.now.fingerprint, studies):
                 self._worklist.now.take_pool()  # the batch stands before failed studies are tried again
                 self._worklist.keep_standing()
-            self._embed(studies, retry_failed=self._listed is None)
+            self._embed(studies)
             # A file that vanished meanwhile did not fail, and is not to be proposed.
             here = [study for study in studies if Path(study.source).exists()]
             self._worklist.take_listing(here, left_out, self._cache.served(here))
@@ -71,13 +71,11 @@ class Background(threading.Thread):
         self._worklist.wanted_files()
         self._filing.warm_up()
 
-    def _embed(self, studies: list[Study], *, retry_failed: bool) -> None:
+    def _embed(self, studies: list[Study]) -> None:
         """Embed what is missing."""
         config = self._config
         with LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s, background=True) as executor:
-            for progress in embed(
-                studies, config.encoder_spec, self._cache, executor=executor, retry_failed=retry_failed
-            ):
+            for progress in embed(studies, config.encoder_spec, self._cache, executor=executor):
                 self._worklist.now.take_progress(progress)
 
 

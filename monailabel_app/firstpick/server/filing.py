@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from pebble import ProcessExpired
 
 from firstpick.studies import Study
 from firstpick.voxels.labels import Label, LabelError, label_ending, on_grid, read_grid
 from firstpick.voxels.served import serve_file
 from firstpick.voxels.volumes import VolumeError
-from firstpick.workers import Executor
+from firstpick.workers import Executor, ProcessExpired
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,11 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from fastapi import HTTPException
-from pebble import ProcessExpired
 
 from firstpick.studies import Study
 from firstpick.voxels.served import serve_file, served_path
 from firstpick.voxels.volumes import VolumeError
-from firstpick.workers import Executor
+from firstpick.workers import Executor, ProcessExpired
 
 logger = logging.getLogger(__name__)
 

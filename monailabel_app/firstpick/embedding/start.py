@@ -1,0 +1,88 @@
+"""Before any study's clock starts: libraries are imported, weights fetched, and each process gets its part."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+from concurrent import futures
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from typing import Any
+
+from firstpick.embedding.chunk import build, cut_chunk, cutter, embed_chunk, encode_chunk
+from firstpick.encoders import EncoderError, EncoderSpec, hub_id, is_third_party
+from firstpick.encoders.ready import fetch_weights, on_gpu
+from firstpick.workers import Executor, LocalPool, ProcessExpired
+
+logger = logging.getLogger(__name__)
+
+Step = Callable[[Any], Future[Any]]
+"""What a chunk goes through: the first takes studies, the last gives a `ChunkResult`."""
+
+
+def start(
+    spec: EncoderSpec, executor: Executor, stack: ExitStack, *, apart: bool | None, n_chunks: int
+) -> Generator[None, None, list[Step]]:
+    """Make ready, yield while that takes time, and return the steps of every chunk.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+    executor : Executor
+        One that is no `LocalPool` builds encoders as it needs them; it has no clock.
+    stack : ExitStack
+        Ends the process that encodes, where it is one of its own.
+    apart : bool or None
+        Whether there is such a process. None for a GPU, which one process fills. An encoder of someone else reads
+        there too: nothing is known of how it cuts.
+    n_chunks : int
+        No more processes are started.
+
+    Raises
+    ------
+    EncoderError
+        If weights cannot be fetched, or a library cannot be imported.
+    """
+    if not isinstance(executor, LocalPool):
+        return [lambda chunk: executor.submit(embed_chunk, chunk, spec)]
+    imported = [executor.submit_slow(on_gpu, spec) for _ in range(min(n_chunks, executor.n_workers))]
+    has_gpu = yield from _first(spec, imported)
+    if remote := hub_id(spec):
+        logger.info("Encoder '%s': its weights (%s) are fetched where they are not here yet.", spec.name, remote)
+        spec = yield from _first(spec, [executor.submit_slow(fetch_weights, spec)])
+    first = (build, spec)
+    if not (has_gpu if apart is None else apart):
+        return [lambda chunk: executor.submit_after(first, embed_chunk, chunk, spec)]
+    encoding = stack.enter_context(executor.alike(n_workers=1))
+    if is_third_party(spec):
+        return [lambda chunk: encoding.submit_after(first, embed_chunk, chunk, spec)]
+    parts = yield from _first(spec, [encoding.submit_slow(cutter, spec)])
+    return [
+        lambda chunk: executor.submit(cut_chunk, chunk, spec, parts),
+        lambda cuts: encoding.submit_after(first, encode_chunk, cuts, spec),
+    ]
+
+
+def _first(spec: EncoderSpec, answers: Sequence[Future[Any]]) -> Generator[None, None, Any]:
+    """Wait for the first of some answers."""
+    while not (done := wait(answers, timeout=1.0, return_when=FIRST_COMPLETED).done):
+        yield
+    try:
+        return done.pop().result()
+    except Exception as error:
+        raise not_ready(spec, error) from error
+
+
+def not_ready(spec: EncoderSpec, error: BaseException | None) -> EncoderError:
+    """Say in a sentence why there is no encoder."""
+    if isinstance(error, EncoderError):
+        return error
+    reason = f"it cannot be built ({type(error).__name__}: {error})"
+    if isinstance(error, futures.TimeoutError):
+        reason = "it was not built within the time that is allowed for that"
+    if isinstance(error, ProcessExpired):
+        reason = (
+            f"the process that builds it died (exit code {error.exitcode}), perhaps of too little memory. "
+            "Take fewer processes (n_workers: 1) or a smaller encoder"
+        )
+    return EncoderError(f"encoder '{spec.name}': {reason}.")
