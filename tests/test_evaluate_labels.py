@@ -3,6 +3,7 @@
 import pytest
 
 from firstpick.evaluate.labels import find_masks, read_classes
+from firstpick.sources.folder import list_studies
 from firstpick.studies import Study
 
 STUDIES = [Study(name, "", "") for name in ("one", "two", "sub/three.v2")]
@@ -63,7 +64,28 @@ def test_masks_are_found_by_their_names_whatever_their_format(phantom_volume):
     phantom_volume.nifti("masks/one.nii.gz")
     phantom_volume.itk("masks/two.nrrd")
     folder = phantom_volume.folder / "masks"
-    assert {name: mask.study_id for name, mask in find_masks(folder, STUDIES).items()} == {"one": "one", "two": "two"}
+    found = {name: mask.study_id for name, mask in find_masks(folder, STUDIES).items()}
+    assert found == {"one": "one.nii.gz", "two": "two.nrrd"}
     phantom_volume.nifti("masks/other.nii.gz")
-    with pytest.raises(ValueError, match="such as 'other'"):
+    with pytest.raises(ValueError, match=r"such as 'other\.nii\.gz'"):
         find_masks(folder, STUDIES)
+
+
+def test_masks_and_classes_find_their_study_by_any_of_its_names(phantom_volume, table):
+    phantom_volume.nifti("images/a.nii")
+    phantom_volume.itk("images/p/b.mha")
+    phantom_volume.series("images/p/ct", uid="1.2.3", SeriesDescription="AX")
+    studies = list_studies(phantom_volume.folder / "images")[0]
+    for name in ("a", "p/b", "p/ct"):
+        phantom_volume.nifti(f"masks/labels/{name}.nii.gz")
+    found = find_masks(phantom_volume.folder / "masks" / "labels", studies)
+    series = next(study.study_id for study in studies if study.is_series)
+    assert {*found} == {"a.nii", "p/b.mha", series}
+    for name in (series, "1.2.3", "p/ct", "p/ct/AX", "p/ct/1.2.3"):
+        assert read_classes(table(f"study,class\n{name},x\na.png,y\n"), studies) == {series: "x", "a.nii": "y"}
+    phantom_volume.nifti("images/a.nii.gz")
+    twins = list_studies(phantom_volume.folder / "images")[0]
+    with pytest.raises(ValueError, match=r"such as 'a\.nii\.gz'"):
+        find_masks(phantom_volume.folder / "masks" / "labels", twins)
+    classes = read_classes(table("study,class\na.nii,x\na.nii.gz,y\n"), twins)
+    assert classes == {"a.nii": "x", "a.nii.gz": "y"}

@@ -36,7 +36,8 @@ from firstpick.proposal.advice import sentence
 from firstpick.report import page_data, report_page, table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.sources.attributes import with_attributes
-from firstpick.sources.folder import final_labels, list_studies
+from firstpick.sources.folder import list_studies
+from firstpick.sources.names import final_labels
 from firstpick.studies import LeftOut, Pool, Study
 from firstpick.voxels.volumes import VolumeError
 from firstpick.workers import LocalPool
@@ -200,7 +201,9 @@ def _session(options: argparse.Namespace) -> Iterator[Session]:
         raise UsageError(msg)
     state = state_folder(config, folder)
     served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
-    labelled_at = final_labels(served if (served / "labels").exists() else folder)
+    labelled_at, unmatched = final_labels(served if (served / "labels").exists() else folder, studies)
+    if unmatched:
+        print(f"{len(unmatched)} final labels belong to no study here, such as {unmatched[0]}.", file=sys.stderr)
     with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
         yield Session(config, studies, left_out, labelled_at, cache, decisions)
 

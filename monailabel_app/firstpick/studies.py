@@ -28,6 +28,8 @@ class Study:
         Of a DICOM series, the paths of its instances below ``source``, sorted; empty for a file.
     modality, patient : str
         What DICOM headers say, the patient as a hash; empty for other formats.
+    folder : str
+        Lowest folder that holds its files, as a path below the studies folder; empty at the top.
     """
 
     study_id: str
@@ -37,6 +39,7 @@ class Study:
     files: tuple[str, ...] = ()
     modality: str = ""
     patient: str = ""
+    folder: str = field(default="", compare=False)
 
     @property
     def is_series(self) -> bool:
@@ -46,7 +49,16 @@ class Study:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A study that will never be proposed, and why in one sentence."""
+    """What will never be proposed, and why in one sentence.
+
+    Attributes
+    ----------
+    study_id : str
+        Id of a study; or path of a file that is none, of a folder (with ``/`` at its end), or ``*.zip`` for all files
+        with an ending.
+    reason : str
+        Of more than one file, with their number.
+    """
 
     study_id: str
     reason: str

@@ -6,9 +6,9 @@ import csv
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from firstpick.sources.folder import list_studies
+from firstpick.sources.folder import Eligibility, list_studies
+from firstpick.sources.names import bare, id_of, ids_by_name
 from firstpick.studies import Study
-from firstpick.voxels.formats import ENDINGS, ending_of
 
 
 def read_classes(table: str, studies: Iterable[Study], *, left_out: Collection[str] = ()) -> dict[str, str]:
@@ -17,8 +17,8 @@ def read_classes(table: str, studies: Iterable[Study], *, left_out: Collection[s
     Parameters
     ----------
     table : str
-        ``FILE`` or ``FILE#COLUMN``: a CSV file whose first line names the columns. The first column holds study ids,
-        or their file names; the class is in the second or in the one named.
+        ``FILE`` or ``FILE#COLUMN``: a CSV file whose first line names the columns. The first column holds study ids
+        or other names of theirs (`firstpick.sources.names.names_of`); the class is in the second or in the one named.
     studies : iterable of Study
     left_out : collection of str
         Ids that may have a label though they are not among the studies.
@@ -44,17 +44,21 @@ def read_classes(table: str, studies: Iterable[Study], *, left_out: Collection[s
         msg = f"{path} must have {wanted}, named in its first line; it has {', '.join(names) or 'nothing'}."
         raise ValueError(msg)
     place = names.index(column, 1) if column else 1
-    classes: dict[str, str] = {}
+    studies = list(studies)
+    by_name = ids_by_name(studies)
+    found: dict[str, str] = {}
+    unknown = set()
     for line in lines[1:]:
         if len(line) <= place or not line[place].strip():
             continue
-        study_id, label = _bare(line[0].strip()), line[place].strip()
-        if classes.setdefault(study_id, label) != label:
-            msg = f"{path} gives study {study_id!r} two classes: {classes[study_id]!r} and {label!r}."
+        name, label = line[0].strip(), line[place].strip()
+        study_id = id_of(name, by_name)
+        if not study_id:
+            unknown.add(name)
+        elif found.setdefault(study_id, label) != label:
+            msg = f"{path} gives study {study_id!r} two classes: {found[study_id]!r} and {label!r}."
             raise ValueError(msg)
-    ids = {study.study_id for study in studies}
-    _check(classes, ids, left_out, what=path)
-    found = {study_id: label for study_id, label in classes.items() if study_id in ids}
+    _check(found, unknown, studies, left_out, what=path)
     if len(set(found.values())) < 2:  # noqa: PLR2004 - nothing to tell apart
         msg = f"{path} gives all {len(found)} studies one class ({next(iter(found.values()))!r}); two are needed."
         raise ValueError(msg)
@@ -62,7 +66,9 @@ def read_classes(table: str, studies: Iterable[Study], *, left_out: Collection[s
 
 
 def find_masks(folder: Path, studies: Iterable[Study], *, left_out: Collection[str] = ()) -> dict[str, Study]:
-    """Find the mask of each study: the file of the same id, of any format, in another folder.
+    """Find the mask of each study: the file of the same path but for its ending, in another folder.
+
+    A mask of a DICOM series has one of its names (`firstpick.sources.names.names_of`).
 
     Returns
     -------
@@ -76,16 +82,19 @@ def find_masks(folder: Path, studies: Iterable[Study], *, left_out: Collection[s
     OSError
         If the folder cannot be read.
     """
-    masks = {mask.study_id: mask for mask in list_studies(folder)[0]}
-    ids = {study.study_id for study in studies}
-    _check(masks, ids, left_out, what=str(folder))
-    return {study_id: mask for study_id, mask in masks.items() if study_id in ids}
-
-
-def _bare(name: str) -> str:
-    """Take a known ending off a file name; an id that merely holds a dot keeps it."""
-    ending = ending_of(name)
-    return name[: -len(ending)] if ending in ENDINGS else name
+    masks = list_studies(folder, Eligibility(masks=True))[0]
+    studies = list(studies)
+    by_name = ids_by_name(studies)
+    found, unknown = {}, []
+    for mask in masks:
+        name = mask.folder if mask.is_series else mask.study_id
+        study_id = by_name.get(bare(name), "")
+        if study_id and study_id not in found:
+            found[study_id] = mask
+        else:
+            unknown.append(name)
+    _check(found, unknown, studies, left_out, what=str(folder))
+    return found
 
 
 def _lines(path: Path) -> list[list[str]]:
@@ -97,15 +106,24 @@ def _lines(path: Path) -> list[list[str]]:
         raise OSError(msg) from error
 
 
-def _check(labelled: Collection[str], ids: Collection[str], left_out: Collection[str], *, what: str) -> None:
+def _check(
+    labelled: Collection[str],
+    unknown: Iterable[str],
+    studies: Collection[Study],
+    left_out: Collection[str],
+    *,
+    what: Path | str,
+) -> None:
     """Raise ValueError if a label has no study, or no study a label."""
-    unknown = sorted(set(labelled) - set(ids) - set(left_out))
+    expected = {name for study_id in left_out for name in (study_id, bare(study_id))}
+    unknown = sorted(name for name in unknown if not expected & {name, bare(name)})
+    ids = [study.study_id for study in studies]
     if unknown:
         msg = (
             f"{what} labels {len(unknown)} studies that the folder does not hold, such as {unknown[0]!r}. "
             f"A study there is called {min(ids, default='?')!r}: correct the names, or take these labels out."
         )
         raise ValueError(msg)
-    if not set(labelled) & set(ids):
+    if not labelled:
         msg = f"{what} has no label for any of the {len(ids)} studies, such as {min(ids, default='?')!r}."
         raise ValueError(msg)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from firstpick.sources.names import id_of, ids_by_name
 from firstpick.studies import Pool, Study
 
 RULES = "patient, modality, folder, id:REGEX or csv:FILE#COLUMN"
@@ -20,10 +21,11 @@ def read_attribute(studies: Iterable[Study], rule: str) -> dict[str, str]:
     ----------
     studies : iterable of Study
     rule : str
-        ``patient`` or ``modality``, of DICOM headers; ``folder``, the first folder of the study's id;
-        ``id:REGEX``, the first group of a regular expression that is found in the id (or all it matches);
-        ``csv:FILE#COLUMN``, a column (by default the second) of a table whose first column holds study ids and
-        whose first line names the columns; or empty for nothing.
+        ``patient`` or ``modality``, of DICOM headers; ``folder``, the first folder on the way to the study's files;
+        ``id:REGEX``, the first group of a regular expression that is found in the id, or else in the title (or all it
+        matches); ``csv:FILE#COLUMN``, a column (by default the second) of a table whose first column holds study ids
+        or other names of theirs (`firstpick.sources.names.names_of`) and whose first line names the columns; or empty
+        for nothing.
 
     Returns
     -------
@@ -49,14 +51,19 @@ def read_attribute(studies: Iterable[Study], rule: str) -> dict[str, str]:
     if rule in ("patient", "modality"):
         return {study.study_id: getattr(study, rule) for study in studies}
     if rule == "folder":
-        return {study.study_id: study.study_id.rpartition("/")[0].partition("/")[0] for study in studies}
+        return {study.study_id: study.folder.partition("/")[0] for study in studies}
     if kind == "id" and rest:
         pattern = _compiled(rest)
-        return {study.study_id: _found(pattern.search(study.study_id)) for study in studies}
+        return {
+            study.study_id: _found(pattern.search(study.study_id) or pattern.search(study.title)) for study in studies
+        }
     if kind == "csv" and rest:
         path, _, column = rest.partition("#")
         table = _read_table(Path(path), column)
-        return {study.study_id: table.get(study.study_id, "") for study in studies}
+        studies = list(studies)
+        by_name = ids_by_name(studies)
+        values = {id_of(name, by_name): value for name, value in table.items()}
+        return {study.study_id: values.get(study.study_id, "") for study in studies}
     msg = f"{rule!r} is no attribute of a study. Take {RULES}, or nothing."
     raise ValueError(msg)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from firstpick.sources.names import bare
+from firstpick.studies import Study
 from firstpick.voxels import dicom
 from firstpick.voxels.dicom import Instance
 from firstpick.voxels.formats import read_geometry
@@ -38,6 +40,8 @@ _NO_IMAGE_MODALITIES = {
     "SEG": "a segmentation",
     "SR": "a structured report",
 }
+_READ_HERE = (".nii", ".nii.gz")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_IMAGE_CLASSES = {
     "9.": "a waveform",
@@ -75,9 +79,14 @@ class Eligibility:
         Regular expression to be found in the ``SeriesDescription``, whatever its case; empty keeps any.
         Studies that state none are kept.
     exclude : tuple of str
-        Patterns of study ids to leave out, such as ``old/*``; ``*`` matches ``/`` too, and case counts.
+        Patterns of paths to leave out, with their ending or without, such as ``old/*``; ``*`` matches ``/`` too, and
+        case counts. Of a DICOM series, its id, its title and its folder followed by ``/`` are compared.
     localizers, secondary_captures : bool
         Whether to keep localizers (scouts, topograms) and secondary captures (screen shots, scans of film).
+    masks : bool
+        Whether to keep what is a mask by its name, its folder's name or its header.
+    system_folders : bool
+        Whether to look into folders that storage systems make for themselves, such as ``#recycle``.
 
     Raises
     ------
@@ -97,6 +106,8 @@ class Eligibility:
     exclude: tuple[str, ...] = ()
     localizers: bool = False
     secondary_captures: bool = False
+    masks: bool = False
+    system_folders: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -118,8 +129,10 @@ class Facts:
     Attributes
     ----------
     modality, description, patient : str
-        Of DICOM only; the patient as a hash.
-    no_study, localizer, secondary_capture : str
+        Of DICOM only; the patient as a hash, empty if PatientID is a placeholder.
+    names_nobody : bool
+        Whether it is DICOM, and states no patient.
+    no_study, mask, localizer, secondary_capture : str
         Why it is one of those, in words; empty if it is not.
     shape : tuple of int, or ()
         Size of a volume in voxels; empty for a picture.
@@ -130,7 +143,9 @@ class Facts:
     modality: str = ""
     description: str = ""
     patient: str = ""
+    names_nobody: bool = False
     no_study: str = ""
+    mask: str = ""
     localizer: str = ""
     secondary_capture: str = ""
     shape: tuple[int, ...] = ()
@@ -138,12 +153,30 @@ class Facts:
 
 
 def facts_of_file(path: Path) -> Facts:
-    """Read what the header of a NIfTI, NRRD or MetaImage file tells; nothing of a damaged file or a picture."""
+    """Read what the header of a volume tells; nothing of a damaged file or a picture.
+
+    Native code may parse it, so it is called in a worker; but see `is_read_here`.
+    """
     try:
         geometry = read_geometry(path)
     except Exception:  # noqa: BLE001  whatever is wrong with it, the one who reads the voxels says so
         return Facts()
     return Facts(shape=geometry[0], spacing=geometry[1]) if geometry else Facts()
+
+
+def is_read_here(ending: str) -> bool:
+    """Whether `facts_of_file` may be called in any process: pure Python reads files with this ending."""
+    return ending in _READ_HERE
+
+
+def has_geometry(ending: str) -> bool:
+    """Whether a file with this ending may be a volume."""
+    return ending not in _PICTURES
+
+
+def is_slice(instance: Instance) -> bool:
+    """Tell whether an instance is one slice of a volume, rather than a study of its own, or no image."""
+    return instance.n_frames == 1 and instance.modality not in FLAT_MODALITIES and not _why_no_study(instance)
 
 
 def facts_of_instances(instances: Sequence[Instance]) -> Facts:
@@ -153,31 +186,36 @@ def facts_of_instances(instances: Sequence[Instance]) -> Facts:
     return Facts(
         modality=first.modality,
         description=first.description,
-        patient=first.patient,
+        patient=first.patient if first.names_patient else "",
+        names_nobody=not first.names_patient,
         no_study=_why_no_study(first),
         localizer=_why_localizer(instances),
-        secondary_capture=_why_secondary_capture(first),
+        secondary_capture=_why_secondary_capture(instances),
         shape=shape,
         spacing=spacing,
     )
 
 
-def why_left_out(study_id: str, facts: Facts, eligibility: Eligibility) -> str:
+def why_left_out(study: Study, facts: Facts, eligibility: Eligibility) -> str:
     """Say in one sentence why a study is left out; empty if it is kept."""
     reasons = (
         facts.no_study,
+        "" if eligibility.masks else facts.mask,
         "" if eligibility.localizers else facts.localizer,
         "" if eligibility.secondary_captures else facts.secondary_capture,
-        _why_excluded(study_id, eligibility),
+        _why_excluded(study, eligibility),
         _why_wrong_tags(facts, eligibility),
         _why_wrong_geometry(facts, eligibility),
     )
     return next(filter(None, reasons), "")
 
 
-def _why_excluded(study_id: str, eligibility: Eligibility) -> str:
-    matching = (pattern for pattern in eligibility.exclude if fnmatch.fnmatchcase(study_id, pattern))
-    return next((f"excluded by the pattern {pattern!r}" for pattern in matching), "")
+def _why_excluded(study: Study, eligibility: Eligibility) -> str:
+    names = (study.study_id, study.title, f"{study.folder}/" if study.is_series else bare(study.study_id))
+    for pattern in eligibility.exclude:
+        if any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            return f"excluded by the pattern {pattern!r}"
+    return ""
 
 
 def _why_wrong_tags(facts: Facts, eligibility: Eligibility) -> str:
@@ -229,7 +267,12 @@ def _why_localizer(instances: Sequence[Instance]) -> str:
     return ""
 
 
-def _why_secondary_capture(instance: Instance) -> str:
+def _why_secondary_capture(instances: Sequence[Instance]) -> str:
+    whys = [_why_captured(instance) for instance in instances]
+    return whys[0] if all(whys) else ""
+
+
+def _why_captured(instance: Instance) -> str:
     if instance.conversion:
         return f"a secondary capture, not a study (ConversionType {instance.conversion})"
     if instance.sop_class == _SECONDARY_CAPTURE or instance.sop_class.startswith(_SECONDARY_CAPTURE + "."):
@@ -240,11 +283,11 @@ def _why_secondary_capture(instance: Instance) -> str:
 def _geometry(instances: Sequence[Instance]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Compute size and spacing of a volume; empty where they are not known or it is a picture."""
     first = instances[0]
-    if len(instances) == 1:
-        if first.n_frames == 1:
-            return (), ()
+    if first.n_frames > 1:
         spacing = (*first.spacing, first.thickness) if first.spacing and first.thickness else ()
         return (first.n_columns, first.n_rows, first.n_frames), spacing
+    if not is_slice(first):
+        return (), ()
     try:
         stack = dicom.stack([instance.place for instance in instances], thickness=first.thickness)
     except ValueError:  # whoever reads the voxels says that the slices do not stack up

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ OTHER_ENDINGS = frozenset({
     ".sh", ".sqlite", ".stl", ".svg", ".tar", ".tmp", ".toml", ".tsv", ".txt", ".vtk", ".webp", ".xls", ".xlsx",
     ".xml", ".xz", ".yaml", ".yml", ".zip", ".zraw", ".zst",
 })  # fmt: skip
+#: What tools write into PatientID where they take the patient out; compared without case, blanks and punctuation.
+#: Nor do any number of zeros, or of x, name anyone.
+NO_PATIENT = frozenset({
+    "", "anon", "anonanon", "anonymised", "anonymized", "anonymous", "anonymousanonymous", "anonymouspatient",
+    "default", "deid", "deidentified", "dummy", "empty", "id", "na", "nan", "nil", "noid", "noname", "none",
+    "nopatient", "nopatientid", "notapplicable", "notavailable", "null", "patient", "patientid", "pseudonymized",
+    "redacted", "removed", "subject", "test", "testpatient", "undefined", "unidentified", "unknown", "unknownpatient",
+    "unnamed", "unspecified",
+})  # fmt: skip
 N_AXES = 3  # of space
 _SAME_POSITION_MM = 0.01
 _SAME_ORIENTATION = 0.01  # of a unit vector: about half a degree
@@ -42,6 +52,7 @@ _TAGS = [
     "ConversionType",
     "SeriesDescription",
     "SeriesInstanceUID",
+    "StudyInstanceUID",
     "PatientID",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -83,10 +94,13 @@ class Instance:
     ----------
     name : str
         File name, without its folder.
-    series_uid, sop_class, modality, description, conversion : str
-        ``SeriesInstanceUID``, ``SOPClassUID``, ``Modality``, ``SeriesDescription``, ``ConversionType``.
+    series_uid, study_uid, sop_class, modality, description, conversion : str
+        ``SeriesInstanceUID``, ``StudyInstanceUID``, ``SOPClassUID``, ``Modality``, ``SeriesDescription``,
+        ``ConversionType``.
     patient : str
         Hash of ``PatientID``: the same for all studies of a patient.
+    names_patient : bool
+        Whether ``PatientID`` names someone: it is neither empty nor one of `NO_PATIENT`.
     image_type : tuple of str
         ``ImageType``, upper case.
     n_columns, n_rows, n_frames : int
@@ -101,11 +115,13 @@ class Instance:
 
     name: str
     series_uid: str
+    study_uid: str
     sop_class: str
     modality: str
     description: str
     conversion: str
     patient: str
+    names_patient: bool
     image_type: tuple[str, ...]
     n_columns: int
     n_rows: int
@@ -273,11 +289,13 @@ def _read_instance(path: Path) -> Instance | None:
         return Instance(
             name=path.name,
             series_uid=_text(header, "SeriesInstanceUID"),
+            study_uid=_text(header, "StudyInstanceUID"),
             sop_class=_text(header, "SOPClassUID"),
             modality=_text(header, "Modality").upper(),
             description=_text(header, "SeriesDescription"),
             conversion=_text(header, "ConversionType"),
             patient=_hashed(_text(header, "PatientID")),
+            names_patient=_names_someone(_text(header, "PatientID")),
             image_type=tuple(_text(header, "ImageType").upper().split("\\")),
             n_columns=int(_number(header, "Columns")),
             n_rows=int(_number(header, "Rows")),
@@ -297,6 +315,11 @@ def _read_instance(path: Path) -> Instance | None:
 
 def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
+
+
+def _names_someone(patient_id: str) -> bool:
+    plain = re.sub(r"[\W_]+", "", patient_id.casefold())
+    return plain not in NO_PATIENT and len({*plain} - {"0", "x"}) > 0
 
 
 def _frame_numbers(groups: Sequence[pydicom.Dataset], sequence: str, keyword: str, n: int) -> tuple[float, ...]:

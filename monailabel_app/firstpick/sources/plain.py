@@ -1,0 +1,123 @@
+"""Files that are not DICOM: what their headers say, and which other files belong to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from firstpick.sources.eligibility import Facts, facts_of_file, has_geometry, is_read_here
+from firstpick.sources.heads import NO_HEAD, Head, has_head, read_head
+from firstpick.sources.masks import is_mask_by_name
+from firstpick.sources.names import bare, printable
+from firstpick.sources.walk import Folder, Stat, stamp_of
+from firstpick.studies import Study
+from firstpick.voxels.formats import ending_of
+from firstpick.workers import Executor, LocalPool
+
+_NO_FACTS = Facts()
+_HEADER_LIMIT_S = 60.0
+
+
+class Plain(NamedTuple):
+    """What was read of a file.
+
+    Attributes
+    ----------
+    stat : Stat
+        At that time.
+    head : Head
+    stamp : str
+        Of the file and of those that hold its voxels.
+    facts : Facts or None
+        None if they were not asked for.
+    """
+
+    stat: Stat
+    head: Head
+    stamp: str
+    facts: Facts | None = None
+
+
+def read_plain(folder: Folder, names: Iterable[str], before: Mapping[str, Plain]) -> dict[str, Plain]:
+    """Read the heads of those of a folder's files that have changed.
+
+    Parameters
+    ----------
+    folder : Folder
+    names : iterable of str
+    before : mapping
+        What the last call returned.
+
+    Returns
+    -------
+    dict
+        By path below the root; without facts, but for those that were known.
+    """
+    found: dict[str, Plain] = {}
+    for name in names:
+        path, stat, ending = folder.below(name), folder.files[name], ending_of(name)
+        old = before.get(path)
+        if old and old.stat == stat:
+            head = old.head
+        else:
+            head = read_head(folder.path / name, ending) if has_head(ending) else NO_HEAD
+        stamp = stamp_of([stat, *_stats_of(folder, head)])
+        found[path] = Plain(stat, head, stamp, old.facts if old and old.stamp == stamp else None)
+    return found
+
+
+def with_facts(root: Path, files: Mapping[str, Plain], executor: Executor | None) -> dict[str, Plain]:
+    """Read the headers of those files whose facts are missing; in another process, where native code parses them."""
+    missing = [path for path, plain in files.items() if plain.facts is None]
+    found: dict[str, Facts] = {}
+    for path in missing:
+        if is_read_here(ending_of(path)):
+            found[path] = facts_of_file(root / path)
+    others = [path for path in missing if path not in found and has_geometry(ending_of(path))]
+    with contextlib.ExitStack() as stack:
+        if others and executor is None:
+            executor = stack.enter_context(LocalPool(n_workers=1, time_limit_s=_HEADER_LIMIT_S))
+        futures = {path: executor.submit(facts_of_file, root / path) for path in others} if executor else {}
+        for path, future in futures.items():
+            try:
+                found[path] = future.result()
+            except Exception:  # noqa: BLE001  a file that ends its worker has no facts; whoever reads its voxels says so
+                found[path] = _NO_FACTS
+    return {path: plain._replace(facts=plain.facts or found.get(path, _NO_FACTS)) for path, plain in files.items()}
+
+
+def studies_of(root: Path, files: Mapping[str, Plain]) -> Iterator[tuple[Study, Facts]]:
+    """Make a study of each file."""
+    for path, plain in files.items():
+        facts = plain.facts or _NO_FACTS
+        folder, _, name = path.rpartition("/")
+        if is_mask_by_name(bare(name)):
+            facts = replace(facts, mask="a mask by its name, not a study")
+        elif plain.head.is_mask:
+            facts = replace(facts, mask="a mask by its header, not a study")
+        yield Study(path, plain.stamp, str(root / path), printable(path), folder=folder), facts
+
+
+def voxels_in(root: Path, files: Mapping[str, Plain]) -> set[str]:
+    """Collect the files that hold the voxels of others, as paths below the root."""
+    found = set()
+    for path, plain in files.items():
+        for name in plain.head.voxels_in:
+            absolute = os.path.normpath(root / posixpath.dirname(path) / name)
+            found.add(os.path.relpath(absolute, root).replace(os.sep, "/"))
+    return found
+
+
+def _stats_of(folder: Folder, head: Head) -> Iterator[Stat]:
+    for name in head.voxels_in:
+        if name in folder.files:
+            yield folder.files[name]
+            continue
+        with contextlib.suppress(OSError, ValueError):  # it is missing, which whoever reads the voxels will say
+            stat = (folder.path / name).stat()
+            yield Stat(stat.st_size, stat.st_mtime_ns, (stat.st_dev, stat.st_ino))
