@@ -24,7 +24,8 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from firstpick.board.log import Decisions
 from firstpick.server.filing import Filing, rename_durably
 from firstpick.server.served import ServedFiles, being_prepared
-from firstpick.sources.label_files import first_free, match_labels, spelled, split_label, without_ending
+from firstpick.sources.label_files import first_free, match_labels, spelled, split_label
+from firstpick.sources.names import bare
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
 from firstpick.voxels.labels import SEGMENTATION
@@ -299,8 +300,8 @@ class StudiesDatastore(LocalDatastore):
         owned = set(self._names.values())
         orphans = {name for files in found.values() for name in files} - owned
         if orphans and self._studies:
-            nameless = [study for study_id, study in self._studies.items() if study_id not in self._names]
-            self._keep_names(match_labels(orphans, nameless))
+            matched = match_labels(orphans, self._studies.values())
+            self._keep_names({study_id: name for study_id, name in matched.items() if study_id not in self._names})
             orphans -= set(self._names.values())
         unmatched = sorted(
             f"{tag}/{name}{ending}" for tag, files in found.items() for name, ending in files.items() if name in orphans
@@ -339,7 +340,7 @@ def _image_name(study: Study, path: str) -> str:
     """Name a study's file for people and for caches: another study, or another version of it, is another name."""
     mark = hashlib.sha256(f"{study.study_id}\n{study.stamp}".encode()).hexdigest()[:8]
     title = study.title or study.study_id
-    name = Path(title if study.is_series else without_ending(title)).name
+    name = Path(title if study.is_series else bare(title)).name
     shown = re.sub(r"[^\w .+-]", "_", name)[-_NAME_LETTERS:]
     return f"{mark}-{shown}{split_label(path)[1]}"
 

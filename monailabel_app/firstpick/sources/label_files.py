@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 
+from firstpick.sources.names import bare, names_of
 from firstpick.studies import Study
-from firstpick.voxels.formats import ENDINGS, ending_of
+from firstpick.voxels.formats import ENDINGS
 from firstpick.voxels.labels import SEGMENTATION, label_ending
 
 _MAX_BYTES = 200  # of a folder's or file's name: leaves room for an ending within 255
@@ -27,14 +28,14 @@ def split_label(file: str) -> tuple[str, str]:
 
 
 def names_for(study: Study) -> tuple[str, str, str]:
-    """Names that a study's label files may have, the best first: by its title, with its ending, with a hash of its id.
+    """Names that a study's label files may have, the best first: readable, with its ending, with a hash of its id.
 
-    The last is no other study's.
+    A file's are made of its path, a series' of its title. The last is no other study's.
     """
-    title = study.title or study.study_id
+    whole = (study.title or study.study_id) if study.is_series else study.study_id
+    short = whole if study.is_series else bare(whole)
     mark = hashlib.sha256(study.study_id.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    bare = title if study.is_series else without_ending(title)
-    return _safe(bare, mark), _safe(title, mark), _safe(f"{bare}-{mark}", mark)
+    return _safe(short, mark), _safe(whole, mark), _safe(f"{short}-{mark}", mark)
 
 
 def spelled(name: str) -> str:
@@ -56,28 +57,20 @@ def match_labels(names: Iterable[str], studies: Iterable[Study]) -> Mapping[str,
     names : iterable of str
         Label files that belong to no study yet, endings off.
     studies : iterable of Study
-        Those that have no name yet.
 
     Returns
     -------
     mapping of str to str
-        Study id to name, where exactly one study fits and no two names fit it: by its id or its title, ending off.
+        Study id to name, where exactly one study fits (`firstpick.sources.names.names_of`) and no two names fit it.
     """
     fitting: dict[str, set[str]] = {}
     for study in studies:
-        own = {without_ending(study.study_id), study.study_id, without_ending(study.title), *names_for(study)}
-        for name in own:
+        for name in names_of(study) | {*names_for(study)}:
             fitting.setdefault(spelled(name), set()).add(study.study_id)
     found = {name: fitting.get(spelled(name), set()) for name in set(names)}
     sure = {name: min(ids) for name, ids in found.items() if len(ids) == 1}
     how_often = Counter(sure.values())
     return {study_id: name for name, study_id in sure.items() if how_often[study_id] == 1}
-
-
-def without_ending(path: str) -> str:
-    """Cut the ending off a study's path, if it is one that studies have."""
-    ending = ending_of(path)
-    return path[: len(path) - len(ending)] if ending in ENDINGS else path
 
 
 def _safe(path: str, mark: str) -> str:
