@@ -29,6 +29,7 @@ from firstpick.sources.names import bare
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
 from firstpick.voxels.labels import SEGMENTATION
+from firstpick.voxels.served import SERVED_RECIPE
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +125,9 @@ class StudiesDatastore(LocalDatastore):
         return str(self.served.open(image_id)) if image_id in self._studies else ""
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known of a study: where its file is or will be, and the stamp that changes with its voxels.
+        """What is known of a study: where its file is or will be, and the stamp that changes with the file.
 
+        The stamp of a file that is served as it lies is its size and time, by which a client knows it on its own disk.
         ``name`` ends as the file does, and is no other study's: Slicer shows whatever it downloaded before
         under the same name.
         """
@@ -134,7 +136,8 @@ class StudiesDatastore(LocalDatastore):
         if study is not None:
             place = self.served.place(image_id)
             path = os.path.realpath(place) if place else ""
-            info |= {"path": path, "name": _image_name(study, path), "stamp": study.stamp, "modality": study.modality}
+            stamp = _file_stamp(path) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
+            info |= {"path": path, "name": _image_name(study, path), "stamp": stamp, "modality": study.modality}
         return info
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002, ARG002
@@ -336,9 +339,17 @@ def _is_label(file: str) -> bool:
     return not file.startswith(".") and split_label(file)[1].lower() in {*ENDINGS, SEGMENTATION}
 
 
+def _file_stamp(path: str) -> str:
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return ""  # gone just now
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
 def _image_name(study: Study, path: str) -> str:
     """Name a study's file for people and for caches: another study, or another version of it, is another name."""
-    mark = hashlib.sha256(f"{study.study_id}\n{study.stamp}".encode()).hexdigest()[:8]
+    mark = hashlib.sha256(f"{study.study_id}\n{study.stamp}\n{SERVED_RECIPE}".encode()).hexdigest()[:8]
     title = study.title or study.study_id
     name = Path(title if study.is_series else bare(title)).name
     shown = re.sub(r"[^\w .+-]", "_", name)[-_NAME_LETTERS:]
