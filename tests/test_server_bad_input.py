@@ -171,7 +171,7 @@ def test_a_folder_is_empty_then_filled_then_changed(changing, tmp_path):
         shutil.copy(source / f"study_{number:02d}.nii.gz", changing.studies)
     wait_for(lambda: changing.status()["n_pool"] == 5)
     wait_for(lambda: len(changing.picks()) == 3, what="the short batch to grow")
-    assert changing.picks()[0]["study_id"] == "study_00"
+    assert changing.picks()[0]["study_id"] == "study_00.nii.gz"
     assert changing.picks()[0]["client"] == "alice"
 
     before = changing.get("/firstpick/thumbnail/study_00.nii.gz").content
