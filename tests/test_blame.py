@@ -99,14 +99,14 @@ def test_what_goes_wrong_while_an_encoder_is_built_stops_the_run_in_a_sentence(s
 
 def test_a_worker_that_dies_of_a_study_builds_anew_outside_of_the_clock_of_the_next(studies, cache, encoder):
     spec = encoder(build="time.sleep(2)", parts="if volume.array.max() == 902: os._exit(1)")
-    assert list(reasons(studies, spec, cache, time_limit_s=1.5)) == ["case_2"]
+    assert list(reasons(studies, spec, cache, time_limit_s=1.5)) == ["case_2.nii"]
 
 
 @pytest.mark.parametrize("where", ["parts", "encode"])
 def test_an_error_over_one_study_is_that_studys_if_the_encoder_manages_a_blank_one(studies, cache, encoder, where):
     value = "volume.array" if where == "parts" else "parts"
     spec = encoder(**{where: f"if {value}.max() == 903: raise IndexError('beyond the end')"})
-    assert reasons(studies, spec, cache) == {"case_3": "The encoder fails on it (IndexError: beyond the end)."}
+    assert reasons(studies, spec, cache) == {"case_3.nii": "The encoder fails on it (IndexError: beyond the end)."}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_torchs_own_error_is_known():
 
 def test_a_study_for_which_memory_does_not_suffice_alone_is_said(studies, cache, encoder):
     spec = encoder(encode="if parts.max() == 904: raise MemoryError")
-    assert reasons(studies, spec, cache) == {"case_4": "It needs more memory than this machine has free."}
+    assert reasons(studies, spec, cache) == {"case_4.nii": "It needs more memory than this machine has free."}
 
 
 # -- on a GPU
@@ -175,7 +175,7 @@ def test_one_process_encodes_what_others_read_and_nothing_else_differs(studies, 
         monkeypatch.setattr(LocalPool, method, spy(getattr(LocalPool, method)))
     (phantom := cache.path.parent.parent / "studies" / "case_9.nii").write_bytes(b"no such thing")
     found = reasons(list_studies(phantom.parent)[0], spec, cache, apart=True)
-    assert list(found) == ["case_9"]
+    assert list(found) == ["case_9.nii"]
     assert done == {"on_gpu": {2}, "cutter": {1}, "cut_chunk": {2}, "encode_chunk": {1}}
     pool = cache.pool(spec.fingerprint(), studies)
     together = {item.study.study_id: item.vectors[0] for item in embed_chunk(studies, spec).embedded}

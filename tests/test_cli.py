@@ -46,7 +46,7 @@ def test_pick_prints_the_proposal_as_json_and_embeds_what_is_missing(run):
     assert [pick["rank"] for pick in proposal["picks"]] == [1, 2, 3]
     assert sum(pick["share"] for pick in proposal["picks"]) == pytest.approx(1)
     assert all(pick["reason"] and pick["status"] == "open" for pick in proposal["picks"])
-    assert proposal["failed"] == [{"study_id": "broken", "reason": "broken.nii is empty (0 bytes)."}]
+    assert proposal["failed"] == [{"study_id": "broken.nii", "reason": "broken.nii is empty (0 bytes)."}]
     again = json.loads(run("pick", "--batch-size", "3", "--json", "--strategy", "kmeans", "--seed", "1")[1])
     assert again == proposal
 
@@ -87,8 +87,8 @@ def test_report_writes_what_pick_says_as_one_file(run):
     data = json.loads(re.search(r'id="data">(.*?)</script>', html).group(1))
     picked = json.loads(run("pick", "--json", *labelled, "--advice")[1])
     assert data["proposal"] == picked | {"suggested_batch_size": picked["advice"]["suggested_batch_size"]}
-    assert [point["study_id"] for point in data["map"]["points"] if point["status"] == "done"] == ["case_3"]
-    assert data["pictures"].keys() == {f"case_{number}" for number in range(8)}
+    assert [point["study_id"] for point in data["map"]["points"] if point["status"] == "done"] == ["case_3.nii"]
+    assert data["pictures"].keys() == {f"case_{number}.nii" for number in range(8)}
 
 
 @pytest.mark.slow
@@ -100,10 +100,10 @@ def test_embed_export_and_list_agree(run):
     assert all(stage in out for stage in ("reading", "viewing", "encoding", "storing"))
     run("export", "--out", str(run.folder / "pool.npz"))
     with np.load(run.folder / "pool.npz", allow_pickle=False) as pool:
-        assert pool["study_ids"].tolist() == [f"case_{number}" for number in range(8)]
+        assert pool["study_ids"].tolist() == [f"case_{number}.nii" for number in range(8)]
         assert pool["vectors"].shape == (8, 1024)
         assert pool["vectors"].dtype == np.float32
-    assert run("list", "--failed")[1] == "broken\tfailed\tbroken.nii is empty (0 bytes).\n"
+    assert run("list", "--failed")[1] == "broken.nii\tfailed\tbroken.nii is empty (0 bytes).\n"
     run("export", "--decisions", "--out", str(run.folder / "decisions.csv"))
     assert (run.folder / "decisions.csv").read_text().strip() == "at,study_id,kind,client,detail"
 
@@ -120,18 +120,21 @@ def test_final_labels_that_lie_where_monai_label_keeps_them_count(run):
     final.mkdir(parents=True)
     for number in range(7):
         (final / f"case_{number}.nii.gz").write_bytes(b"a label")
-    proposal = json.loads(run("pick", "--json")[1])
-    assert [pick["study_id"] for pick in proposal["picks"]] == ["case_7"]
+    (final / "stranger.nii.gz").write_bytes(b"a label")
+    _, out, err = run("pick", "--json")
+    proposal = json.loads(out)
+    assert "1 of the final labels are no single study's, such as stranger.nii.gz." in err
+    assert [pick["study_id"] for pick in proposal["picks"]] == ["case_7.nii"]
     with closing(Decisions(run.folder / "state")) as decisions:
-        decisions.mark_done({"case_3": ""})
-        decisions.reopen("case_3", "alice")
+        decisions.mark_done({"case_3.nii": ""})
+        decisions.reopen("case_3.nii", "alice")
     assert len(json.loads(run("pick", "--json")[1])["picks"]) == 2
     served = run.folder / "state" / "datastore" / "labels" / "final"  # a server has taken them over, one was deleted
     served.mkdir(parents=True)
     for number in range(6):
         (served / f"case_{number}.nrrd").write_bytes(b"a label")
     picks = {pick["study_id"] for pick in json.loads(run("pick", "--json")[1])["picks"]}
-    assert picks == {"case_6", "case_7"}
+    assert picks == {"case_6.nii", "case_7.nii"}
 
 
 @pytest.mark.slow
@@ -147,7 +150,8 @@ def test_every_sample_configuration_runs(path, phantom_volume, capsys):
     common = ["--studies", str(phantom_volume.folder), "--state", str(state), "--config", str(path)]
     assert main(["pick", *common, "--json", "--conf", "n_workers", "1"]) == 0
     proposal = json.loads(capsys.readouterr().out)
-    assert {pick["study_id"] for pick in proposal["picks"]} == {"x0", "x1"}
+    ending = "png" if path.stem == "chest_xray" else "nii"
+    assert {pick["study_id"] for pick in proposal["picks"]} == {f"x0.{ending}", f"x1.{ending}"}
     assert proposal["note"]  # fewer than the batch that the file asks for
 
 

@@ -57,7 +57,7 @@ def studies(phantom_volume):
 def test_every_study_is_embedded_with_thumbnail_and_progress(studies, cache):
     steps = list(embed(studies, SPEC, cache, executor=Inline()))
     pool = cache.pool(SPEC.fingerprint(), studies)
-    assert pool.study_ids == tuple(f"case_{number:02d}" for number in range(12))
+    assert pool.study_ids == tuple(f"case_{number:02d}.nii" for number in range(12))
     assert all(cache.thumbnail(study.study_id).startswith(b"\x89PNG") for study in studies)
     assert (steps[0].n_done, steps[-1].n_done, steps[-1].n_total) == (0, 12, 12)
     assert steps[-1].rate > 0
@@ -114,7 +114,7 @@ def test_a_second_run_embeds_nothing_and_a_new_file_only_itself(studies, cache, 
     phantom_volume.nifti("studies/new.nii")
     listed, _ = list_studies(phantom_volume.folder / "studies")
     list(embed(listed, SPEC, cache, executor=again))
-    assert again.chunks == [["new"]]
+    assert again.chunks == [["new.nii"]]
 
 
 def test_an_unreadable_study_does_not_disturb_the_others(studies, cache, phantom_volume):
@@ -123,7 +123,7 @@ def test_an_unreadable_study_does_not_disturb_the_others(studies, cache, phantom
     last = list(embed(listed, SPEC, cache, executor=Inline()))[-1]
     assert (last.n_done, last.n_failed) == (11, 1)
     (failure,) = cache.failures(SPEC.fingerprint(), listed)
-    assert (failure.study_id, failure.reason) == ("case_05", "case_05.nii is empty (0 bytes).")
+    assert (failure.study_id, failure.reason) == ("case_05.nii", "case_05.nii is empty (0 bytes).")
 
 
 def test_a_study_deleted_while_it_waits_fails_alone(studies, cache):
@@ -136,23 +136,23 @@ def test_a_dead_chunk_is_retried_study_by_study_and_a_killed_study_once_more(stu
     deaths = []
 
     def dies(chunk):
-        guilty = any(study.study_id == "case_02" for study in chunk)
+        guilty = any(study.study_id == "case_02.nii" for study in chunk)
         deaths.append(guilty)
         return OSError("worker died") if guilty and sum(deaths) < 3 else None
 
     executor = Inline(dies)
     assert list(embed(studies, SPEC, cache, executor=executor))[-1].n_done == 12
-    assert executor.chunks.count(["case_02"]) == 2
+    assert executor.chunks.count(["case_02.nii"]) == 2
 
 
 def test_a_study_that_hangs_alone_is_given_up_with_the_reason(studies, cache):
     hangs = Inline(
-        lambda chunk: futures.TimeoutError() if any(study.study_id == "case_02" for study in chunk) else None
+        lambda chunk: futures.TimeoutError() if any(study.study_id == "case_02.nii" for study in chunk) else None
     )
     last = list(embed(studies, SPEC, cache, executor=hangs))[-1]
     assert (last.n_done, last.n_failed) == (11, 1)
     assert "longer than the time limit" in cache.failures(SPEC.fingerprint(), studies)[0].reason
-    assert hangs.chunks.count(["case_02"]) == 1
+    assert hangs.chunks.count(["case_02.nii"]) == 1
 
 
 def test_when_a_chunk_runs_out_of_time_all_others_are_cut_into_single_studies(studies, cache):
@@ -164,7 +164,7 @@ def test_when_a_chunk_runs_out_of_time_all_others_are_cut_into_single_studies(st
 
 
 def test_a_failure_is_tried_again_by_another_process_and_not_by_the_same(studies, cache):
-    broken = Inline(lambda chunk: futures.TimeoutError() if chunk[0].study_id == "case_00" else None)
+    broken = Inline(lambda chunk: futures.TimeoutError() if chunk[0].study_id == "case_00.nii" else None)
     list(embed(studies[:1], SPEC, cache, executor=broken))
     assert list(embed(studies[:1], SPEC, cache, executor=Inline()))[-1].n_failed == 1
     with closing(Cache(cache.path.parent)) as of_another_process:

@@ -342,7 +342,7 @@ def test_a_users_error_is_one_line(pictures, capsys, change, message):
 def test_an_unreadable_picture_is_left_out_and_noted(pictures, capsys):
     (pictures / "pictures" / "01.png").write_bytes(b"")
     assert main(command(pictures, "out")) == 0
-    assert "Study 01 was left out: 01.png is empty" in (pictures / "out" / "tables.md").read_text(encoding="utf-8")
+    assert "Study 01.png was left out: 01.png is empty" in (pictures / "out" / "tables.md").read_text(encoding="utf-8")
     assert str(pictures / "out" / "index.html") in capsys.readouterr().out
     assert main(["ranks", str(pictures / "out")]) == 0
     assert "| random |" in capsys.readouterr().out

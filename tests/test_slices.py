@@ -82,7 +82,7 @@ class TestEmbedding:
             assert (last.n_done, last.n_failed) == (3, 0)
             pool = cache.pool(SPEC.fingerprint(), studies)
         volume = read_volume(studies[1].source)
-        own = pool.rows(["case_1"])
+        own = pool.rows(["case_1.nii"])
         assert tuple(pool.samples[row].at for row in own) == view_slices(volume, AXIAL)
         assert len(own) > 1
         (alone,) = embed_chunk([studies[1]], SPEC).embedded

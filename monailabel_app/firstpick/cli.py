@@ -10,7 +10,7 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from firstpick.report import page_data, report_page, table
 from firstpick.selection import STRATEGIES, describe
 from firstpick.sources.attributes import with_attributes
 from firstpick.sources.folder import list_studies
-from firstpick.sources.names import final_labels
+from firstpick.sources.names import final_labels, id_of, ids_by_name
 from firstpick.studies import LeftOut, Pool, Study
 from firstpick.voxels.volumes import VolumeError
 from firstpick.workers import LocalPool
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", report_command, "Choose a batch and write it as a page with pictures, map and curve.")
     report.add_argument("--out", metavar="FILE", required=True, help="the page, one .html file that needs no network")
     for command in (pick, report):
-        command.add_argument("--labelled", metavar="FILE", help="ids of studies that are labelled, one a line")
+        command.add_argument("--labelled", metavar="FILE", help="ids or paths of studies that are labelled, one a line")
         command.add_argument("--advice", action="store_true", help="suggest a batch size, and say how much is chance")
     export = add("export", export_command, "Write ids and embeddings, or who decided what when.")
     export.add_argument("--out", metavar="FILE", required=True, help="a .npz, or a .csv with --decisions")
@@ -203,7 +203,7 @@ def _session(options: argparse.Namespace) -> Iterator[Session]:
     served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
     labelled_at, unmatched = final_labels(served if (served / "labels").exists() else folder, studies)
     if unmatched:
-        print(f"{len(unmatched)} final labels belong to no study here, such as {unmatched[0]}.", file=sys.stderr)
+        print(f"{len(unmatched)} of the final labels are no single study's, such as {unmatched[0]}.", file=sys.stderr)
     with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
         yield Session(config, studies, left_out, labelled_at, cache, decisions)
 
@@ -418,7 +418,7 @@ def _choose(session: Session, options: argparse.Namespace) -> tuple[Proposal, Po
     _embed(session)
     statuses = session.decisions.statuses()
     done = {i for i, status in statuses.items() if status.status == "done"}
-    labelled = done | with_newer_label(session.labelled_at, statuses) | _read_ids(options.labelled)
+    labelled = done | with_newer_label(session.labelled_at, statuses) | _read_ids(options.labelled, session.studies)
     if unknown := labelled - {study.study_id for study in session.studies}:
         print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
     pool = session.cache.pool(spec.fingerprint(), session.studies).trimmed(session.decisions.annotated())
@@ -490,10 +490,13 @@ def _server_command(
     return command, {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
 
 
-def _read_ids(path: str | None) -> set[str]:
+def _read_ids(path: str | None, studies: Collection[Study]) -> set[str]:
+    """Read ids, or other names of studies; what names none stays as it is."""
     if path is None:
         return set()
-    return {line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
+    by_name = ids_by_name(studies)
+    names = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
+    return {id_of(name, by_name) or name for name in names if name}
 
 
 def flat(config: Config) -> dict[str, Any]:
