@@ -38,6 +38,14 @@ def test_a_table_tells_by_its_columns(tmp_path):
     assert values(f"csv:{table}#patient") == ["7", "", "8", ""]
 
 
+def test_a_table_may_lie_in_a_folder_with_a_number_sign(tmp_path):
+    (tmp_path / "ward #3").mkdir()
+    table = tmp_path / "ward #3" / "table.csv"
+    table.write_text("study,site,patient\nsub-1/t1,north,7\n", "utf-8")
+    assert values(f"csv:{table}") == ["north", "", "", ""]
+    assert values(f"csv:{table}#patient") == ["7", "", "", ""]
+
+
 def test_dicom_tells_modality_and_patient_the_latter_as_a_hash(phantom_volume):
     for number, patient in enumerate(("DOE^JANE", "DOE^JANE", "ROE", "")):
         phantom_volume.series(
@@ -131,7 +139,7 @@ def test_a_wrong_rule_is_refused_with_what_is_allowed(rule, error, text):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [("", "needs a first line"), ("study\na\n", "one or more others"), ("study,site\n", "It has site")],
+    [("", "it has nothing"), ("study\na\n", "must have a column 'patient'"), ("study,site\n", "it has study, site")],
 )
 def test_a_table_without_the_column_is_refused(tmp_path, content, text):
     (tmp_path / "table.csv").write_text(content)

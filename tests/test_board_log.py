@@ -4,10 +4,12 @@ import sqlite3
 import threading
 
 import pytest
+from pydantic_core import to_jsonable_python
 
 from firstpick.board import log as module
 from firstpick.board.log import DECISIONS_VERSION, OPEN, ConflictError, Decisions, with_statuses
 from firstpick.database import StoreError
+from firstpick.proposal import Pick, Proposal, read_proposal
 
 
 @pytest.fixture
@@ -147,10 +149,19 @@ def test_the_newest_proposal_of_a_strategy_stands(decisions):
 
 def test_picks_show_the_status_of_their_study(decisions):
     decisions.reserve("a", "Alice")
-    proposal = {"strategy": "kmeans", "picks": [{"study_id": "a"}, {"study_id": "b"}]}
+    proposal = Proposal(
+        strategy="kmeans",
+        encoder="pixels",
+        batch_size=2,
+        partial=False,
+        picks=(Pick(1, "a", 0.0), Pick(2, "b", 0.0)),
+        failed=(),
+        left_out=(),
+        provenance={},
+    )
     shown = with_statuses(proposal, decisions.statuses())
-    assert [(pick["status"], pick["client"]) for pick in shown["picks"]] == [("reserved", "Alice"), ("open", "")]
-    assert proposal["picks"] == [{"study_id": "a"}, {"study_id": "b"}]
+    assert [(pick.status, pick.client) for pick in shown.picks] == [("reserved", "Alice"), ("open", "")]
+    assert read_proposal(to_jsonable_python(shown)) == proposal
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all", b""])

@@ -2,14 +2,13 @@
 
 import pytest
 
-from firstpick import catalogue
-from firstpick.cli import main
+from firstpick.cli import catalogue, main
 from firstpick.encoders import ENCODERS, FAMILIES
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("firstpick.catalogue.platformdirs.user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr("firstpick.cli.catalogue.platformdirs.user_cache_path", lambda name: tmp_path / name)
     return tmp_path / "firstpick" / "encoder_speeds.json"
 
 

@@ -181,15 +181,17 @@ def test_a_users_error_is_one_line_on_stderr_and_status_2(arguments, text, tmp_p
 
 
 def test_without_monailabel_serve_prints_the_line_to_type(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("firstpick.cli.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("firstpick.cli.serve.importlib.util.find_spec", lambda name: None)
     assert main(["serve", "--studies", str(tmp_path)]) == 2
     assert "Type: pip install --no-deps monailabel==0.8.5" in capsys.readouterr().err
 
 
 def test_serve_becomes_monailabel_with_an_app_folder_of_its_own(run, monkeypatch):
     started = {}
-    monkeypatch.setattr("firstpick.cli.runpy.run_module", lambda name, **_: started.update(name=name, argv=sys.argv))
-    monkeypatch.setattr("firstpick.cli._need_monailabel", lambda: None)  # the core is tested without it too
+    monkeypatch.setattr(
+        "firstpick.cli.serve.runpy.run_module", lambda name, **_: started.update(name=name, argv=sys.argv)
+    )
+    monkeypatch.setattr("firstpick.cli.serve.need_monailabel", lambda: None)  # the core is tested without it too
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setenv("MONAI_LABEL_AUTO_UPDATE_SCORING", "true")
     run("serve", "--port", "9000")

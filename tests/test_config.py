@@ -1,10 +1,12 @@
 """The configuration: every problem is said at once, at the door."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from firstpick.cli import flat, keys_table
+from firstpick.cli import main
+from firstpick.cli.check import flat, keys_table
 from firstpick.config import KEYS, Config, ConfigError, load_config, state_folder
 
 ROOT = Path(__file__).parents[1]
@@ -28,14 +30,49 @@ def test_a_file_and_then_the_command_line_win(tmp_path):
     assert config.eligible.modalities == ("CT",)
 
 
-def test_a_folder_name_that_looks_like_a_number_stays_text():
-    assert load_config(None, {"state_dir": "2024"}).state_dir == "2024"
+@pytest.mark.parametrize(
+    "text", ["/data/ward #3/state", "2024", "007", "no", "1e3", "[a", "{a: 1}", "null", "~", "", "'quoted'", " a: b "]
+)
+def test_a_text_of_the_command_line_stays_what_was_typed(text):
+    assert load_config(None, {"state_dir": text}).state_dir == text
+    assert load_config(None, {"eligible.series_description": text.strip("[")}).eligible.series_description in text
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        ("old/*", ("old/*",)),
+        ("#recycle/*", ("#recycle/*",)),
+        ("[ab]*", ("[ab]*",)),
+        ("[no, 007, 1e3]", ("no", "007", "1e3")),
+        ("", ()),
+    ],
+)
+def test_a_list_of_the_command_line_holds_texts_as_typed(text, patterns):
+    assert load_config(None, {"eligible.exclude": text}).eligible.exclude == patterns
+
+
+def test_the_state_folder_is_the_one_that_was_named(tmp_path, capsys):
+    state = str(tmp_path / "ward #3" / "state")
+    for arguments in (["--state", state], ["--conf", "state_dir", state]):
+        assert main(["check", *arguments]) == 0
+        assert f"state_dir: {json.dumps(state)}\n" in capsys.readouterr().out
+
+
+def test_numbers_of_a_file_are_texts_where_texts_belong_and_a_lone_value_is_a_list_of_one(tmp_path):
+    config = load_config(write(tmp_path, "layer: 11\nviews: {planes: axial}\neligible: {exclude: 2024}\n"))
+    assert (config.layer, config.views.planes, config.eligible.exclude) == ("11", ("axial",), ("2024",))
+
+
+def test_numbers_are_read_in_any_notation(tmp_path):
+    assert load_config(write(tmp_path, "time_limit_s: 1e3\n")).time_limit_s == 1000
+    assert load_config(None, {"views.every_mm": "1e1", "params": "{n_init: 3}"}).params == {"n_init": 3}
 
 
 def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
     path = write(
         tmp_path,
-        "stratgy: kmeans\nbatch_size: many\nencoder: dinov2\nviews: {sise: 3}\nscaling: l3\n",
+        "stratgy: kmeans\nbatch_size: many\nencoder: dinov2\nviews: {sise: 3}\nscaling: l3\nseed: -1\nn_jobs: yes\n",
     )
     with pytest.raises(ConfigError) as caught:
         load_config(path)
@@ -44,6 +81,8 @@ def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
     assert "key 'stratgy' is not known. Did you mean 'strategy'?" in text
     assert "batch_size must be a whole number; got 'many'." in text
     assert "key 'views.sise' is not known. Did you mean 'views.size'?" in text
+    assert "seed must be at least 0; got -1." in text
+    assert "n_jobs must be a whole number; got 'True'." in text
 
 
 @pytest.mark.parametrize(
@@ -55,16 +94,17 @@ def test_all_problems_are_listed_at_once_with_near_misses(tmp_path):
         ("scaling", "l3", "scaling 'l3' is not known. Choose one of l2, none, standardise, pca, whiten."),
         ("batch_size", "0", "batch_size must be at least 1; got 0."),
         ("seed", "-1", "seed must be at least 0; got -1."),
-        ("batch_size", "true", "batch_size must be a whole number; got True."),
+        ("batch_size", "true", "batch_size must be a whole number; got 'true'."),
         ("views.planes", "[axial, oblique]", "oblique"),
-        ("views", "3", "views must hold keys and values; got 3."),
+        ("params", "3", "params must hold keys and values; got 3."),
+        ("views", "3", "views must hold keys and values; got '3'."),
         ("views.percentiles", "[1, 2, 3]", "views.percentiles must be a list of 2 values"),
         ("eligible.series_description", "'('", "unterminated"),
         ("weights", "/no/such/file", "weights '/no/such/file' cannot be read."),
-        ("labels", "[{value: 1}]", "needs name"),
-        ("labels", "[{name: a, value: 0}]", "value of 'a' must be at least 1 (0 is background); got 0."),
+        ("labels", "[{value: 1}]", "labels[0].name is missing."),
+        ("labels", "[{name: a, value: 0}]", "labels[0].value must be at least 1; got 0."),
         ("labels", "[{name: a, value: 1}, {name: a, value: 1}]", "labels: name 'a' is used twice."),
-        ("labels", "[{name: a, value: 1, color: red}]", "color of 'a' must look like #ffcc00; got 'red'."),
+        ("labels", "[{name: a, value: 1, color: red}]", "labels[0].color must look like #ffcc00; got 'red'."),
         ("layer", "13", "layer '13' is not one of encoder 'dinov2-s'. Choose one of 1, 2,"),
         ("tokens", "mean", "tokens 'mean' is not one of encoder 'dinov2-s'. Choose one of class, patch, both."),
         ("pooling", "median", "Choose one of mean, mean+max, per-plane."),

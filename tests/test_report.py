@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from firstpick.board.log import Status
-from firstpick.proposal import propose
+from firstpick.proposal import Pick, propose
 from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page
 from firstpick.studies import LeftOut, Pool, Sample
 
@@ -35,30 +35,30 @@ def data_of(pool, batch_size=2, labelled=(), **changes):
 def test_points_tell_their_nearest_pick_and_what_became_of_them():
     pool = pool_of([[9, 0], [9, 1], [0, 9], [1, 9]], groups=("h1", "h2", "h1", ""), strata=("CT", "MR", "CT", ""))
     plane = {study_id: (float(row), 0.0) for row, study_id in enumerate(pool.study_ids)}
-    picks = [{"rank": 1, "study_id": "s00003"}, {"rank": 2, "study_id": "s00000"}, {"rank": 3, "study_id": "gone"}]
-    points = pool_map(pool, plane, picks, {"s00001": Status("done")}, groups_are_patients=True)["points"]
-    assert [point["nearest_pick"] for point in points] == [2, 2, 1, 1]
-    assert [point["rank"] for point in points] == [2, None, None, 1]
-    assert [point["status"] for point in points] == ["open", "done", "open", "open"]
-    assert [point["group"] for point in points] == ["patient 1", "patient 2", "patient 1", ""]
-    assert [point["stratum"] for point in points] == ["CT", "MR", "CT", ""]
-    assert [point["x"] for point in points] == [0.0, 1.0, 2.0, 3.0]
+    picks = [Pick(1, "s00003", 0.0), Pick(2, "s00000", 0.0), Pick(3, "gone", 0.0)]
+    points = pool_map(pool, plane, picks, {"s00001": Status("done")}, groups_are_patients=True)
+    assert [point.nearest_pick for point in points] == [2, 2, 1, 1]
+    assert [point.rank for point in points] == [2, None, None, 1]
+    assert [point.status for point in points] == ["open", "done", "open", "open"]
+    assert [point.group for point in points] == ["patient 1", "patient 2", "patient 1", ""]
+    assert [point.stratum for point in points] == ["CT", "MR", "CT", ""]
+    assert [point.x for point in points] == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_copy_of_another_pick_is_its_own():
     pool = pool_of([[1, 0], [1, 0]])
-    picks = [{"rank": 1, "study_id": "s00000"}, {"rank": 2, "study_id": "s00001"}]
+    picks = [Pick(1, "s00000", 0.0), Pick(2, "s00001", 0.0)]
     places = dict.fromkeys(pool.study_ids, (0.0, 0.0))
-    points = pool_map(pool, places, picks, {}, groups_are_patients=False)["points"]
-    assert [point["nearest_pick"] for point in points] == [1, 2]
-    without = pool_map(pool, places, [], {}, groups_are_patients=False)["points"]
-    assert [(point["nearest_pick"], point["group"]) for point in without] == [(None, ""), (None, "")]
+    points = pool_map(pool, places, picks, {}, groups_are_patients=False)
+    assert [point.nearest_pick for point in points] == [1, 2]
+    without = pool_map(pool, places, [], {}, groups_are_patients=False)
+    assert [(point.nearest_pick, point.group) for point in without] == [(None, ""), (None, "")]
 
 
 def test_groups_that_are_no_patients_keep_their_names():
     pool = pool_of([[1, 0]], groups=("site A",))
-    points = pool_map(pool, {"s00000": (0.0, 0.0)}, [], {}, groups_are_patients=False)["points"]
-    assert points[0]["group"] == "site A"
+    points = pool_map(pool, {"s00000": (0.0, 0.0)}, [], {}, groups_are_patients=False)
+    assert points[0].group == "site A"
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 5, 400])

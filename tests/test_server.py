@@ -82,8 +82,8 @@ def test_the_routes_are_documented_with_their_types(running):
     told = "reserve heartbeat release skip unskip reopen"
     assert sorted(routes) == sorted(f"/firstpick/{name}" for name in f"{asked} {told}".split())
     answer = api["paths"]["/firstpick/proposal"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer["$ref"].endswith("/Proposal")
-    assert {"rank", "study_id", "share", "reason", "status"} <= api["components"]["schemas"]["Pick"][
+    assert answer["$ref"].endswith("/ShownProposal")
+    assert {"rank", "study_id", "share", "reason", "status"} <= api["components"]["schemas"]["LivePick"][
         "properties"
     ].keys()
 

@@ -31,6 +31,13 @@ def tree(tmp_path_factory):
     phantom.nifti("plain.nii.gz")
     phantom.nifti("las.nii.gz", axes="LAS", array=phantom.array + 3)
     phantom.series("ct", uid="1.2.8")
+    phantom.series("tilted", uid="1.2.7")
+    for path in (phantom.folder / "tilted").iterdir():
+        header = pydicom.dcmread(path)
+        z = float(header.ImagePositionPatient[2])
+        header.ImagePositionPatient = [0, round(z * np.sin(np.radians(20)), 6), round(z * np.cos(np.radians(20)), 6)]
+        header.PixelData = (header.pixel_array + 11).astype(np.int16).tobytes()
+        header.save_as(path)
     phantom.series("pet", uid="1.2.9", Modality="PT")
     for number, path in enumerate(sorted((phantom.folder / "pet").iterdir())):
         header = pydicom.dcmread(path)
@@ -51,13 +58,8 @@ def server(tree, tmp_path_factory):
 
 
 def study_of(server, start):
-    """The study whose id begins, or whose folder is called, like that."""
-    ids = server.get("/datastore/", output="all")["objects"]
-    named = [study_id for study_id in ids if study_id.startswith(start)]
-    if named:
-        return named[0]
-    paths = {study_id: server.get("/datastore/image/info", image=study_id) for study_id in ids}
-    return next(study_id for study_id, info in paths.items() if start in str(info))
+    """The study whose id begins like that."""
+    return next(i for i in server.get("/datastore/", output="all")["objects"] if i.startswith(start))
 
 
 def label_file(server, study_id, folder, tag="final"):
@@ -69,7 +71,7 @@ def label_file(server, study_id, folder, tag="final"):
 
 def test_every_study_is_offered_opened_labelled_and_done(server):
     ids = set(server.get("/datastore/", output="all")["objects"])
-    assert len(ids) == 4 + len(NAMES)
+    assert len(ids) == 5 + len(NAMES)
     for _ in range(len(ids)):
         sample = wait_for(lambda: next_or_none(server), 30, "a study that is ready")
         info = server.get("/datastore/image/info", image=sample["id"])
@@ -113,8 +115,27 @@ def test_a_label_flipped_by_its_reader_lies_as_its_study_does(server, tmp_path):
     assert server.get("/datastore/label/info", label=study_id, tag="flipped")["changes"] == "flipped along z"
 
 
+def test_a_tilted_series_is_served_with_its_shear_and_its_label_keeps_it(server, tree, tmp_path):
+    study_id = study_of(server, "1.2.7")
+    info = server.get("/datastore/image/info", image=study_id)
+    assert info["name"].endswith("tilted.nrrd")
+    assert info["path"].endswith(".nrrd")
+    served = server.opened(study_id)
+    step = np.subtract(served.TransformIndexToPhysicalPoint((0, 0, 1)), served.TransformIndexToPhysicalPoint((0, 0, 0)))
+    np.testing.assert_allclose(step, [0, 2 * np.sin(np.radians(20)), 2 * np.cos(np.radians(20))], atol=1e-4)
+    array = np.zeros(served.GetSize()[::-1], np.uint8)
+    array[1:3, 2:5, 3:7] = 1
+    label = sitk.GetImageFromArray(array)
+    label.CopyInformation(served)
+    sitk.WriteImage(label, str(tmp_path / "label.nii.gz"))  # ITK makes its axes orthogonal
+    server.upload(study_id, "alice", tag="tilted", content=(tmp_path / "label.nii.gz").read_bytes())
+    saved = label_file(server, study_id, tmp_path, "tilted")
+    np.testing.assert_array_equal(np.asarray(saved.dataobj).T, array)
+    np.testing.assert_allclose(saved.affine[:3, 2], np.multiply(step, [-1, -1, 1]), atol=1e-4)
+
+
 def test_a_pet_series_is_served_as_it_was_embedded(server, tree):
-    study_id = study_of(server, "pet")
+    study_id = study_of(server, "1.2.9")
     voxels = sitk.GetArrayFromImage(server.opened(study_id))
     slopes = {}
     for path in (tree.folder / "pet").iterdir():
@@ -180,5 +201,5 @@ def test_names_and_labels_survive_a_kill(server, tree):
     server.kill()
     with Server(tree.folder, server.state, "labels", LABELS, "batch_size", "30", "duplicates", "0") as again:
         again.wait_until_ready()
-        assert again.status()["n_labelled"] == 4 + len(NAMES)
+        assert again.status()["n_labelled"] == 5 + len(NAMES)
         assert again.status()["unmatched_labels"] == []

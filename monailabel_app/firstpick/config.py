@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import os
-import re
-import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 import psutil
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
 from firstpick.selection import SCALINGS, Guards, check_strategy
@@ -25,75 +24,120 @@ from firstpick.sources.attributes import RULES, read_attribute
 from firstpick.sources.folder import Eligibility
 from firstpick.voxels.views import ViewSpec
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 
 class ConfigError(Exception):
     """The configuration is wrong; the text lists every problem, one a line."""
 
 
-@dataclass(frozen=True)
-class Label:
+class _Settings(BaseModel):
+    """Keys with their types, bounds, defaults and meanings: the only place where they are written down."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # the meanings of the keys of ViewSpec and Eligibility
+    )
+
+
+class Label(_Settings):
     """What annotators draw: a name, its value in the label map, its colour."""
 
     name: str
-    value: int
-    color: str = "#ffcc00"
+    value: int = Field(ge=1)  # 0 is background
+    color: str = Field("#ffcc00", pattern="^#[0-9a-fA-F]{6}$")
 
 
-@dataclass(frozen=True)
-class Groups:
+class Groups(_Settings):
     """How many studies of one patient a batch may hold, and what tells the patient."""
 
-    by: str = "patient"
-    max: int = 1
+    by: str = Field("patient", description=f"What tells a patient's studies: {RULES}; empty for nothing.")
+    max: int = Field(
+        1, description="Studies of one patient in all batches together, while others remain; 0 for any number."
+    )
 
 
-@dataclass(frozen=True)
-class Strata:
+class Strata(_Settings):
     """Among what the batch is shared out, and how."""
 
-    by: str = ""
-    share: str = "proportional"
+    by: str = Field("", description="What the batch is shared out among, told in the same ways; empty for nothing.")
+    share: str = Field("proportional", description=f"How strata share the batch: {', '.join(SHARES)}.")
 
 
-@dataclass(frozen=True)
-class Slices:
+class Slices(_Settings):
     """How many slices of one study a batch may hold, and how far apart."""
 
-    max_per_study: int = 3
-    min_distance_mm: float = 10.0
+    max_per_study: int = Field(3, description="With unit: slice, slices of one study; 0 for any number.")
+    min_distance_mm: float = Field(
+        10.0, description="With unit: slice, least distance of two slices of one study in the same plane."
+    )
 
 
-@dataclass(frozen=True)
-class Config:
-    """All settings, checked. `KEYS` says what each means."""
+class Config(_Settings):
+    """All settings, checked."""
 
-    strategy: str = "kmeans"
-    batch_size: int = 10
-    seed: int = 0
-    scaling: str = "l2"
-    n_components: int = 32
-    params: Mapping[str, Any] = field(default_factory=dict)
+    strategy: str = Field("kmeans", description="How the batch is chosen: a name of `firstpick list strategies`.")
+    batch_size: int = Field(10, ge=1, description="Studies in a batch; with unit: slice, slices.")
+    seed: int = Field(0, ge=0, description="Seed of the strategy: the same seed gives the same batch.")
+    scaling: str = Field("l2", description=f"How features are scaled before the strategy: {', '.join(SCALINGS)}.")
+    n_components: int = Field(
+        32,
+        ge=1,
+        description="Principal components kept by the scalings pca and whiten; at most a quarter of the studies.",
+    )
+    params: Mapping[str, Any] = Field({}, description="Parameters of the strategy, by name.")
     groups: Groups = Groups()
     strata: Strata = Strata()
-    duplicates: float = 0.9995
-    outliers: str = "keep"
-    unit: str = "volume"
+    duplicates: float = Field(
+        0.9995, description="Cosine from which on two studies count as one; 0 for no such search."
+    )
+    outliers: str = Field("keep", description=f"What is done with unusual studies: {', '.join(OUTLIERS)}.")
+    unit: str = Field(
+        "volume", description=f"What is picked: {', '.join(UNITS)}. Of a study, slices are picked together."
+    )
     slices: Slices = Slices()
-    encoder: str = "dinov2-s"
-    weights: str = ""
-    pooling: str = "mean"
-    layer: str = ""
-    tokens: str = ""
+    encoder: str = Field("dinov2-s", description="What embeds the studies: a name of `firstpick list encoders`.")
+    weights: str = Field(
+        "", description="A file, folder or hub id with the encoder's weights; empty for its own source."
+    )
+    pooling: str = Field("mean", description=f"How the rows of a study's views become one: {', '.join(POOLINGS)}.")
+    layer: str = Field("", description="Layer of the network whose output is taken; empty for the encoder's own.")
+    tokens: str = Field(
+        "", description=f"Tokens of a transformer that are taken: {', '.join(TOKENS)}; empty for the encoder's own."
+    )
     views: ViewSpec = ViewSpec()
     eligible: Eligibility = Eligibility()
-    labels: tuple[Label, ...] = (Label("foreground", 1),)
-    state_dir: str = ""
-    served_gb: float = 20.0
-    auto_next: bool = False
-    n_workers: int = 0
-    n_jobs: int = 0
-    time_limit_s: float = 300.0
-    rescan_s: float = 10.0
+    labels: tuple[Label, ...] = Field(
+        (Label(name="foreground", value=1),),
+        description="What annotators draw: a list of name, value (1 or more) and color (#rrggbb).",
+    )
+    state_dir: str = Field(
+        "", description="Folder for all state, on a local disk; empty for one in the user's state folder."
+    )
+    served_gb: float = Field(
+        20.0, ge=0, description="Gigabytes of files that the server makes for readers, such as of DICOM series."
+    )
+    auto_next: bool = Field(False, description="When a batch is finished, add the next one by itself.")
+    n_workers: int = Field(0, ge=0, description="Embedding processes; 0 for one a core.")
+    n_jobs: int = Field(0, ge=0, description="Threads that choose a batch; 0 for one a core.")
+    time_limit_s: float = Field(
+        300.0, ge=1, description="Seconds after which reading and encoding one study is given up."
+    )
+    rescan_s: float = Field(10.0, ge=0.1, description="Seconds between two looks at the studies folder while serving.")
+
+    @field_validator("labels")
+    @classmethod
+    def _are_distinct(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        for what in ("name", "value"):
+            seen = [getattr(label, what) for label in labels]
+            if twice := [item for item in seen if seen.count(item) > 1]:
+                msg = f"{what} {twice[0]!r} is used twice."
+                raise ValueError(msg)
+        return labels
 
     @property
     def encoder_spec(self) -> EncoderSpec:
@@ -119,54 +163,32 @@ class Config:
         }
 
 
-KEYS: Mapping[str, str] = MappingProxyType(
-    {
-        "strategy": "How the batch is chosen: a name of `firstpick list strategies`.",
-        "batch_size": "Studies in a batch; with unit: slice, slices.",
-        "seed": "Seed of the strategy: the same seed gives the same batch.",
-        "scaling": f"How features are scaled before the strategy: {', '.join(SCALINGS)}.",
-        "n_components": "Principal components kept by the scalings pca and whiten; at most a quarter of the studies.",
-        "params": "Parameters of the strategy, by name.",
-        "groups.by": f"What tells a patient's studies: {RULES}; empty for nothing.",
-        "groups.max": "Studies of one patient in all batches together, while others remain; 0 for any number.",
-        "strata.by": "What the batch is shared out among, told in the same ways; empty for nothing.",
-        "strata.share": f"How strata share the batch: {', '.join(SHARES)}.",
-        "duplicates": "Cosine from which on two studies count as one; 0 for no such search.",
-        "outliers": f"What is done with unusual studies: {', '.join(OUTLIERS)}.",
-        "unit": f"What is picked: {', '.join(UNITS)}. Of a study, slices are picked together.",
-        "slices.max_per_study": "With unit: slice, slices of one study; 0 for any number.",
-        "slices.min_distance_mm": "With unit: slice, least distance of two slices of one study in the same plane.",
-        "encoder": "What embeds the studies: a name of `firstpick list encoders`.",
-        "weights": "A file, folder or hub id with the encoder's weights; empty for its own source.",
-        "pooling": f"How the rows of a study's views become one: {', '.join(POOLINGS)}.",
-        "layer": "Layer of the network whose output is taken; empty for the encoder's own.",
-        "tokens": f"Tokens of a transformer that are taken: {', '.join(TOKENS)}; empty for the encoder's own.",
-        "views.planes": "Planes in which a volume is cut: axial, coronal, sagittal.",
-        "views.per_plane": "Slices in each plane.",
-        "views.every_mm": "Distance of neighbouring slices in mm, instead of per_plane; 0 for per_plane.",
-        "views.size": "Side of a view in pixels; 0 for the encoder's own.",
-        "views.intensity": "auto (CT windows for CT, percentiles for the rest), ct, or percentile.",
-        "views.percentiles": "Percentiles of the foreground that become black and white.",
-        "eligible.modalities": "Modalities to keep, such as [CT]; empty for all. A file that states none is kept.",
-        "eligible.min_slices": "Least number of slices of a volume.",
-        "eligible.min_size_mm": "Least size of a volume along its longest axis, in mm.",
-        "eligible.max_spacing_mm": "Largest spacing of a volume, in mm; 0 for any.",
-        "eligible.series_description": "Keep only DICOM series whose description matches this regular expression.",
-        "eligible.exclude": "Patterns of paths to leave out, such as [phantoms/*].",
-        "eligible.localizers": "Keep localizers (scouts), which are left out by default.",
-        "eligible.secondary_captures": "Keep secondary captures, which are left out by default.",
-        "eligible.masks": "Keep masks, told by names of files and folders or by headers, left out by default.",
-        "eligible.system_folders": "Look into folders that storage systems make, such as #recycle.",
-        "labels": "What annotators draw: a list of name, value (1 or more) and color (#rrggbb).",
-        "state_dir": "Folder for all state, on a local disk; empty for one in the user's state folder.",
-        "served_gb": "Gigabytes of files that the server makes for readers, such as of DICOM series.",
-        "auto_next": "When a batch is finished, add the next one by itself.",
-        "n_workers": "Embedding processes; 0 for one a core.",
-        "n_jobs": "Threads that choose a batch; 0 for one a core.",
-        "time_limit_s": "Seconds after which reading and encoding one study is given up.",
-        "rescan_s": "Seconds between two looks at the studies folder while serving.",
-    }
-)
+_SCHEMA = Config.model_json_schema()
+
+
+def _inner(schema: Mapping[str, Any], part: str | int) -> Mapping[str, Any]:
+    """The schema of a key, or of a list's items; empty where nothing is said of it."""
+    found: Mapping[str, Any] = schema.get("properties", {}).get(part, {})
+    if isinstance(part, int):
+        found = schema.get("items", {})
+    return _SCHEMA["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
+
+
+def _schema_of(path: Iterable[str | int]) -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = _SCHEMA
+    return functools.reduce(_inner, path, schema)
+
+
+def _described(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name in schema["properties"]:
+        inner = _inner(schema, name)
+        if "properties" in inner:
+            yield from _described(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", " ".join(inner["description"].split())
+
+
+KEYS: Mapping[str, str] = MappingProxyType(dict(_described(_SCHEMA)))
 """What each key means; the table of sample_configs/README.md is made from it."""
 
 
@@ -178,7 +200,8 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] = M
     path : str or Path, optional
         None for the defaults.
     overrides : mapping
-        Dotted keys such as ``views.size``; values that are strings are read as YAML.
+        Dotted keys such as ``views.size``. A string is taken as it is for a text or a number; for a list, a mapping
+        or a parameter of the strategy it is read as YAML.
 
     Raises
     ------
@@ -187,16 +210,19 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] = M
     """
     where = str(path) if path else "configuration"
     tree = _read_yaml(path) if path else {}
-    problems: list[str] = []
     for key, value in overrides.items():
-        _put(tree, key, _parse(value))
-    values = _convert(Config, tree, "", problems)
-    if not problems:
-        config = Config(**values)
+        *outer, name = key.split(".")
+        place = functools.reduce(_mapping_at, outer, tree)
+        place[name] = _from_text(value, _schema_of(key.split("."))) if isinstance(value, str) else value
+    try:
+        config = Config.model_validate(_fitted(tree, _SCHEMA))
         problems = _problems(config)
-        if not problems:
-            return config
-    raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems))
+    except ValidationError as error:
+        names = [str(name) for name in tree]
+        problems = [_sentence(item) for item in sorted(error.errors(), key=lambda e: names.index(str(e["loc"][0])))]
+    if problems:
+        raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems))
+    return config
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
@@ -214,94 +240,71 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     return tree or {}
 
 
-def _parse(value: Any) -> Any:
-    """Read a string of the command line as YAML; one that is not YAML stays a string."""
-    if not isinstance(value, str):
-        return value
+def _mapping_at(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what lies under a name, which becomes a mapping if it is none."""
+    if not isinstance(tree.get(name), dict):
+        tree[name] = {}
+    inner: dict[str, Any] = tree[name]
+    return inner
+
+
+def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
+    """Read a string of the command line: in a list and a mapping all is text, as it was typed."""
+    kind = schema.get("type")
+    if kind not in ("array", "object", None):
+        return text
+    loader = yaml.BaseLoader if kind == "array" or "properties" in schema else yaml.SafeLoader
     try:
-        parsed = yaml.safe_load(value)
+        value = yaml.load(text, Loader=loader)  # noqa: S506 - neither builds objects
     except yaml.YAMLError:
-        return value
-    return "" if parsed is None else parsed
+        value = text
+    if kind == "array" and not isinstance(value, list | dict):
+        return [text] if text.strip() else []
+    return "" if value is None else value
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested dicts."""
-    first, _, rest = key.partition(".")
-    if rest and isinstance(tree.setdefault(first, {}), dict):
-        _put(tree[first], rest, value)
-    else:
-        tree[first] = value
+def _fitted(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Make of what YAML read what pydantic is to see: a lone value is a list of one, and true is no number."""
+    if isinstance(value, dict) and schema.get("type") != "array":
+        return {key: _fitted(item, _inner(schema, key)) for key, item in value.items()}
+    if schema.get("type") == "array":
+        return [_fitted(item, _inner(schema, 0)) for item in (value if isinstance(value, list) else [value])]
+    return str(value) if isinstance(value, bool) and schema.get("type") in ("integer", "number") else value
 
 
-def _convert(kind: type, tree: Mapping[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
-    """Turn a mapping into keyword arguments for a dataclass, noting every problem."""
-    hints = typing.get_type_hints(kind)
-    names = [item.name for item in fields(kind)]
-    values = {}
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            hint = f" Did you mean '{prefix}{near[0]}'?" if near else ""
-            problems.append(f"key '{key}' is not known.{hint} Known here: {', '.join(sorted(names))}.")
-            continue
-        try:
-            values[name] = _value(hints[name], value, key, problems)
-        except ValueError as error:
-            problems.append(str(error))
-    return values
+_PROBLEMS = {  # by the type of pydantic's error, or its first word
+    "missing": "{key} is missing.",
+    "value_error": "{key}: {error}",
+    "greater_than_equal": "{key} must be at least {ge}; got {input}.",
+    "too_long": "{key} must be a list of {max_length} values; got {input!r}.",
+    "string_pattern_mismatch": "{key} must look like #ffcc00; got {input!r}.",  # a colour
+    "string": "{key} must be text; got {input!r}.",
+    "int": "{key} must be a whole number; got {input!r}.",
+    "float": "{key} must be a number; got {input!r}.",
+    "finite": "{key} must be a number; got {input!r}.",
+    "bool": "{key} must be true or false; got {input!r}.",
+    "dict": "{key} must hold keys and values; got {input!r}.",
+    "model": "{key} must hold keys and values; got {input!r}.",
+    "dataclass": "{key} must hold keys and values; got {input!r}.",
+}
 
 
-def _value(hint: Any, value: Any, key: str, problems: list[str]) -> Any:
-    """Check one value against a field's type; ValueError says what is allowed."""
-    if is_dataclass(hint) and isinstance(hint, type):
-        return _nested(hint, value, key, problems)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        if arguments[-1] is not Ellipsis and len(items) != len(arguments):
-            msg = f"{key} must be a list of {len(arguments)} values; got {value!r}."
-            raise ValueError(msg)
-        return tuple(_value(arguments[0], item, f"{key}[{i}]", problems) for i, item in enumerate(items))
-    if origin is not None:  # Mapping
-        return _nested(dict, value, key, problems)
-    return _scalar(hint, value, key)
+def _sentence(error: ErrorDetails) -> str:
+    """Say in our words what pydantic found."""
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix(".")
+    kind = error["type"]
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _unknown(key, error["loc"])
+    text = _PROBLEMS.get(kind) or _PROBLEMS.get(kind.partition("_")[0], "{key}: {msg}; got {input!r}.")
+    return text.format(key=key, **{**error, **error.get("ctx", {})})
 
 
-def _nested(kind: type, value: Any, key: str, problems: list[str]) -> Any:
-    """Build a nested dataclass (or take a dict as it is)."""
-    if not isinstance(value, Mapping):
-        msg = f"{key} must hold keys and values; got {value!r}."
-        raise ValueError(msg)  # noqa: TRY004 - one kind of error for all problems of a configuration
-    if kind is dict:
-        return dict(value)
-    n_before = len(problems)
-    values = _convert(kind, value, f"{key}.", problems)
-    if len(problems) > n_before:
-        return None  # load_config raises
-    try:
-        return kind(**values)
-    except TypeError as error:
-        missing = [item.name for item in fields(kind) if item.name not in values]
-        msg = f"{key} needs {', '.join(missing)} ({error})."
-        raise ValueError(msg) from error
-    except ValueError as error:
-        msg = f"{key}: {error}"
-        raise ValueError(msg) from error
-
-
-def _scalar(hint: type, value: Any, key: str) -> Any:
-    """Check a string, integer, number or truth value."""
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    msg = f"{key} must be {words[hint]}; got {value!r}."
-    raise ValueError(msg)
+def _unknown(key: str, location: Sequence[str | int]) -> str:
+    *outer, name = location
+    known = sorted(_schema_of(outer)["properties"])
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean '{key.removesuffix(str(name))}{near[0]}'?" if near else ""
+    return f"key '{key}' is not known.{hint} Known here: {', '.join(known)}."
 
 
 def _problems(config: Config) -> list[str]:
@@ -321,40 +324,13 @@ def _problems(config: Config) -> list[str]:
             problems.append(str(error))
     if config.scaling not in SCALINGS:
         problems.append(f"scaling '{config.scaling}' is not known. Choose one of {', '.join(SCALINGS)}.")
-    for key, least in (
-        ("batch_size", 1),
-        ("seed", 0),
-        ("n_components", 1),
-        ("n_jobs", 0),
-        ("n_workers", 0),
-        ("time_limit_s", 1),
-        ("rescan_s", 0.1),
-        ("served_gb", 0),
-    ):
-        if getattr(config, key) < least:
-            problems.append(f"{key} must be at least {least}; got {getattr(config, key)}.")
     if not problems and "hub" not in encoder_row(config.encoder).takes and not _is_readable(config.weights):
         problems.append(f"weights '{config.weights}' cannot be read.")
-    return problems + _label_problems(config.labels)
+    return problems
 
 
 def _is_readable(path: str) -> bool:
     return not path or os.access(path, os.R_OK)
-
-
-def _label_problems(labels: tuple[Label, ...]) -> list[str]:
-    problems = []
-    for what in ("name", "value"):
-        seen = [getattr(label, what) for label in labels]
-        problems += [
-            f"labels: {what} {item!r} is used twice." for item in sorted({i for i in seen if seen.count(i) > 1})
-        ]
-    for label in labels:
-        if label.value < 1:
-            problems.append(f"labels: value of '{label.name}' must be at least 1 (0 is background); got {label.value}.")
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", label.color):
-            problems.append(f"labels: color of '{label.name}' must look like #ffcc00; got {label.color!r}.")
-    return problems
 
 
 def state_folder(config: Config, studies_dir: str | Path, *, app_dir: str | Path | None = None) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from firstpick.database import explain_errors, open_database, set_aside, transaction
+from firstpick.proposal import LivePick, LiveProposal, Proposal
 from firstpick.studies import Slice
 
 logger = logging.getLogger(__name__)
@@ -293,13 +294,13 @@ class Decisions:
             self._connection.close()
 
 
-def with_statuses(proposal: Mapping[str, Any], statuses: Mapping[str, Status]) -> dict[str, Any]:
-    """Return a proposal's JSON with the live status of each pick's study."""
+def with_statuses(proposal: Proposal, statuses: Mapping[str, Status]) -> LiveProposal:
+    """Return a proposal with the live status of each pick's study."""
     picks = []
-    for pick in proposal["picks"]:
-        status = statuses.get(pick["study_id"], OPEN)
-        picks.append({**pick, "status": status.status, "client": status.client, "until": status.until})
-    return {**proposal, "picks": picks}
+    for pick in proposal.picks:
+        status = statuses.get(pick.study_id, OPEN)
+        picks.append(LivePick(**vars(pick), status=status.status, client=status.client, until=status.until))
+    return LiveProposal(**{**vars(proposal), "picks": tuple(picks)})
 
 
 def with_newer_label(labelled_at: Mapping[str, float], statuses: Mapping[str, Status]) -> set[str]:

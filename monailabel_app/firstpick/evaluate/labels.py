@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from firstpick.sources.folder import Eligibility, list_studies
 from firstpick.sources.names import bare, id_of, ids_by_name
+from firstpick.sources.tables import read_column, split_column
 from firstpick.studies import Study
 
 
@@ -36,22 +36,12 @@ def read_classes(table: str, studies: Iterable[Study], *, left_out: Collection[s
     OSError
         If the table cannot be read.
     """
-    path, _, column = table.partition("#")
-    lines = _lines(Path(path))
-    names = lines[0] if lines else []
-    if len(names) < 2 or (column and column not in names[1:]):  # noqa: PLR2004 - an id and a class
-        wanted = f"a column {column!r}" if column else "two columns, the study and its class"
-        msg = f"{path} must have {wanted}, named in its first line; it has {', '.join(names) or 'nothing'}."
-        raise ValueError(msg)
-    place = names.index(column, 1) if column else 1
+    path, _ = split_column(table)
     studies = list(studies)
     by_name = ids_by_name(studies)
     found: dict[str, str] = {}
     unknown = set()
-    for line in lines[1:]:
-        if len(line) <= place or not line[place].strip():
-            continue
-        name, label = line[0].strip(), line[place].strip()
+    for name, label in read_column(table):
         study_id = id_of(name, by_name)
         if not study_id:
             unknown.add(name)
@@ -95,15 +85,6 @@ def find_masks(folder: Path, studies: Iterable[Study], *, left_out: Collection[s
             unknown.append(name)
     _check(found, unknown, studies, left_out, what=str(folder))
     return found
-
-
-def _lines(path: Path) -> list[list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [line for line in csv.reader(file) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"The labels {path} cannot be read: {getattr(error, 'strerror', None) or error}."
-        raise OSError(msg) from error
 
 
 def _check(

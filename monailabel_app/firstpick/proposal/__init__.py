@@ -4,11 +4,13 @@ from firstpick.proposal.advice import advise, knee
 from firstpick.proposal.exchange import replacement, with_replacement
 from firstpick.proposal.facts import pool_hash
 from firstpick.proposal.make import propose
-from firstpick.proposal.nouns import SCHEMA, Advice, Pick, Proposal, n_chosen
+from firstpick.proposal.nouns import SCHEMA, Advice, LivePick, LiveProposal, Pick, Proposal, n_chosen, read_proposal
 
 __all__ = [
     "SCHEMA",
     "Advice",
+    "LivePick",
+    "LiveProposal",
     "Pick",
     "Proposal",
     "advise",
@@ -16,6 +18,7 @@ __all__ = [
     "n_chosen",
     "pool_hash",
     "propose",
+    "read_proposal",
     "replacement",
     "with_replacement",
 ]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from firstpick.proposal.explain import Reason, coverage, explain, merged, sentence
-from firstpick.proposal.nouns import Pick, Proposal
+from firstpick.proposal.nouns import Pick, Proposal, n_chosen
 from firstpick.studies import Pool
 
 
@@ -46,7 +46,7 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
             continue
         picks.append(_with_reason(pick, merged([reasons[row] for row in own]), ids))
         curve.append(after[own[-1]])
-    n_asked, n_found = proposal.batch_size, sum(len(pick.slices) or 1 for pick in picks)
+    n_asked, n_found = proposal.batch_size, n_chosen(picks)
     return replace(
         proposal,
         note=_shortage(n_found, n_asked, are_slices=any(pick.slices for pick in picks)) if n_found < n_asked else "",

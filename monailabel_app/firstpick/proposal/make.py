@@ -9,7 +9,7 @@ from typing import Any
 
 from firstpick import __version__
 from firstpick.proposal.facts import pool_hash, with_facts
-from firstpick.proposal.nouns import Duplicate, Pick, Proposal
+from firstpick.proposal.nouns import Duplicate, Pick, Proposal, n_chosen
 from firstpick.selection import Guards, Selection, check_strategy, select
 from firstpick.selection.geometry import unit_rows
 from firstpick.selection.outliers import unusual
@@ -90,7 +90,7 @@ def propose(
         raise ValueError(msg)
     duplicates: list[Duplicate] = []
     picks = [Pick(rank, pick.study_id, 0.0, pick.slices) for rank, pick in enumerate(kept, start=1)]
-    n_more = batch_size - sum(len(pick.slices) or 1 for pick in kept)
+    n_more = batch_size - n_chosen(kept)
     if left and n_more > 0:
         chosen = choose(
             pool,

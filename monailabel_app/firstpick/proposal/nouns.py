@@ -1,10 +1,12 @@
-"""Pick and Proposal, and their JSON."""
+"""Pick and Proposal; their JSON is their fields."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from firstpick.studies import LeftOut, Slice
 
@@ -90,6 +92,8 @@ class Proposal:
 
     Attributes
     ----------
+    schema : int
+        Version of its JSON.
     strategy, encoder : str
         Names.
     batch_size : int
@@ -121,6 +125,7 @@ class Proposal:
         ``version`` of FirstPick.
     """
 
+    schema: int = SCHEMA
     strategy: str
     encoder: str
     batch_size: int
@@ -138,56 +143,58 @@ class Proposal:
     left_out: tuple[LeftOut, ...]
     provenance: Mapping[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON: ``schema``, its version, and the attributes by name; tuples become lists."""
-        return {"schema": SCHEMA, **_plain(asdict(self))}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Proposal:
-        """Read what `to_dict` wrote; other keys are ignored.
+@dataclass(frozen=True)
+class LivePick(Pick):
+    """A pick, and where its study stands now.
 
-        Raises
-        ------
-        ValueError
-            If it has another schema or lacks a key.
-        """
-        schema = data.get("schema")
-        if schema != SCHEMA:
-            newer = isinstance(schema, int) and schema > SCHEMA
-            what_to_do = "Update FirstPick." if newer else "Make a new proposal."
-            msg = f"The proposal has schema {schema}; this FirstPick reads schema {SCHEMA}. {what_to_do}"
-            raise ValueError(msg)
-        try:
-            values = {field.name: data[field.name] for field in fields(cls)}
-            values["coverage"] = tuple(values["coverage"])
-            values["picks"] = tuple(_pick(entry) for entry in values["picks"])
-            values["duplicates"] = tuple(
-                Duplicate(entry["study_id"], entry["duplicate_of"]) for entry in values["duplicates"]
-            )
-            values["advice"] = Advice(**values["advice"]) if values["advice"] else None
-            values["unusual"] = tuple(values["unusual"])
-            for key in ("failed", "left_out"):
-                values[key] = tuple(LeftOut(entry["study_id"], entry["reason"]) for entry in values[key])
-        except KeyError as error:
-            msg = f"The proposal lacks {error}. Make a new proposal."
-            raise ValueError(msg) from error
-        return cls(**values)
+    Attributes
+    ----------
+    status : {'open', 'reserved', 'done', 'skipped'}
+    client : str
+        Who reserved, finished or skipped it.
+    until : float
+        When the reservation ends, in seconds since the epoch; 0 for none.
+    """
+
+    status: str = "open"
+    client: str = ""
+    until: float = 0.0
 
 
-def n_chosen(picks: Iterable[Mapping[str, Any]]) -> int:
-    """Count what the picks of a proposal's JSON add up to, in studies or in slices."""
-    return sum(len(pick.get("slices", ())) or 1 for pick in picks)
+@dataclass(frozen=True, kw_only=True)
+class LiveProposal(Proposal):
+    """A proposal, and where the study of each pick stands now."""
+
+    picks: tuple[LivePick, ...]
 
 
-def _pick(entry: Mapping[str, Any]) -> Pick:
-    entry = {"slices": [], **entry}  # written before there were slices
-    values = {field.name: entry[field.name] for field in fields(Pick)}
-    slices = tuple(Slice(**where) for where in values["slices"])
-    return Pick(**{**values, "slices": slices, "lookalikes": tuple(values["lookalikes"])})
+_PROPOSAL = TypeAdapter(Proposal)
 
 
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+def read_proposal(data: Mapping[str, Any]) -> Proposal:
+    """Read the plain JSON that `pydantic_core.to_jsonable_python` makes of a proposal; other keys are ignored.
+
+    Raises
+    ------
+    ValueError
+        If it has another schema, or a key is missing or wrong.
+    """
+    schema = data.get("schema")
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        what_to_do = "Update FirstPick." if newer else "Make a new proposal."
+        msg = f"The proposal has schema {schema}; this FirstPick reads schema {SCHEMA}. {what_to_do}"
+        raise ValueError(msg)
+    try:
+        return _PROPOSAL.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        msg = f"The proposal cannot be read: {key}: {first['msg']}. Make a new proposal."
+        raise ValueError(msg) from error
+
+
+def n_chosen(picks: Iterable[Pick]) -> int:
+    """Count what picks add up to, in studies or in slices."""
+    return sum(len(pick.slices) or 1 for pick in picks)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic_core import to_jsonable_python
 
 from firstpick import __version__
 from firstpick.board.log import Status, with_statuses
@@ -60,9 +61,9 @@ def page_data(
     pool = pool.by_study()
     ids = pool.study_ids
     plane = dict(zip(ids, (tuple(place) for place in principal_plane(pool.vectors).round(5).tolist()), strict=True))
-    batch = with_statuses(proposal.to_dict(), statuses)
+    batch = to_jsonable_python(with_statuses(proposal, statuses))
     batch["suggested_batch_size"] = knee([proposal.covered_before, *proposal.coverage])
-    points = pool_map(pool, plane, batch["picks"], statuses, groups_are_patients=groups_are_patients)
+    points = pool_map(pool, plane, proposal.picks, statuses, groups_are_patients=groups_are_patients)
     pictured = _pictured(proposal, ids, max_pictures)
     rows = {study_id: row for row, study_id in enumerate(ids)}
     alike = lookalikes(pool, [rows[study_id] for study_id in pictured])
@@ -84,7 +85,7 @@ def page_data(
             "notes": {study_id: list(notes[study_id]) for study_id in notes.keys() & set(ids)},
         },
         "proposal": batch,
-        "map": points,
+        "map": {"points": to_jsonable_python(points)},
         "lookalikes": dict(zip(pictured, alike, strict=True)),
         "pictures": {i: _uri("png", png) if i in large else _uri("webp", _small(png)) for i, png in pngs.items()},
     }

@@ -3,47 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from firstpick.board.log import OPEN, Status
+from firstpick.proposal import Pick
 from firstpick.selection.geometry import distances, in_blocks, nearest, unit_rows
 from firstpick.studies import Pool
 
 N_LOOKALIKES = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A study in the plane of the first two principal components.
+
+    Attributes
+    ----------
+    study_id : str
+    x, y : float
+    status : {'open', 'reserved', 'done', 'skipped'}
+    rank : int or None
+        None unless picked.
+    nearest_pick : int or None
+        Rank of the pick that it is most like, the first of several; None without picks.
+    group : str
+        Its patient by number, or what ``groups.by`` says; empty where not known.
+    stratum : str
+        What ``strata.by`` says; empty where not known.
+    """
+
+    study_id: str
+    x: float
+    y: float
+    status: str
+    rank: int | None
+    nearest_pick: int | None
+    group: str
+    stratum: str
+
+
 def pool_map(
     pool: Pool,
     plane: Mapping[str, tuple[float, float]],
-    picks: Sequence[Mapping[str, Any]],
+    picks: Sequence[Pick],
     statuses: Mapping[str, Status],
     *,
     groups_are_patients: bool,
-) -> dict[str, Any]:
-    """Return what a map of the pool shows, as plain JSON.
+) -> list[Point]:
+    """Return what a map of the pool shows.
 
     Parameters
     ----------
     pool : Pool
     plane : mapping of str to (float, float)
         Place of each study.
-    picks : sequence of mapping
-        Of a proposal's JSON; those that are not in the pool are passed over.
+    picks : sequence of Pick
+        Those that are not in the pool are passed over.
     statuses : mapping of str to Status
     groups_are_patients : bool
         Number the groups instead of naming them: a patient's hash is not for others.
 
     Returns
     -------
-    dict
-        ``points``: for each study ``study_id``, ``x``, ``y``, ``status``, its ``rank`` (None unless picked),
-        ``nearest_pick`` (that pick's rank, the first of several; None without picks), ``group`` and ``stratum``
-        (empty where not known).
+    list of Point
+        One for each study, in the order of the pool.
     """
     row_of = {study_id: row for row, study_id in enumerate(pool.study_ids)}
-    ranks = {pick["study_id"]: int(pick["rank"]) for pick in picks if pick["study_id"] in row_of}
+    ranks = {pick.study_id: pick.rank for pick in picks if pick.study_id in row_of}
     owners: list[int | None] = [None] * len(pool)
     if ranks:
         unit = unit_rows(pool.vectors)
@@ -53,21 +81,19 @@ def pool_map(
     groups = _numbered(pool.groups) if groups_are_patients else pool.groups
     blank = [""] * len(pool)
     rows = zip(pool.study_ids, owners, groups or blank, pool.strata or blank, strict=True)
-    return {
-        "points": [
-            {
-                "study_id": study_id,
-                "x": plane[study_id][0],
-                "y": plane[study_id][1],
-                "status": statuses.get(study_id, OPEN).status,
-                "rank": ranks.get(study_id),
-                "nearest_pick": ranks.get(study_id, owner),
-                "group": group,
-                "stratum": stratum,
-            }
-            for study_id, owner, group, stratum in rows
-        ]
-    }
+    return [
+        Point(
+            study_id=study_id,
+            x=plane[study_id][0],
+            y=plane[study_id][1],
+            status=statuses.get(study_id, OPEN).status,
+            rank=ranks.get(study_id),
+            nearest_pick=ranks.get(study_id, owner),
+            group=group,
+            stratum=stratum,
+        )
+        for study_id, owner, group, stratum in rows
+    ]
 
 
 def lookalikes(pool: Pool, rows: Sequence[int]) -> list[list[int]]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from firstpick.proposal import Proposal
 
 
-def table(proposal: Mapping[str, Any]) -> str:
+def table(proposal: Proposal) -> str:
     """A proposal as text for a terminal."""
-    picks = proposal["picks"]
-    width = max([len(pick["study_id"]) for pick in picks] + [5])
+    picks = proposal.picks
+    width = max([len(pick.study_id) for pick in picks] + [5])
     lines = [f"{'rank':>4}  {'study':{width}}  {'share':>6}  why"]
-    lines += [f"{p['rank']:>4}  {p['study_id']:{width}}  {p['share']:>6.1%}  {p['reason']}" for p in picks]
-    covered = proposal["coverage"][-1] if proposal["coverage"] else 0.0
-    n_slices = sum(len(pick["slices"]) for pick in picks)
+    lines += [f"{pick.rank:>4}  {pick.study_id:{width}}  {pick.share:>6.1%}  {pick.reason}" for pick in picks]
+    covered = proposal.coverage[-1] if proposal.coverage else 0.0
+    n_slices = sum(len(pick.slices) for pick in picks)
     of_slices = f"{n_slices} slices in " if n_slices else ""
     lines.append(
-        f"{of_slices}{len(picks)} of {proposal['n_pool']} studies by {proposal['strategy']} on {proposal['encoder']}; "
-        f"with what is labelled they cover {covered:.0%}. {len(proposal['duplicates'])} copies, "
-        f"{len(proposal['unusual'])} unusual, {len(proposal['failed'])} failed, {len(proposal['left_out'])} left out."
+        f"{of_slices}{len(picks)} of {proposal.n_pool} studies by {proposal.strategy} on {proposal.encoder}; "
+        f"with what is labelled they cover {covered:.0%}. {len(proposal.duplicates)} copies, "
+        f"{len(proposal.unusual)} unusual, {len(proposal.failed)} failed, {len(proposal.left_out)} left out."
     )
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -206,7 +207,14 @@ class ServedFiles:
         current = set(places)
         for path in self._files():
             if path not in current:
-                path.unlink(missing_ok=True)
+                self._drop(path)
+
+    def _drop(self, path: Path) -> None:
+        """Delete a file, and the folders that it leaves empty."""
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty
+            for folder in path.relative_to(self.folder).parents[:-1]:
+                (self.folder / folder).rmdir()
 
     def _files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()] if self.folder.is_dir() else []
@@ -228,7 +236,7 @@ class ServedFiles:
             return (True, wanted[path]) if path in wanted else (False, last_used)
 
         for path in sorted(sizes.keys() - kept, key=turn):
-            path.unlink(missing_ok=True)
+            self._drop(path)
             total -= sizes[path]
             if path in wanted:
                 self._no_room.add(path)

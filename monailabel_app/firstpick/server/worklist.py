@@ -5,19 +5,32 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fastapi import HTTPException
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from firstpick import __version__
 from firstpick.board.log import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
 from firstpick.config import Config
 from firstpick.embedding.cache import Cache
-from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, with_replacement
+from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, read_proposal, with_replacement
 from firstpick.report import lookalikes, pool_map
 from firstpick.selection import check_strategy
+from firstpick.server.answers import (
+    HeldStudy,
+    Lookalikes,
+    NewProposal,
+    PoolMap,
+    Reader,
+    ServerStatus,
+    ShownPoint,
+    ShownProposal,
+    StudyStatus,
+)
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.served import being_prepared
 from firstpick.server.snapshot import Snapshot
@@ -27,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 NOBODY = ("", "admin", "user-xyz")
 """Client ids that clients send when nobody said who they are: each such call is a new reader."""
+
+_STATUS = TypeAdapter(ServerStatus)
 
 
 class Worklist:
@@ -70,9 +85,9 @@ class Worklist:
     def wanted_files(self) -> None:
         """Have the files made that readers will open: of open picks, then of those that are next."""
         statuses = self._decisions.statuses()
-        standing = [self._decisions.proposal(strategy) for strategy in self._decisions.strategies()]
-        picks = [pick for proposal in standing if proposal for pick in proposal["picks"]]
-        ranked = [pick["study_id"] for pick in sorted(picks, key=lambda pick: pick["rank"])]
+        standing = [self._standing(strategy) for strategy in self._decisions.strategies()]
+        picks = [pick for proposal in standing if proposal for pick in proposal.picks]
+        ranked = [pick.study_id for pick in sorted(picks, key=lambda pick: pick.rank)]
         ranked = [study_id for study_id in ranked if statuses.get(study_id, OPEN).status in ("open", "reserved")]
         files = self._datastore.served
         if not all(map(files.is_own, self.now.studies or {})):
@@ -80,12 +95,12 @@ class Worklist:
         reserved = {study_id for study_id, status in statuses.items() if status.status == "reserved"}
         files.take_wanted(dict.fromkeys(ranked), reserved)
 
-    def _next_best(self, standing: Mapping[str, Any]) -> tuple[str, ...]:
+    def _next_best(self, standing: Proposal) -> tuple[str, ...]:
         """Return the batch after a standing one, were all its picks labelled; remembered until those change."""
         pool = self.now.pool
         if pool is None or not len(pool):
             return ()
-        key = (standing["strategy"], tuple(pick["study_id"] for pick in standing["picks"]), len(pool))
+        key = (standing.strategy, tuple(pick.study_id for pick in standing.picks), len(pool))
         if key not in self._following:
             config, picked = self._config, set(key[1])
             try:
@@ -96,7 +111,7 @@ class Worklist:
                     fingerprint=self.now.fingerprint,
                     labelled=self._with_status("done") | picked,
                     excluded=self._with_status("skipped"),
-                    **config.choice(standing["strategy"]),
+                    **config.choice(standing.strategy),
                 )
                 found = tuple(pick.study_id for pick in following.picks)
             except ValueError:  # nothing is left
@@ -128,57 +143,61 @@ class Worklist:
 
     def _keep_standing(self, strategy: str) -> None:
         """Make the first proposal of a strategy, the next one if that is configured, or mend the standing one."""
-        standing = self._decisions.proposal(strategy)
+        standing = self._standing(strategy)
         try:
-            if standing is None or standing["provenance"]["fingerprint"] != self.now.fingerprint:
+            if standing is None or standing.provenance["fingerprint"] != self.now.fingerprint:
                 self._propose(strategy)
             elif self._is_over(standing):
-                self._propose(strategy, batch_size=standing["batch_size"])
+                self._propose(strategy, batch_size=standing.batch_size)
             elif self._can_grow(standing):
-                self._propose(strategy, batch_size=standing["batch_size"], keep_open=True)
+                self._propose(strategy, batch_size=standing.batch_size, keep_open=True)
             else:
-                picks = {pick["study_id"] for pick in standing["picks"]}
+                picks = {pick.study_id for pick in standing.picks}
                 gone = (picks - set(self.now.ready_pool().study_ids)) | (picks & self._with_status("skipped"))
                 self._replace(strategy, gone - self._with_status("done"))
         except HTTPException as error:
             logger.info("No batch of strategy %s: %s", strategy, error.detail)  # the routes say so
 
-    def _is_over(self, standing: Mapping[str, Any]) -> bool:
-        closed = self._with_status("done", "skipped")
-        return self._config.auto_next and all(pick["study_id"] in closed for pick in standing["picks"])
+    def _standing(self, strategy: str) -> Proposal | None:
+        """Return the standing proposal of a strategy as it was made or last mended, or None."""
+        stored = self._decisions.proposal(strategy)
+        return None if stored is None else read_proposal(stored)
 
-    def _can_grow(self, standing: Mapping[str, Any]) -> bool:
+    def _is_over(self, standing: Proposal) -> bool:
+        closed = self._with_status("done", "skipped")
+        return self._config.auto_next and all(pick.study_id in closed for pick in standing.picks)
+
+    def _can_grow(self, standing: Proposal) -> bool:
         """Tell whether a batch came out short, and more studies have been embedded since."""
         pool = self.now.ready_pool()
-        return bool(n_chosen(standing["picks"]) < standing["batch_size"] and pool.n_studies > standing["n_pool"])
+        return n_chosen(standing.picks) < standing.batch_size and pool.n_studies > standing.n_pool
 
     def _ask_for_next(self) -> None:
-        if any(
-            self._is_over(standing)
-            for name in self._decisions.strategies()
-            if (standing := self._decisions.proposal(name))
-        ):
+        if any(self._is_over(standing) for name in self._decisions.strategies() if (standing := self._standing(name))):
             self.wanted.set()
 
     # -- proposals
 
-    def proposal(self, strategy: str = "") -> dict[str, Any]:
+    def proposal(self, strategy: str = "") -> ShownProposal:
         """Return the standing proposal of a strategy (the configured one by default), with live statuses."""
         strategy = self._known(strategy)
-        standing = self._decisions.proposal(strategy)
+        standing = self._standing(strategy)
         if standing is None:
             with self._lock:
                 self.now.ready_pool()
-                standing = self._decisions.proposal(strategy) or self._propose(strategy)
+                standing = self._standing(strategy) or self._propose(strategy)
         return self._shown(standing)
 
-    def new_proposal(
-        self, strategy: str, *, batch_size: int | None, seed: int | None, advice: bool, partial: bool, client: str
-    ) -> dict[str, Any]:
+    def new_proposal(self, wanted: NewProposal) -> ShownProposal:
         """Make a new standing proposal; reserved picks of the former stay on top."""
         with self._lock:
             made = self._propose(
-                self._known(strategy), client=client, batch_size=batch_size, seed=seed, advice=advice, partial=partial
+                self._known(wanted.strategy),
+                client=wanted.client_id,
+                batch_size=wanted.batch_size,
+                seed=wanted.seed,
+                advice=wanted.advice,
+                partial=wanted.partial,
             )
         return self._shown(made)
 
@@ -186,7 +205,7 @@ class Worklist:
         """Reserve the first open pick for a client; empty when no pick is open."""
         strategy = self._known(strategy)
         here = self.now.listed()
-        standing = self._decisions.proposal(strategy)
+        standing = self._standing(strategy)
         if standing is None:
             if not set(self.now.ready_pool().study_ids) - self._with_status("done", "skipped"):
                 return {}
@@ -195,7 +214,7 @@ class Worklist:
             raise HTTPException(503, f"The batch of strategy '{strategy}' is being made. Ask again in a few seconds.")
         reader = client_name(client)
         files = self._datastore.served
-        ranked = [pick["study_id"] for pick in standing["picks"]]
+        ranked = [pick.study_id for pick in standing.picks]
         ranked = [study_id for study_id in ranked if study_id in here and not files.refusal(study_id)]
         first = self._decisions.reserve_first(filter(files.is_ready, ranked), reader)
         if first is None:
@@ -204,7 +223,7 @@ class Worklist:
                 files.ask(coming[0])
                 raise being_prepared(coming[0])
             return {}
-        batch = with_statuses(standing, self._decisions.statuses())
+        batch = to_jsonable_python(with_statuses(standing, self._decisions.statuses()))
         return {"id": first, "firstpick": {**batch, "client": reader}}
 
     def _propose(
@@ -217,13 +236,13 @@ class Worklist:
         advice: bool = False,
         partial: bool = False,
         keep_open: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Proposal:
         """Choose a batch and make it the standing one; reserved picks (or all) of the former stay on top."""
         config, now = self._config, self.now
         pool = (now.partial_pool() if partial else now.ready_pool()).trimmed(self._decisions.annotated())
-        standing = self._decisions.proposal(strategy)
+        standing = self._standing(strategy)
         reserved = self._with_status("reserved")
-        picks = Proposal.from_dict(standing).picks if standing else ()
+        picks = standing.picks if standing else ()
         keep = [pick for pick in picks if keep_open or pick.study_id in reserved]
         taken: dict[str, Any] = {"labelled": self._with_status("done"), "excluded": self._with_status("skipped")}
         choice = config.choice(strategy, seed)
@@ -245,17 +264,16 @@ class Worklist:
             raise HTTPException(409 if nothing_left else 422, str(error)) from error
         if advice:
             proposal = replace(proposal, advice=advise(proposal, pool, **taken, **choice))
-        made = proposal.to_dict()
-        self._decisions.put_proposal(strategy, made, client)
-        return made
+        self._decisions.put_proposal(strategy, to_jsonable_python(proposal), client)
+        return proposal
 
     def _replace(self, strategy: str, gone: Iterable[str]) -> None:
         """Swap picks that can no longer be annotated for the next best of what they stood for."""
         with self._lock:
-            standing, pool = self._decisions.proposal(strategy), self.now.pool
+            standing, pool = self._standing(strategy), self.now.pool
             if standing is None or pool is None or not len(pool):
                 return
-            proposal, pool = Proposal.from_dict(standing), pool.trimmed(self._decisions.annotated())
+            proposal, pool = standing, pool.trimmed(self._decisions.annotated())
             for study_id in gone:
                 if study_id in {pick.study_id for pick in proposal.picks}:
                     proposal = with_replacement(
@@ -266,20 +284,20 @@ class Worklist:
                         excluded=self._with_status("skipped"),
                         unavailable=self._with_status("reserved"),
                     )
-            if proposal.to_dict() != standing:
-                self._decisions.put_proposal(strategy, proposal.to_dict(), "")
+            if proposal != standing:
+                self._decisions.put_proposal(strategy, to_jsonable_python(proposal), "")
 
     # -- statuses
 
-    def reserve(self, study_id: str, client: str) -> dict[str, Any]:
+    def reserve(self, study_id: str, client: str) -> StudyStatus:
         """Reserve a study, or renew the client's reservation; 409 if it is not to be had."""
         return self._change(study_id, lambda: self._decisions.reserve(study_id, client_name(client)))
 
-    def release(self, study_id: str, client: str) -> dict[str, Any]:
+    def release(self, study_id: str, client: str) -> StudyStatus:
         """Give a study back."""
         return self._change(study_id, lambda: self._decisions.release(study_id, client))
 
-    def skip(self, study_id: str, client: str, reason: str) -> dict[str, Any]:
+    def skip(self, study_id: str, client: str, reason: str) -> StudyStatus:
         """Take a study out for everyone; its pick is replaced by the next best of what it stood for."""
         result = self._change(study_id, lambda: self._decisions.skip(study_id, client, reason))
         for strategy in self._decisions.strategies():
@@ -287,19 +305,20 @@ class Worklist:
         self._ask_for_next()
         return result
 
-    def unskip(self, study_id: str, client: str) -> dict[str, Any]:
+    def unskip(self, study_id: str, client: str) -> StudyStatus:
         """Undo a skip."""
         return self._change(study_id, lambda: self._decisions.unskip(study_id, client))
 
-    def reopen(self, study_id: str, client: str) -> dict[str, Any]:
+    def reopen(self, study_id: str, client: str) -> StudyStatus:
         """Open a done study again; only a newer final label closes it."""
         return self._change(study_id, lambda: self._decisions.reopen(study_id, client))
 
-    def _change(self, study_id: str, change: Any) -> dict[str, Any]:
+    def _change(self, study_id: str, change: Callable[[], Status]) -> StudyStatus:
         if study_id not in self.now.listed():
             raise HTTPException(404, f"Study '{study_id}' is not in the studies folder.")
         try:
-            return _status_dict(study_id, change())
+            status = change()
+            return StudyStatus(study_id, status.status, status.client, status.reason, status.until)
         except ConflictError as error:
             raise HTTPException(409, str(error)) from error
 
@@ -308,57 +327,59 @@ class Worklist:
 
     # -- facts
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> ServerStatus:
         """How things stand, for people and for the Slicer module."""
         studies = self.now.studies or {}
         statuses = {i: status for i, status in self._decisions.statuses().items() if i in studies}
-        readers: dict[str, list[dict[str, Any]]] = {}
+        readers: dict[str, list[HeldStudy]] = {}
         for study_id, status in sorted(statuses.items()):
             if status.status == "reserved":
-                readers.setdefault(status.client, []).append({"study_id": study_id, "until": status.until})
+                readers.setdefault(status.client, []).append(HeldStudy(study_id, status.until))
         count = [status.status for status in statuses.values()].count
-        return {
-            "version": __version__,
-            **self.now.report(),
-            "strategy": self._config.strategy,
-            "batch_size": self._config.batch_size,
-            "n_labelled": count("done"),
-            "n_skipped": count("skipped"),
-            "readers": [{"client": client, "studies": held} for client, held in sorted(readers.items())],
-            "labels": [{"name": x.name, "value": x.value, "color": x.color} for x in self._config.labels],
-            "unmatched_labels": self._datastore.unmatched,
-            "unknown_values": self._datastore.unknown_values(),
-            "notice": self._decisions.notice,
-        }
+        return _STATUS.validate_python(
+            {
+                "version": __version__,
+                **self.now.report(),
+                "strategy": self._config.strategy,
+                "batch_size": self._config.batch_size,
+                "n_labelled": count("done"),
+                "n_skipped": count("skipped"),
+                "readers": [Reader(client, held) for client, held in sorted(readers.items())],
+                "labels": self._config.labels,
+                "unmatched_labels": self._datastore.unmatched,
+                "unknown_values": self._datastore.unknown_values(),
+                "notice": self._decisions.notice,
+            }
+        )
 
-    def map(self, strategy: str = "") -> dict[str, Any]:
+    def map(self, strategy: str = "") -> PoolMap:
         """Return every study's place in the plane of the first two principal components, its status, rank and pick."""
         pool, plane = self.now.plane()
         patients = self._config.groups.by == "patient"
-        picks, statuses = self.proposal(strategy)["picks"], self._decisions.statuses()
-        result = pool_map(pool, plane, picks, statuses, groups_are_patients=patients)
-        by_rank = {pick["rank"]: pick["study_id"] for pick in picks}
-        for point in result["points"]:
-            status = statuses.get(point["study_id"], OPEN)
-            owner = by_rank.get(point["nearest_pick"], "")
-            point |= {"client": status.client, "reason": status.reason, "stands_with": owner}
-        return result
+        picks, statuses = self.proposal(strategy).picks, self._decisions.statuses()
+        by_rank = {pick.rank: pick.study_id for pick in picks}
+        points = []
+        for point in pool_map(pool, plane, picks, statuses, groups_are_patients=patients):
+            status = statuses.get(point.study_id, OPEN)
+            owner = by_rank.get(point.nearest_pick or 0, "")
+            points.append(ShownPoint(**vars(point), client=status.client, reason=status.reason, stands_with=owner))
+        return PoolMap(points)
 
-    def lookalikes(self, study_id: str) -> dict[str, Any]:
+    def lookalikes(self, study_id: str) -> Lookalikes:
         """Return the studies nearest to one of the pool, nearest first; 404 if it has no embedding."""
         pool = self.now.plane()[0]
         ids = pool.study_ids
         if study_id not in ids:
             raise HTTPException(404, f"Study '{study_id}' has no embedding, so there are no look-alikes of it.")
         (rows,) = lookalikes(pool, [ids.index(study_id)])
-        return {"study_id": study_id, "lookalikes": [ids[row] for row in rows]}
+        return Lookalikes(study_id, [ids[row] for row in rows])
 
     # -- inside
 
-    def _shown(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown(self, proposal: Proposal) -> ShownProposal:
         """Return a proposal with what is true now: statuses, and the batch size at which coverage flattens."""
-        size = knee([proposal["covered_before"], *proposal["coverage"]])
-        return {**with_statuses(proposal, self._decisions.statuses()), "suggested_batch_size": size}
+        size = knee([proposal.covered_before, *proposal.coverage])
+        return ShownProposal(**vars(with_statuses(proposal, self._decisions.statuses())), suggested_batch_size=size)
 
     def _known(self, strategy: str) -> str:
         """Resolve a strategy's name; 404 with the known names."""
@@ -375,13 +396,3 @@ def client_name(client: str | None) -> str:
     """Return the reader's name; a missing or default one becomes a new reader."""
     name = (client or "").strip()
     return f"reader-{secrets.token_hex(3)}" if name in NOBODY else name
-
-
-def _status_dict(study_id: str, status: Status) -> dict[str, Any]:
-    return {
-        "study_id": study_id,
-        "status": status.status,
-        "client": status.client,
-        "reason": status.reason,
-        "until": status.until,
-    }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from firstpick.sources.names import id_of, ids_by_name
+from firstpick.sources.tables import read_column
 from firstpick.studies import Pool, Study
 
 RULES = "patient, modality, folder, id:REGEX or csv:FILE#COLUMN"
@@ -58,11 +57,9 @@ def read_attribute(studies: Iterable[Study], rule: str) -> dict[str, str]:
             study.study_id: _found(pattern.search(study.study_id) or pattern.search(study.title)) for study in studies
         }
     if kind == "csv" and rest:
-        path, _, column = rest.partition("#")
-        table = _read_table(Path(path), column)
         studies = list(studies)
         by_name = ids_by_name(studies)
-        values = {id_of(name, by_name): value for name, value in table.items()}
+        values = {id_of(name, by_name): value for name, value in read_column(rest)}
         return {study.study_id: values.get(study.study_id, "") for study in studies}
     msg = f"{rule!r} is no attribute of a study. Take {RULES}, or nothing."
     raise ValueError(msg)
@@ -89,22 +86,3 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _found(match: re.Match[str] | None) -> str:
     """Return the first group of a match, or all of it if it has none."""
     return "" if match is None else (match.group(1) or "") if match.re.groups else match.group(0)
-
-
-def _read_table(path: Path, column: str) -> dict[str, str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        msg = f"The table {path} cannot be read: {reason}."
-        raise OSError(msg) from error
-    names = lines[0] if lines else []
-    if len(names) < 2:  # noqa: PLR2004 - an id and a value
-        msg = f"The table {path} needs a first line that names its columns: the study id, and one or more others."
-        raise ValueError(msg)
-    if column and column not in names[1:]:
-        msg = f"The table {path} has no column {column!r}. It has {', '.join(names[1:])}."
-        raise ValueError(msg)
-    place = names.index(column, 1) if column else 1
-    return {line[0]: line[place].strip() for line in lines[1:] if len(line) > place}

@@ -65,29 +65,6 @@ _LOCALIZER = re.compile(r"scout|localizer|topogram|surview|scanogram|survey", re
 class Eligibility:
     """Which studies to keep; the defaults keep all but what is never a study.
 
-    Attributes
-    ----------
-    modalities : tuple of str
-        DICOM modalities to keep; empty keeps any. A file that states none is kept.
-    min_slices : int
-        Least size of a volume along its third axis (of a DICOM series: slice positions).
-    min_size_mm : float
-        Least extent of a volume along the longest of its three axes.
-    max_spacing_mm : float
-        Largest spacing of a volume along any axis; 0 allows any.
-    series_description : str
-        Regular expression to be found in the ``SeriesDescription``, whatever its case; empty keeps any.
-        Studies that state none are kept.
-    exclude : tuple of str
-        Patterns of paths to leave out, with their ending or without, such as ``old/*``; ``*`` matches ``/`` too, and
-        case counts. Of a DICOM series, its id, its title and its folder followed by ``/`` are compared.
-    localizers, secondary_captures : bool
-        Whether to keep localizers (scouts, topograms) and secondary captures (screen shots, scans of film).
-    masks : bool
-        Whether to keep what is a mask by its name, its folder's name or its header.
-    system_folders : bool
-        Whether to look into folders that storage systems make for themselves, such as ``#recycle``.
-
     Raises
     ------
     ValueError
@@ -95,19 +72,32 @@ class Eligibility:
 
     Notes
     -----
-    Pictures are not judged by slices, size or spacing; nor are volumes whose header does not tell.
+    Pictures are not judged by slices, size or spacing; nor are volumes whose header does not tell. A volume's
+    slices lie along its third axis (of a DICOM series: slice positions). In a pattern ``*`` matches ``/`` too, and
+    case counts; it does not in a description. Of a file its path is compared, with its ending and without; of a DICOM
+    series its id, its title and its folder with ``/`` at its end. Studies that state no description are kept.
     """
 
     modalities: tuple[str, ...] = ()
+    """Modalities to keep, such as [CT]; empty for all. A file that states none is kept."""
     min_slices: int = 1
+    """Least number of slices of a volume."""
     min_size_mm: float = 0.0
+    """Least size of a volume along its longest axis, in mm."""
     max_spacing_mm: float = 0.0
+    """Largest spacing of a volume, in mm; 0 for any."""
     series_description: str = ""
+    """Keep only DICOM series whose description matches this regular expression."""
     exclude: tuple[str, ...] = ()
+    """Patterns of paths to leave out, such as [phantoms/*]."""
     localizers: bool = False
+    """Keep localizers (scouts), which are left out by default."""
     secondary_captures: bool = False
+    """Keep secondary captures, which are left out by default."""
     masks: bool = False
+    """Keep masks, told by names of files and folders or by headers, left out by default."""
     system_folders: bool = False
+    """Look into folders that storage systems make, such as #recycle."""
 
     def __post_init__(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""DICOM headers: which file is DICOM, what an instance says of itself, and how slices stack up to a volume.
+"""DICOM headers: which file is DICOM, and what an instance says of itself.
 
 Pixels are not read here. Of the patient only PatientID is, and kept as a hash alone.
 """
@@ -9,15 +9,25 @@ import hashlib
 import logging
 import os
 import re
+import struct
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR
+from pydicom.multival import MultiValue
+from pydicom.valuerep import VR
+
+from firstpick.voxels.stacks import MARKS, Place, Stack, stack
+
+__all__ = [
+    "DICOM_ENDINGS", "OTHER_ENDINGS", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
+    "read_header", "read_instances", "series_key", "stack", "starts_like_dicom", "text",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +49,12 @@ NO_PATIENT = frozenset({
     "redacted", "removed", "subject", "test", "testpatient", "undefined", "unidentified", "unknown", "unknownpatient",
     "unnamed", "unspecified",
 })  # fmt: skip
-N_AXES = 3  # of space
-_SAME_POSITION_MM = 0.01
-_SAME_ORIENTATION = 0.01  # of a unit vector: about half a degree
-_UNEVEN = 0.1  # of the median gap
+_START_BYTES = 1024  # of a file that may be DICOM, to be looked at
 _MAGIC_OFFSET = 128
+_FIRST_GROUPS = {0x0002, 0x0008}  # one of them begins a file without preamble
+_VRS = {vr.value.encode() for vr in VR if len(vr.value) == 2}  # noqa: PLR2004  not "OB or OW"
+_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_DECIMAL_VRS = {"DS", "IS"}  # numbers written as text
 _TAGS = [
     "SpecificCharacterSet",
     "ImageType",
@@ -51,8 +62,8 @@ _TAGS = [
     "Modality",
     "ConversionType",
     "SeriesDescription",
-    "SeriesInstanceUID",
     "StudyInstanceUID",
+    "SeriesInstanceUID",
     "PatientID",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -63,27 +74,9 @@ _TAGS = [
     "Columns",
     "NumberOfFrames",
     "PixelSpacing",
+    "ImagerPixelSpacing",
+    *MARKS,
 ]
-_FRAME_TAGS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a slice lies: what sorts the slices of a series, or the frames of a file.
-
-    Attributes
-    ----------
-    number : float
-        ``InstanceNumber``, or the frame's number in its file.
-    position : tuple of 3 floats, or ()
-        Centre of the first voxel in mm, LPS+; empty when not stated.
-    orientation : tuple of 6 floats, or ()
-        Direction along a row, then down a column, LPS+; empty when not stated.
-    """
-
-    number: float
-    position: tuple[float, ...] = ()
-    orientation: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,11 +99,13 @@ class Instance:
     n_columns, n_rows, n_frames : int
         Size of the pixel matrix; 0 columns means that the object is no image.
     spacing : tuple of 2 floats, or ()
-        Distance of neighbours along x (columns), then y (rows), in mm.
+        Distance of neighbours along x (columns), then y (rows), in mm, from ``PixelSpacing``; positive.
+    imager_spacing : bool
+        Whether it states ``ImagerPixelSpacing``, at the detector.
     thickness : float
         ``SpacingBetweenSlices``, or else ``SliceThickness``, in mm.
     place : Place
-        Position, orientation and number of the slice.
+        Position, orientation, number and marks of the slice.
     """
 
     name: str
@@ -127,6 +122,7 @@ class Instance:
     n_rows: int
     n_frames: int
     spacing: tuple[float, ...]
+    imager_spacing: bool
     thickness: float
     place: Place
 
@@ -135,42 +131,63 @@ class Instance:
         """Whether ``ImageType`` calls it a localizer."""
         return "LOCALIZER" in self.image_type
 
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether its slices lie side by side in one picture, as Siemens does."""
+        return "MOSAIC" in self.image_type
 
-@dataclass(frozen=True)
-class Stack:
-    """How slices stack up to a volume.
 
-    Attributes
-    ----------
-    order : ndarray of shape (n_slices,), intp, unique
-        Which of the slices to take, from the first to the last.
-    orientation : ndarray of shape (2, 3), float64, unit rows
-        Direction along a row, then down a column; LPS+.
-    step : ndarray of shape (3,), float64
-        From one slice to the next in mm, LPS+.
-    notes : tuple of str
-        What was unusual.
-    """
-
-    order: NDArray[np.intp]
-    orientation: NDArray[np.float64]
-    step: NDArray[np.float64]
-    notes: tuple[str, ...] = ()
+def series_key(instance: Instance) -> tuple[str, str, str]:
+    """Name the series that an instance belongs to: its UID alone may be shared by several patients or visits."""
+    return instance.series_uid, instance.study_uid, instance.patient
 
 
 def may_be_dicom(path: str | os.PathLike[str]) -> bool:
     """Tell from its ending, or else from its first bytes, whether a file is DICOM; False if it cannot be opened."""
-    ending = Path(path).suffix.lower()
-    if ending in DICOM_ENDINGS:
+    if Path(path).suffix.lower() in DICOM_ENDINGS:
         return True
-    if ending in OTHER_ENDINGS or Path(path).name.upper() == "DICOMDIR":
+    if Path(path).name.upper() == "DICOMDIR":
         return False
     try:
-        with Path(path).open("rb") as file:
-            file.seek(_MAGIC_OFFSET)
-            return file.read(4) == b"DICM"
+        with Path(path).open("rb", buffering=0) as file:
+            return starts_like_dicom(file.read(_START_BYTES))
     except OSError:
         return False
+
+
+def starts_like_dicom(start: bytes) -> bool:
+    """Tell from the first bytes of a file, up to a kB, whether it is DICOM, with or without its preamble."""
+    if start[_MAGIC_OFFSET : _MAGIC_OFFSET + 4] == b"DICM":
+        return True
+    first = _element(start, 0)
+    if first is None or first[0] >> 16 not in _FIRST_GROUPS:
+        return False
+    second = _element(start, first[1])
+    return second is not None and second[0] > first[0] and second[0] >> 16 <= 0x0010  # noqa: PLR2004
+
+
+def _element(data: bytes, offset: int) -> tuple[int, int] | None:
+    """Parse a little-endian element, its VR explicit or implied: its tag, and where the next one begins."""
+    head = data[offset : offset + 12]
+    if len(head) < 12:  # noqa: PLR2004  tag, VR and length
+        return None
+    group, element = struct.unpack_from("<HH", head)
+    vr = head[4:6]
+    if vr in _LONG_VRS:
+        length, n_head = struct.unpack_from("<I", head, 8)[0], 12
+    elif vr in _VRS:
+        length, n_head = struct.unpack_from("<H", head, 6)[0], 8
+    else:
+        length, n_head = struct.unpack_from("<I", head, 4)[0], 8
+    return group << 16 | element, offset + n_head + length
+
+
+def read_header(path: str | os.PathLike[str], tags: list[Any]) -> pydicom.Dataset:
+    """Read some elements of a file's header, and its file meta information; raise what pydicom raises.
+
+    Read them inside ``warnings.catch_warnings``: pydicom warns of each value that breaks the standard, and quotes it.
+    """
+    return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
 
 
 def read_instances(paths: Iterable[str | os.PathLike[str]]) -> list[Instance | None]:
@@ -192,120 +209,36 @@ def read_instances(paths: Iterable[str | os.PathLike[str]]) -> list[Instance | N
         return [_read_instance(Path(path)) for path in paths]
 
 
-def read_frames(path: str | os.PathLike[str]) -> tuple[list[Place], tuple[float, ...]]:
-    """Read where the frames of an enhanced multi-frame file lie.
-
-    Parameters
-    ----------
-    path : path
-        DICOM file.
-
-    Returns
-    -------
-    places : list of Place
-        One for each frame, in order; empty if the file does not say.
-    spacing : tuple of 2 floats, or ()
-        Distance of neighbours along x, then y, in mm.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_FRAME_TAGS)
-        shared = list(header.get("SharedFunctionalGroupsSequence") or [])[:1]
-        frames = list(header.get("PerFrameFunctionalGroupsSequence") or [])
-        places = [
-            Place(
-                number,
-                _frame_numbers([frame, *shared], "PlanePositionSequence", "ImagePositionPatient", 3),
-                _frame_numbers([frame, *shared], "PlaneOrientationSequence", "ImageOrientationPatient", 6),
-            )
-            for number, frame in enumerate(frames)
-        ]
-        return places, _frame_numbers([*shared, *frames[:1]], "PixelMeasuresSequence", "PixelSpacing", 2)[::-1]
-
-
-def stack(places: Sequence[Place], *, thickness: float = 0.0) -> Stack:
-    """Sort slices along their normal, and take the first of those that share a position.
-
-    Parameters
-    ----------
-    places : sequence of Place
-        At least one. If one lacks its position or orientation, all are sorted by their number alone.
-    thickness : float
-        Distance in mm to assume where positions do not tell; 0 if not known.
-
-    Returns
-    -------
-    Stack
-        Slices that lie at one position (several phases or echoes) are thinned to the one with the
-        lowest number. The step is the median one, so that a missing slice does not stretch the volume.
-
-    Raises
-    ------
-    ValueError
-        If the slices have different orientations.
-    """
-    thickness = thickness if thickness > 0 else 1.0
-    numbers = np.array([place.number for place in places])
-    if any(len(place.position) != N_AXES or not _spans_a_plane(place.orientation) for place in places):
-        notes = _note(len(places) > 1, "slices state no position: sorted by their number")
-        return Stack(np.argsort(numbers, kind="stable"), np.eye(N_AXES)[:2], np.array([0, 0, thickness]), notes)
-    orientations = np.array([place.orientation for place in places])
-    if np.abs(orientations - orientations[0]).max() > _SAME_ORIENTATION:
-        msg = "its slices have different orientations"
-        raise ValueError(msg)
-    directions = orientations[0].reshape(2, N_AXES)
-    normal = np.cross(*directions)
-    positions = np.array([place.position for place in places])
-    depths = positions @ normal
-    # Rounded, so that the number decides between slices that share a position.
-    order = np.lexsort((numbers, np.round(depths / _SAME_POSITION_MM)))
-    kept = order[np.diff(depths[order], prepend=-np.inf) > _SAME_POSITION_MM]
-    notes = _note(len(kept) < len(places), f"{len(places)} slices share {len(kept)} positions: first of each taken")
-    if len(kept) == 1:
-        return Stack(kept, directions, normal * thickness, notes)
-    gaps = np.diff(depths[kept])
-    median = float(np.median(gaps))
-    uneven = f"slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart: some may be missing"
-    notes += _note(float(np.ptp(gaps)) > _UNEVEN * median, uneven)
-    # Along the positions, not the normal: a tilted gantry shears the stack.
-    step = (positions[kept[-1]] - positions[kept[0]]) * median / gaps.sum()
-    return Stack(kept, directions, step, notes)
-
-
-def _spans_a_plane(orientation: tuple[float, ...]) -> bool:
-    return len(orientation) == 2 * N_AXES and bool(np.any(np.cross(orientation[:3], orientation[3:])))
-
-
-def _note(condition: bool, text: str) -> tuple[str, ...]:  # noqa: FBT001
-    return (text,) if condition else ()
-
-
 def _read_instance(path: Path) -> Instance | None:
     try:
-        # A .dcm without preamble is read too; other files have been seen to have one.
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        header = read_header(path, _TAGS)
         if not any(tag in header for tag in ("SOPClassUID", "Modality", "Rows")):
             return None
+        spacing = numbers(header, "PixelSpacing", 2)
+        size = f"{number(header, 'Columns'):.0f} x {number(header, 'Rows'):.0f}"
+        marks = (size, *(_mark(header, keyword) for keyword in MARKS if keyword != "Rows"))
         return Instance(
             name=path.name,
-            series_uid=_text(header, "SeriesInstanceUID"),
-            study_uid=_text(header, "StudyInstanceUID"),
-            sop_class=_text(header, "SOPClassUID"),
-            modality=_text(header, "Modality").upper(),
-            description=_text(header, "SeriesDescription"),
-            conversion=_text(header, "ConversionType"),
-            patient=_hashed(_text(header, "PatientID")),
-            names_patient=_names_someone(_text(header, "PatientID")),
-            image_type=tuple(_text(header, "ImageType").upper().split("\\")),
-            n_columns=int(_number(header, "Columns")),
-            n_rows=int(_number(header, "Rows")),
-            n_frames=int(_number(header, "NumberOfFrames")) or 1,
-            spacing=_numbers(header, "PixelSpacing", 2)[::-1],
-            thickness=abs(_number(header, "SpacingBetweenSlices")) or abs(_number(header, "SliceThickness")),
+            series_uid=text(header, "SeriesInstanceUID"),
+            study_uid=text(header, "StudyInstanceUID"),
+            sop_class=text(header, "SOPClassUID"),
+            modality=text(header, "Modality").upper(),
+            description=text(header, "SeriesDescription"),
+            conversion=text(header, "ConversionType"),
+            patient=_hashed(text(header, "PatientID")),
+            names_patient=_names_someone(text(header, "PatientID")),
+            image_type=tuple(text(header, "ImageType").upper().split("\\")),
+            n_columns=int(number(header, "Columns")),
+            n_rows=int(number(header, "Rows")),
+            n_frames=int(number(header, "NumberOfFrames")) or 1,
+            spacing=spacing[::-1] if min(spacing, default=0) > 0 else (),
+            imager_spacing=bool(numbers(header, "ImagerPixelSpacing", 2)),
+            thickness=abs(number(header, "SpacingBetweenSlices")) or abs(number(header, "SliceThickness")),
             place=Place(
-                _number(header, "InstanceNumber"),
-                _numbers(header, "ImagePositionPatient", 3),
-                _numbers(header, "ImageOrientationPatient", 6),
+                number(header, "InstanceNumber"),
+                numbers(header, "ImagePositionPatient", 3),
+                numbers(header, "ImageOrientationPatient", 6),
+                marks,
             ),
         )
     except Exception:  # noqa: BLE001  pydicom raises whatever a damaged file makes it stumble over
@@ -313,8 +246,8 @@ def _read_instance(path: Path) -> Instance | None:
         return None
 
 
-def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
+def _hashed(patient: str) -> str:
+    return hashlib.sha256(patient.encode(errors="replace")).hexdigest()[:12] if patient else ""
 
 
 def _names_someone(patient_id: str) -> bool:
@@ -322,31 +255,40 @@ def _names_someone(patient_id: str) -> bool:
     return plain not in NO_PATIENT and len({*plain} - {"0", "x"}) > 0
 
 
-def _frame_numbers(groups: Sequence[pydicom.Dataset], sequence: str, keyword: str, n: int) -> tuple[float, ...]:
-    for group in groups:
-        items = group.get(sequence)
-        if items:
-            return _numbers(items[0], keyword, n)
-    return ()
+def _mark(header: pydicom.Dataset, keyword: str) -> str:
+    value = numbers(header, keyword, 1)
+    return f"{value[0]:g}" if value else text(header, keyword)
 
 
-def _text(header: pydicom.Dataset, keyword: str) -> str:
-    value = header.get(keyword)
+def text(header: pydicom.Dataset, keyword: str) -> str:
+    """Read a value as text, several of them with a backslash between; empty if there is none."""
+    try:
+        value = header.get(keyword)
+    except ValueError:  # no number where one must be
+        value = header.get_item(keyword).value.decode(errors="replace")
     if value is None:
         return ""
-    values: Iterable[Any] = [value] if isinstance(value, str) else value
+    values: Iterable[Any] = value if isinstance(value, MultiValue) else [value]
     return "\\".join(str(part) for part in values).strip(" \0")
 
 
-def _numbers(header: pydicom.Dataset, keyword: str, n: int) -> tuple[float, ...]:
-    """Read exactly `n` finite numbers, or nothing."""
+def numbers(header: pydicom.Dataset, keyword: str, n: int) -> tuple[float, ...]:
+    """Read exactly `n` finite numbers, or nothing; of texts a comma is taken as the decimal point."""
+    element = header.get_item(keyword)
+    if element is None:
+        return ()
     try:
-        value = header.get(keyword)
-        numbers = tuple(float(part) for part in ([value] if n == 1 else value))
+        if isinstance(element.value, bytes) and (element.VR or dictionary_VR(keyword)) in _DECIMAL_VRS:
+            parts: Any = element.value.decode("ascii").strip(" \0").replace(",", ".").split("\\")
+        else:
+            value = header.get(keyword)
+            parts = [value] if n == 1 else value
+        found = tuple(float(part) for part in parts)
     except (TypeError, ValueError, OverflowError):  # empty, or not a number
         return ()
-    return numbers if len(numbers) == n and bool(np.isfinite(numbers).all()) else ()
+    return found if len(found) == n and bool(np.isfinite(found).all()) else ()
 
 
-def _number(header: pydicom.Dataset, keyword: str) -> float:
-    return next(iter(_numbers(header, keyword, 1)), 0.0)
+def number(header: pydicom.Dataset, keyword: str) -> float:
+    """Read a number; 0 if there is none."""
+    return next(iter(numbers(header, keyword, 1)), 0.0)

@@ -1,65 +1,97 @@
-"""Read the voxels of each format as they are stored: NIfTI, NRRD, MetaImage, DICOM and plain pictures."""
+"""Which files are studies by their ending, and which reader each format has."""
 
 from __future__ import annotations
 
-import os
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
-from PIL import Image
 
-from firstpick.voxels import dicom
-from firstpick.voxels.dicom import N_AXES
+from firstpick.voxels import dicom, itk
+from firstpick.voxels.brain import nibabel_geometry, read_by_nibabel, read_mgh, read_pair
+from firstpick.voxels.content import what_is
+from firstpick.voxels.itk import ITK_FORMATS, itk_affine, itk_reader, read_hdf5, read_itk, read_nrrd
+from firstpick.voxels.nifti import beside, nifti_geometry, read_nifti
+from firstpick.voxels.pictures import read_picture
+from firstpick.voxels.series import read_dicom, read_series
+from firstpick.voxels.stored import N_AXES, Stored, VolumeError, one_sentence
 
-sitk: Any = SimpleITK  # it says that it has types, but has none
-# ITK writes what it finds odd in a file to stderr, past Python's logging.
-sitk.ProcessObject_SetGlobalWarningDisplay(False)
-
-#: What a study's file name may end with. Of two files that differ in their ending only, the first keeps the bare id.
-ENDINGS = (
-    ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp",
-)  # fmt: skip
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: red, green, blue
-_N_COLOURS = (3, 4)  # with or without alpha
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}  # of NIfTI; all else is taken as mm
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-
-
-class VolumeError(Exception):
-    """A study cannot be read; the text says which file and what was wrong, in one sentence."""
+__all__ = ["ENDINGS", "VolumeError", "data_files", "ending_of", "one_sentence", "read_geometry", "read_stored"]
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The voxels of one study, axes as stored.
+class _Format:
+    """How files with one ending are read.
 
     Attributes
     ----------
-    array : ndarray of shape (nx, ny, nz), float32
-        Rescaled, one value for each voxel; may hold NaN and infinity.
-    affine : ndarray of shape (3, 3), float64
-        One step along each axis of `array` as a column, in mm; RAS+ unless it is a picture.
-    is_picture : bool
-        True for a 2-D picture.
-    modality : str
-        DICOM modality, or empty.
-    notes : tuple of str
-        What was done to the data.
+    name : str
+        As people call it.
+    read : function
+        Of a path, to `Stored`.
+    looks_like : frozenset of str
+        What `what_is` may call a good one.
     """
 
-    array: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    is_picture: bool = False
-    modality: str = ""
-    notes: tuple[str, ...] = ()
+    name: str
+    read: Callable[[Path], Stored]
+    looks_like: frozenset[str] = frozenset()
+
+
+_PACKED = frozenset({"gzip", "bzip2"})
+_NIFTI = _Format("NIfTI", read_nifti, _PACKED | {"NIfTI"})
+_PICTURE = _Format("a picture", read_picture, frozenset({"PNG", "JPEG", "GIF", "TIFF", "BMP"}))
+_MGH = _Format("MGH", read_mgh, _PACKED)
+_NRRD = _Format("NRRD", read_nrrd, frozenset({"NRRD"}))
+_META = _Format("MetaImage", partial(read_itk, image_io=ITK_FORMATS[".mha"]), frozenset({"MetaImage"}))
+_GIPL = _Format("GIPL", partial(read_itk, image_io=ITK_FORMATS[".gipl"]), frozenset({"gzip"}))
+_HDF5 = _Format("HDF5", read_hdf5, frozenset({"HDF5"}))
+_PAIR = _Format("NIfTI or Analyze", read_pair, _PACKED | {"NIfTI"})
+_DICOM = _Format("DICOM", read_dicom, frozenset({"DICOM"}))
+
+
+def _read_minc(path: Path) -> Stored:
+    """Read MINC 2, which is HDF5, by ITK, and MINC 1 by nibabel."""
+    return read_itk(path, ITK_FORMATS[".mnc"]) if what_is(path) == "HDF5" else read_by_nibabel(path)
+
+
+#: What a study's file name may end with, and how it is read. Voxels may lie in a second file: see `data_files`.
+_FORMATS: dict[str, _Format] = {
+    ".nii.gz": _NIFTI,
+    ".nii.bz2": _NIFTI,
+    ".nii": _NIFTI,
+    ".nrrd": _NRRD,
+    ".nhdr": _NRRD,
+    ".mha": _META,
+    ".mhd": _META,
+    ".gipl": _GIPL,
+    ".gipl.gz": _GIPL,
+    ".vtk": _Format("VTK", partial(read_itk, image_io=ITK_FORMATS[".vtk"]), frozenset({"VTK"})),
+    ".mrc": _Format("MRC", partial(read_itk, image_io=ITK_FORMATS[".mrc"])),
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".mnc": _Format("MINC", _read_minc, frozenset({"HDF5"})),
+    ".mgz": _MGH,
+    ".mgh": _MGH,
+    ".mgh.gz": _MGH,
+    ".hdr": _PAIR,
+    ".hdr.gz": _PAIR,
+    ".par": _Format("PAR/REC", read_by_nibabel, frozenset({"text"})),
+    ".head": _Format("AFNI", read_by_nibabel, frozenset({"text"})),
+    ".dcm": _DICOM,
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), _PICTURE),
+}
+ENDINGS = tuple(_FORMATS)
+_DATA_ENDINGS = {
+    ".hdr": (".img", ".img.gz", ".mat"),
+    ".hdr.gz": (".img.gz",),
+    ".par": (".rec",),
+    ".head": (".brik", ".brik.gz"),
+}
 
 
 def ending_of(name: str) -> str:
@@ -70,6 +102,27 @@ def ending_of(name: str) -> str:
     """
     lower = name.lower()
     return next((ending for ending in ENDINGS if lower.endswith(ending)), Path(lower).suffix)
+
+
+def data_files(path: Path) -> list[str]:
+    """Find the files that hold the voxels of a study beside its header.
+
+    Parameters
+    ----------
+    path : Path
+        With an ending in `ENDINGS`; only what is text is read of it.
+
+    Returns
+    -------
+    list of str
+        Their names as the header states them, relative to its folder or absolute, whether they exist or not; of
+        formats whose headers state none those that lie beside it. Empty if the voxels are in the file itself.
+    """
+    ending = ending_of(path.name)
+    if ending in {".nrrd", ".nhdr", ".mha", ".mhd"}:
+        return itk.data_files(path)
+    found = [beside(path, (data,)) for data in _DATA_ENDINGS.get(ending, ())]
+    return [file.name for file in found if file]
 
 
 def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
@@ -94,296 +147,67 @@ def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
     Exception
         Whatever the libraries raise on a damaged file.
     """
+    if not all(_is_utf8(name) for name in (str(path), *files)):
+        msg = f"{path.name} cannot be opened: names that are not UTF-8 are not read. Rename it."
+        raise VolumeError(msg.encode(errors="replace").decode())
     if path.is_dir():
-        return _read_series(path, files)
+        return read_series(path, files)
     with path.open("rb") as file:
         if not file.read(1):
             msg = f"{path.name} is empty (0 bytes)."
             raise VolumeError(msg)
-    read = _READERS.get(ending_of(path.name)) or (_read_dicom if dicom.may_be_dicom(path) else None)
-    if read is None:
+    known = _format_of(path)
+    if known is None:
         msg = f"{path.name} is not DICOM, nor does its name end with one of {' '.join(ENDINGS)}."
         raise VolumeError(msg)
-    return read(path)
+    try:
+        return known.read(path)
+    except Exception as error:
+        what = what_is(path)
+        if what and known.looks_like and what not in known.looks_like:
+            msg = f"{path.name} is {what}, not {known.name}."
+            raise VolumeError(msg) from error
+        missing = next((name for name in data_files(path) if "%" not in name and not (path.parent / name).exists()), "")
+        if missing:
+            msg = f"{path.name} cannot be read: its file {missing} does not exist."
+            raise VolumeError(msg) from error
+        raise
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether native code can be given a name; it would end the process."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _format_of(path: Path) -> _Format | None:
+    ending = ending_of(path.name)
+    if ending in {".img", ".hdr", *dicom.DICOM_ENDINGS} or ending not in _FORMATS:
+        if dicom.may_be_dicom(path):
+            return _DICOM
+        if ending == ".img":
+            return _PAIR
+    return _FORMATS.get(ending)
 
 
 def read_geometry(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
-    """Read from its header the size of a NIfTI, NRRD or MetaImage file in voxels, and its spacing in mm.
+    """Read from its header the size of a volume in voxels, and its spacing in mm.
 
-    Axes are in the order of the file. None for other files; raises what the libraries raise.
+    Axes are in the order of the file. None for pictures and DICOM; raises what the libraries raise.
     """
     ending = ending_of(path.name)
-    if ending in {".nii", ".nii.gz"}:
-        image: Any = nibabel.load(path)
-        shape = image.shape[:N_AXES]
-        return shape, tuple(np.linalg.norm(_nifti_affine(image), axis=0).tolist()[: len(shape)])
-    if ending in _ITK_FORMATS:
-        reader = _itk_reader(path)
-        return reader.GetSize()[:N_AXES], reader.GetSpacing()[:N_AXES]
-    return None
-
-
-def one_sentence(error: Exception, path: Path) -> str:
-    """Shorten a library's text, which may have many lines and addresses of objects, to its gist."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("Exception thrown", "Reason: Success"))]
-    causes = [line for line in lines if line.startswith("[nrrd]")][-1:]  # a trace, its cause comes last
-    noise = r"(?i)s?itk(::| )error:\s*|\w+ImageIO\(0x\w+\):\s*|\[nrrd\]\s*"
-    text = re.sub(noise, "", " ".join(causes or lines)).replace(f"{path.parent}{os.sep}", "")
-    return text.rstrip(". ")[:200] or type(error).__name__
-
-
-def _read_nifti(path: Path) -> Stored:
-    """Read slice by slice: besides the result, only one slice is ever in memory."""
-    image: Any = nibabel.load(path)
-    dtype = image.header.get_data_dtype()
-    nx, ny, nz = size = (*image.shape, 1, 1, 1)[:N_AXES]
-
-    def slabs() -> Iterator[NDArray[Any]]:
-        slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-        n_bytes = nx * ny * dtype.itemsize
-        with image.file_map["image"].get_prepare_fileobj("rb") as file:
-            file.seek(image.dataobj.offset)
-            for _ in range(nz):
-                data = file.read(n_bytes)
-                if len(data) < n_bytes:
-                    raise EOFError
-                slab = _grey(np.frombuffer(data, dtype).reshape((nx, ny), order="F"))
-                yield slab if (slope, intercept) == (1, 0) else np.multiply(slab, slope, dtype=np.float64) + intercept
-            file.read(1)  # at its end, gzip compares the checksum
-
-    try:
-        array = _fill(path, size, slabs())
-    except EOFError as error:
-        msg = f"{path.name} is truncated: it ends before its last voxel."
-        raise VolumeError(msg) from error
-    notes = _note_first(image.shape[N_AXES:], "frames") + _note_complex(dtype)
-    return Stored(array, _nifti_affine(image), notes=notes)
-
-
-def _nifti_affine(image: Any) -> NDArray[np.float64]:
-    unit = image.header.get_xyzt_units()[0]
-    return np.asarray(image.affine[:N_AXES, :N_AXES], np.float64) * _MM_PER_UNIT.get(unit, 1.0)
-
-
-def _read_itk(path: Path) -> Stored:
-    reader = _itk_reader(path)
-    size, n_axes = reader.GetSize(), reader.GetDimension()
-    if n_axes > N_AXES:
-        reader.SetExtractSize([*size[:N_AXES], *[0] * (n_axes - N_AXES)])
-    array, notes = _itk_array(path, reader.Execute())
-    return Stored(array, _itk_affine(reader), notes=_note_first(size[N_AXES:], "frames") + notes)
-
-
-def _read_dicom(path: Path) -> Stored:
-    image = _itk_reader(path).Execute()
-    array, notes = _itk_array(path, image)
-    header = dicom.read_instances([path])[0]
-    modality = header.modality if header else ""
-    spacing = image.GetSpacing()
-    if array.shape[2] == 1:
-        return Stored(array, np.diag(spacing), is_picture=True, modality=modality, notes=notes)
-    places, in_plane = dicom.read_frames(path)
-    if len(places) != array.shape[2] or not all(place.position and place.orientation for place in places):
-        return Stored(array, _itk_affine(image), modality=modality, notes=notes)
-    # GDCM knows neither spacing nor direction of frames that are not in the order of their positions.
-    stack = dicom.stack(places, thickness=spacing[2])
-    affine = _stack_affine(stack, in_plane or spacing)
-    return Stored(array[:, :, stack.order], affine, modality=modality, notes=notes + stack.notes)
-
-
-def convert_series(source: str, target: Path, files: Sequence[str] = ()) -> None:
-    """Write a DICOM series as NIfTI, with its geometry, for programs that open single files.
-
-    Parameters
-    ----------
-    source : str
-        Folder with the series.
-    target : Path
-        A ``.nii.gz``; appears only when it is complete.
-    files : sequence of str
-        As in `read_stored`.
-
-    Raises
-    ------
-    VolumeError
-        If the series cannot be read.
-    """
-    path = Path(source)
-    names = _sorted_slices(path, files).names
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path / name) for name in names])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}-{target.name}")
-    try:
-        sitk.WriteImage(reader.Execute(), str(partial), useCompression=True, compressionLevel=1)
-        partial.replace(target)
-    except RuntimeError as error:
-        msg = f"{path.name} cannot be converted ({one_sentence(error, path)})."
-        raise VolumeError(msg) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Slices:
-    """The slices of a series in the order of their places."""
-
-    stack: dicom.Stack
-    names: list[str]
-    modality: str
-    notes: tuple[str, ...]
-
-
-def _sorted_slices(path: Path, files: Sequence[str]) -> _Slices:
-    instances = _slices_of(path, files)
-    slices = [instance for instance in instances if not instance.is_localizer] or instances
-    n_dropped = len(instances) - len(slices)
-    notes = (f"{n_dropped} localizers among the slices left out",) if n_dropped else ()
-    stack = dicom.stack([instance.place for instance in slices], thickness=slices[0].thickness)
-    return _Slices(stack, [slices[index].name for index in stack.order], slices[0].modality, notes + stack.notes)
-
-
-def _read_series(path: Path, files: Sequence[str]) -> Stored:
-    found = _sorted_slices(path, files)
-    stack, names = found.stack, found.names
-    first = _read_slice(path / names[0])
-    n_columns, n_rows = first.GetSize()[:2]
-
-    def slabs() -> Iterator[NDArray[Any]]:
-        for name in names:
-            image = _read_slice(path / name)
-            if image.GetSize() != first.GetSize():
-                sizes = f"{n_columns} x {n_rows} and {image.GetWidth()} x {image.GetHeight()}"
-                msg = f"{path.name}: slices differ in size ({sizes} voxels; {name} is the first that differs)."
-                raise VolumeError(msg)
-            yield _grey(_itk_view(image)[0]).T
-
-    array = _fill(path, (n_columns, n_rows, len(names)), slabs())
-    affine = _stack_affine(stack, first.GetSpacing())
-    return Stored(array, affine, modality=found.modality, notes=found.notes)
-
-
-def _slices_of(path: Path, files: Sequence[str]) -> list[dicom.Instance]:
-    """Read the headers of a series' instances: of those that are given, or of all in the folder."""
-    names = files or [file.name for file in path.iterdir() if file.is_file() and dicom.may_be_dicom(file)]
-    read = dicom.read_instances(path / name for name in names)
-    found = [
-        replace(instance, name=name)
-        for name, instance in sorted(zip(names, read, strict=True), key=lambda pair: pair[0])
-        if instance and instance.n_columns
-    ]
-    n_series = len({instance.series_uid for instance in found})
-    if n_series != 1:
-        msg = f"{path.name} holds {n_series} DICOM series where one is wanted."
-        raise VolumeError(msg)
-    if any(instance.n_frames > 1 for instance in found):
-        msg = f"{path.name} holds files of several frames: read each by itself."
-        raise VolumeError(msg)
-    return found
-
-
-def _read_slice(path: Path) -> Any:
-    try:
-        return _itk_reader(path).Execute()
-    except RuntimeError as error:
-        msg = f"{path.parent.name}: its slice {path.name} cannot be read ({one_sentence(error, path)})."
-        raise VolumeError(msg) from error
-
-
-def _stack_affine(stack: dicom.Stack, spacing: tuple[float, ...]) -> NDArray[np.float64]:
-    rows, columns = stack.orientation
-    return np.asarray(_LPS_TO_RAS @ np.stack([rows * spacing[0], columns * spacing[1], stack.step], axis=1))
-
-
-def _read_picture(path: Path) -> Stored:
-    with warnings.catch_warnings(), Image.open(path) as image:
-        warnings.simplefilter("ignore")  # of metadata that does not matter here
-        notes = _note_first((getattr(image, "n_frames", 1),), "pages")
-        if image.mode == "1":
-            pixels = np.asarray(image.convert("L"))
-        elif image.mode in {"P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa"}:
-            pixels = np.asarray(image.convert("RGB"))
-        else:
-            pixels = np.asarray(image)
-    grey = _grey(pixels)
-    return Stored(_fill(path, (*grey.shape[::-1], 1), [grey.T]), np.eye(N_AXES), is_picture=True, notes=notes)
-
-
-def _itk_reader(path: Path) -> Any:
-    """Return a reader that has read the header, bound to the format so that no other one tries its luck."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(_ITK_FORMATS.get(ending_of(path.name), "GDCMImageIO"))
-    reader.ReadImageInformation()
-    return reader
-
-
-def _itk_affine(source: Any) -> NDArray[np.float64]:
-    """Compute the affine of an image, or of a reader that has read the header."""
-    n_axes = source.GetDimension()
-    columns = np.array(source.GetDirection()).reshape(n_axes, n_axes) * source.GetSpacing()
-    affine = np.eye(N_AXES)
-    affine[:n_axes, :n_axes] = columns[:N_AXES, :N_AXES]
-    return np.asarray(_LPS_TO_RAS @ affine)
-
-
-def _itk_view(image: Any) -> NDArray[Any]:
-    """View the voxels as (nz, ny, nx[, n_components]); valid while `image` lives."""
-    view: NDArray[Any] = sitk.GetArrayViewFromImage(image)
-    return view if image.GetDimension() == N_AXES else view[np.newaxis]
-
-
-def _itk_array(path: Path, image: Any) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    view = _itk_view(image)
-    notes = _note_complex(view.dtype)
-    if image.GetNumberOfComponentsPerPixel() > 1 and not (
-        view.shape[-1] in _N_COLOURS and view.dtype in {np.dtype(np.uint8), np.dtype(np.uint16)}
-    ):
-        notes += _note_first(view.shape[N_AXES:], "components")
-        view = view[..., 0]
-    return _fill(path, view.shape[2::-1], (_grey(slab).T for slab in view)), notes
-
-
-def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Make one value of each pixel: luminance of colour (a third axis, or fields R, G, B), magnitude of complex."""
-    if pixels.dtype.names:
-        pixels = np.stack([pixels[name] for name in pixels.dtype.names[:3]], axis=-1)
-    if pixels.dtype.kind == "c":
-        pixels = np.abs(pixels)
-    if pixels.ndim == 2:  # noqa: PLR2004  rows and columns
-        return pixels
-    # Without three colours it is grey with alpha.
-    return pixels[..., :3] @ _LUMINANCE if pixels.shape[2] in _N_COLOURS else pixels[..., 0]
-
-
-def _fill(path: Path, size: Iterable[int], slabs: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
-    """Make a float32 volume of its slices along z; raise if there would be no voxel."""
-    size = tuple(int(n) for n in size)
-    if 0 in size:
-        msg = f"{path.name} holds no voxel (size {' x '.join(map(str, size))})."
-        raise VolumeError(msg)
-    array = np.empty(size, np.float32, order="F")
-    with np.errstate(over="ignore", invalid="ignore"):  # too large for float32 becomes infinite
-        for index, slab in enumerate(slabs):
-            array[:, :, index] = slab
-    return array
-
-
-def _note_first(sizes: Iterable[int], what: str) -> tuple[str, ...]:
-    n = int(np.prod(list(sizes)))
-    return (f"first of {n} {what} taken",) if n > 1 else ()
-
-
-def _note_complex(dtype: np.dtype[Any]) -> tuple[str, ...]:
-    return ("values are complex: magnitude taken",) if dtype.kind == "c" else ()
-
-
-_ITK_FORMATS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
-_READERS: dict[str, Callable[[Path], Stored]] = {
-    ".nii": _read_nifti,
-    ".nii.gz": _read_nifti,
-    **dict.fromkeys(_ITK_FORMATS, _read_itk),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), _read_picture),
-    **dict.fromkeys(dicom.DICOM_ENDINGS, _read_dicom),
-}
+    found: tuple[Sequence[int], NDArray[np.float64]]
+    if _FORMATS.get(ending) is _NIFTI:
+        found = nifti_geometry(path)
+    elif ending in ITK_FORMATS and (ending != ".mnc" or what_is(path) == "HDF5"):
+        reader: Any = itk_reader(path, ITK_FORMATS[ending])
+        found = reader.GetSize(), itk_affine(reader)
+    elif ending in {".hdr", ".hdr.gz", ".par", ".head", ".mgh", ".mgz", ".mgh.gz", ".mnc"}:
+        found = nibabel_geometry(path)
+    else:
+        return None
+    shape = tuple(found[0])[:N_AXES]
+    return shape, tuple(np.linalg.norm(found[1][:N_AXES, :N_AXES], axis=0).tolist()[: len(shape)])

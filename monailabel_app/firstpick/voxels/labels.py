@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from firstpick.voxels.formats import ENDINGS, ending_of, one_sentence
+from firstpick.voxels.formats import ending_of, one_sentence
 
 sitk: Any = SimpleITK  # has no types
 _nibabel: Any = nibabel
@@ -28,8 +28,9 @@ _EXACT = 1e-3  # of a voxel: closer than this, the file stays as it is
 _MAX_LAYERS = 64
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NIFTI = (".nii", ".nii.gz")
-_HEADERS = (".nhdr", ".mhd", ".hdr")
 SEGMENTATION = ".seg.nrrd"
+LABEL_ENDINGS = (SEGMENTATION, *_NIFTI, ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff")
+"""Of the files that are taken as labels."""
 
 
 class LabelError(Exception):
@@ -180,9 +181,8 @@ def _read(path: Path, n_expected: int | None) -> _Read:
     if path.stat().st_size == 0:
         msg = "The label is empty (0 bytes)."
         raise LabelError(msg)
-    if ending in _HEADERS or (ending not in ENDINGS and ending != SEGMENTATION):
-        what = "names another file for its voxels" if ending in _HEADERS else "is no format for labels"
-        msg = f"The label's ending '{ending}' {what}. Send one file: .nii.gz, .nii, .nrrd, .seg.nrrd or .mha."
+    if ending not in LABEL_ENDINGS:
+        msg = f"The label's ending '{ending}' is no format for labels. Send one of {', '.join(LABEL_ENDINGS)}."
         raise LabelError(msg)
     return _read_nifti(path, n_expected) if ending in _NIFTI else _read_itk(path, ending, n_expected)
 

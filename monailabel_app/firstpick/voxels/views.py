@@ -53,21 +53,6 @@ def _listed(values: Sequence[object]) -> str:
 class ViewSpec:
     """Say which views are cut from a volume, and how they look.
 
-    Parameters
-    ----------
-    planes : tuple of str, default ("axial", "coronal", "sagittal")
-        Any of these, each at most once; views come in this order.
-    per_plane : int, default 3
-        Slices in each plane.
-    every_mm : float, default 0
-        Distance of neighbouring slices instead, so that a larger volume has more of them; 0 for ``per_plane``.
-    size : int, default 0
-        Pixels along each side of a view, up to 4096; 0 leaves it to the encoder that the views are cut for.
-    intensity : {"auto", "ct", "percentile"}, default "auto"
-        ``"auto"`` takes CT windows for CT and percentiles for the rest, see `make_views`; the others force one.
-    percentiles : (float, float), default (0.5, 99.5)
-        Shown as 0 and as 1 where windows are not used.
-
     Raises
     ------
     ValueError
@@ -75,11 +60,17 @@ class ViewSpec:
     """
 
     planes: tuple[str, ...] = PLANES
+    """Planes in which a volume is cut: axial, coronal, sagittal."""
     per_plane: int = 3
+    """Slices in each plane."""
     every_mm: float = 0.0
+    """Distance of neighbouring slices in mm, instead of per_plane; 0 for per_plane."""
     size: int = 0
+    """Side of a view in pixels; 0 for the encoder's own."""
     intensity: str = "auto"
+    """auto (CT windows for CT, percentiles for the rest), ct, or percentile."""
     percentiles: tuple[float, float] = _ROBUST
+    """Percentiles of the foreground that become black and white."""
 
     def __post_init__(self) -> None:
         known = set(self.planes) <= set(PLANES)

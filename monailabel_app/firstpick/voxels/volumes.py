@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.studies import Study
-from firstpick.voxels.formats import Stored, VolumeError, convert_series, one_sentence, read_stored
+from firstpick.voxels.formats import read_stored
+from firstpick.voxels.stored import N_AXES, Stored, VolumeError, affine_of, one_sentence, pixel_grid
 
 __all__ = ["Volume", "VolumeError", "convert_series", "read_volume"]
 
@@ -37,6 +38,12 @@ class Volume:
         DICOM modality (``CT``, ``MR``, ``CR``, ...); empty when the file does not say.
     notes : tuple of str
         What was done to the data: first frame taken, NaN replaced, ...
+    affine : ndarray of shape (4, 4), float64
+        From indices of `array` to mm, RAS+: spacing, directions (sheared by a tilted gantry), and the place of the
+        first voxel. Its columns are as long as `spacing`. Of a picture without directions from its columns to
+        Left and its rows to Posterior, as ITK sees it. By default that of `spacing` alone.
+    as_stored : bool
+        True if `array` holds the voxels of a single file just as SimpleITK reads them, axes apart.
     """
 
     array: NDArray[np.float32]
@@ -44,6 +51,13 @@ class Volume:
     is_picture: bool = False
     modality: str = ""
     notes: tuple[str, ...] = ()
+    affine: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    as_stored: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.affine.size:
+            grid = pixel_grid(self.spacing) if self.is_picture else affine_of(np.diag(self.spacing))
+            object.__setattr__(self, "affine", grid)
 
 
 def read_volume(study: Study | str | Path) -> Volume:
@@ -52,8 +66,8 @@ def read_volume(study: Study | str | Path) -> Volume:
     Parameters
     ----------
     study : Study, str or Path
-        As listed; or a path: of a NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF or BMP file by its ending, of a DICOM
-        file of any name, or of a folder with one DICOM series.
+        As listed; or a path: of a file by its ending, which is one of `firstpick.voxels.formats.ENDINGS`, of a
+        DICOM file of any name, or of a folder with one DICOM series.
 
     Returns
     -------
@@ -61,8 +75,8 @@ def read_volume(study: Study | str | Path) -> Volume:
         RAS+ by the file's affine. Axes are flipped and exchanged, never resampled: an oblique volume
         keeps its grid, its axes named after the nearest anatomical ones. Slopes and intercepts are
         applied, MONOCHROME1 is inverted, colour becomes luminance (ITU-R BT.601), alpha is ignored.
-        Of several frames, pages or components the first is taken; NaN and infinity become the smallest
-        finite value.
+        Of several frames, pages, components or stacks in one series the first is taken; NaN and infinity
+        become the smallest finite value.
 
     Raises
     ------
@@ -72,12 +86,16 @@ def read_volume(study: Study | str | Path) -> Volume:
     path, files = (Path(study.source), study.files) if isinstance(study, Study) else (Path(study), ())
     try:
         stored = read_stored(path, files)
-        notes = stored.notes + _make_finite(path.name, stored.array)
-        return _to_ras(stored, notes)
+        replaced = _make_finite(path.name, stored.array)
+        if replaced:
+            stored = replace(stored, notes=stored.notes + replaced, as_stored=False)
+        return _to_ras(stored)
     except VolumeError:
         raise
     except FileNotFoundError as error:
-        msg = f"{path.name} does not exist."
+        missing = Path(str(error.filename or path)).name
+        of = "" if missing == path.name else f"{path.name} cannot be read: its file "
+        msg = f"{of}{missing} does not exist."
         raise VolumeError(msg) from error
     except PermissionError as error:
         msg = f"{path.name} may not be read: permission denied."
@@ -90,31 +108,36 @@ def read_volume(study: Study | str | Path) -> Volume:
         raise VolumeError(msg) from error
 
 
-def _to_ras(stored: Stored, notes: tuple[str, ...]) -> Volume:
-    array = stored.array
-    spacing = np.linalg.norm(stored.affine, axis=0)
+def convert_series(source: str, target: Path, files: tuple[str, ...] = ()) -> None:
+    """Write a DICOM series as ``.nii.gz``, for programs that open single files; raise VolumeError as `read_volume`."""
+    from firstpick.voxels.served import write_volume  # noqa: PLC0415  which serves what is read here
+
+    write_volume(read_volume(Study("", "", source, files=tuple(files))), target)
+
+
+def _to_ras(stored: Stored) -> Volume:
+    array, affine, notes, as_stored = stored.array, stored.affine.copy(), stored.notes, stored.as_stored
+    spacing = np.linalg.norm(affine[:N_AXES, :N_AXES], axis=0)
     usable = np.isfinite(spacing) & (spacing > 0)
+    turn = _orientation(affine)
     if not usable.all():
         notes += ("no usable spacing: 1 mm assumed",)
-        spacing = np.where(usable, spacing, 1.0)
-    if not stored.is_picture:
-        turn = _orientation(stored.affine)
-        if turn is None:
-            notes += ("no usable orientation: axes taken as stored",)
-        else:
-            array = _orientations.apply_orientation(array, turn)  # a view
-            spacing = spacing[np.argsort(turn[:, 0])]
-    x, y, z = spacing.tolist()
-    return Volume(array, (x, y, z), stored.is_picture, stored.modality, notes)
+    if turn is None:
+        notes += ("no usable orientation: axes taken as stored",)
+        affine = affine_of(np.diag(np.where(usable, spacing, 1.0)))
+        as_stored = False
+    elif not stored.is_picture:
+        affine = affine @ _orientations.inv_ornt_aff(turn, array.shape)
+        array = _orientations.apply_orientation(array, turn)  # a view
+    x, y, z = np.linalg.norm(affine[:N_AXES, :N_AXES], axis=0).tolist()
+    return Volume(array, (x, y, z), stored.is_picture, stored.modality, notes, affine, as_stored)
 
 
 def _orientation(affine: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Find for each stored axis the anatomical axis and the sign; None if the affine is singular."""
     if not np.isfinite(affine).all():
         return None
-    full = np.eye(4)
-    full[:3, :3] = affine
-    turn: NDArray[np.float64] = _orientations.io_orientation(full)
+    turn: NDArray[np.float64] = _orientations.io_orientation(affine)
     return None if np.isnan(turn).any() else turn
 
 

@@ -1,0 +1,40 @@
+"""``firstpick list``."""
+
+from __future__ import annotations
+
+import argparse
+
+from firstpick.cli import catalogue
+from firstpick.cli.session import UsageError, add_configuration, add_studies, session
+from firstpick.selection import STRATEGIES, describe
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_configuration(command)
+    command.add_argument("what", nargs="?", choices=["strategies", "encoders"], help="what to list (default both)")
+    command.add_argument("--failed", action="store_true", help="studies that could not be embedded, or were left out")
+    add_studies(command, required=False)
+
+
+def run(options: argparse.Namespace) -> None:
+    """List names, or what failed."""
+    if options.failed:
+        _list_failed(options)
+        return
+    if options.what != "encoders":
+        for name in sorted(STRATEGIES):
+            print(f"{name:18} {describe(name)}")
+    if options.what != "strategies":
+        print(catalogue.table(catalogue.remembered()))
+
+
+def _list_failed(options: argparse.Namespace) -> None:
+    if not options.studies:
+        msg = "list --failed needs --studies DIR."
+        raise UsageError(msg)
+    with session(options) as opened:
+        for item in opened.cache.failures(opened.config.encoder_spec.fingerprint(), opened.studies):
+            print(f"{item.study_id}\tfailed\t{item.reason}")
+        for item in opened.left_out:
+            print(f"{item.study_id}\tleft out\t{item.reason}")

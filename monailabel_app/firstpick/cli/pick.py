@@ -1,0 +1,32 @@
+"""``firstpick pick``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from pydantic_core import to_jsonable_python
+
+from firstpick.board.log import with_statuses
+from firstpick.cli.batch import add_batch, choose
+from firstpick.cli.session import session
+from firstpick.proposal.advice import sentence
+from firstpick.report import table
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_batch(command)
+    command.add_argument("--json", action="store_true", help="print the proposal as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embed what is missing, then choose a batch."""
+    with session(options) as opened:
+        proposal, _, statuses = choose(opened, options)
+    if options.json:
+        print(json.dumps(to_jsonable_python(with_statuses(proposal, statuses)), indent=2))
+        return
+    print(table(proposal))
+    if proposal.advice:
+        print(sentence(proposal.advice, len(proposal.picks)))

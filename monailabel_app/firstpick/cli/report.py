@@ -1,0 +1,34 @@
+"""``firstpick report``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from firstpick.cli.batch import add_batch, choose
+from firstpick.cli.session import session
+from firstpick.report import page_data, report_page
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_batch(command)
+    command.add_argument("--out", metavar="FILE", required=True, help="the page, one .html file that needs no network")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embed what is missing, choose a batch, write it as a page."""
+    with session(options) as opened:
+        proposal, pool, statuses = choose(opened, options)
+        data = page_data(
+            proposal,
+            pool,
+            statuses,
+            opened.cache.thumbnail,
+            notes=opened.cache.notes(),
+            groups_are_patients=opened.config.groups.by == "patient",
+        )
+    out = Path(options.out)
+    out.write_text(report_page(data), encoding="utf-8")
+    n_bytes = out.stat().st_size
+    print(f"{out}: {len(proposal.picks)} of {pool.n_studies} studies, {n_bytes / 1e6:.1f} MB. Open it in any browser.")

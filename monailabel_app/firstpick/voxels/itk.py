@@ -1,0 +1,153 @@
+"""Formats that SimpleITK reads: NRRD, MetaImage, GIPL, VTK, MINC, MRC and its own HDF5."""
+
+from __future__ import annotations
+
+import bz2
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from firstpick.voxels.stored import (
+    LPS_TO_RAS,
+    N_AXES,
+    N_COLOURS,
+    Stored,
+    VolumeError,
+    affine_of,
+    fill,
+    grey,
+    note_complex,
+    note_first,
+)
+
+sitk: Any = SimpleITK  # it says that it has types, but has none
+# ITK writes what it finds odd in a file to stderr, past Python's logging.
+sitk.ProcessObject_SetGlobalWarningDisplay(False)
+
+#: Ending to the part of ITK that reads it.
+ITK_FORMATS = {
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+    ".gipl": "GiplImageIO",
+    ".gipl.gz": "GiplImageIO",
+    ".vtk": "VTKImageIO",
+    ".mnc": "MINCImageIO",
+    ".mrc": "MRCImageIO",
+    ".h5": "HDF5ImageIO",
+    ".hdf5": "HDF5ImageIO",
+}
+_DETACHABLE = {"NrrdImageIO", "MetaImageIO"}  # whose voxels may lie in files of their own
+_HEADER_BYTES = 65_536
+_DATA_FILE = re.compile(rb"^(?:data ?file|ElementDataFile)[ \t]*[:=][ \t]*(.*?)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+_HDF5_GROUP = b"ITKImage"
+_BZIP2 = re.compile(rb"^encoding:[ \t]*(?:bzip2|bz2)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+
+
+def read_nrrd(path: Path) -> Stored:
+    """Read NRRD; where its voxels are packed by bzip2, which ITK does not know, unpacked beforehand."""
+    header = _nrrd_header(path)
+    if not header.startswith(b"NRRD") or not _BZIP2.search(header):
+        return read_itk(path, ITK_FORMATS[".nrrd"])
+    names = data_files(path)
+    with TemporaryDirectory() as folder, (path.parent / names[0] if names else path).open("rb") as packed:
+        packed.seek(0 if names else len(header))
+        unpacked = Path(folder, path.name).with_suffix(".nrrd")
+        with unpacked.open("wb") as file, bz2.open(packed) as voxels:
+            file.write(_DATA_FILE.sub(b"", _BZIP2.sub(b"encoding: raw", header)).rstrip(b"\r\n") + b"\n\n")
+            shutil.copyfileobj(voxels, file)
+        return replace(read_itk(unpacked, ITK_FORMATS[".nrrd"]), as_stored=False)
+
+
+def read_hdf5(path: Path) -> Stored:
+    """Read HDF5 that ITK wrote; of others ITK would complain at length."""
+    with path.open("rb") as file:
+        if _HDF5_GROUP not in file.read(_HEADER_BYTES):
+            msg = f"{path.name} is not HDF5 that ITK wrote, and no other HDF5 is read."
+            raise VolumeError(msg)
+    return read_itk(path, ITK_FORMATS[".h5"])
+
+
+def read_itk(path: Path, image_io: str) -> Stored:
+    """Read a volume by one part of ITK; of several frames or components the first."""
+    reader = itk_reader(path, image_io)
+    size, n_axes = reader.GetSize(), reader.GetDimension()
+    if n_axes > N_AXES:
+        reader.SetExtractSize([*size[:N_AXES], *[0] * (n_axes - N_AXES)])
+    array, notes, is_whole = itk_array(path.name, reader.Execute())
+    return Stored(
+        array,
+        itk_affine(reader),
+        notes=note_first(size[N_AXES:], "frames") + notes,
+        as_stored=is_whole and n_axes <= N_AXES and not (image_io in _DETACHABLE and data_files(path)),
+    )
+
+
+def itk_reader(path: Path, image_io: str = "") -> Any:
+    """Return a reader that has read the header, bound to a format so that no other one tries its luck."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(image_io)
+    reader.ReadImageInformation()
+    return reader
+
+
+def itk_affine(source: Any) -> NDArray[np.float64]:
+    """Compute the affine, RAS+, of an image, or of a reader that has read the header; of its first three axes."""
+    n_axes = source.GetDimension()
+    columns, origin = np.eye(max(n_axes, N_AXES)), np.zeros(max(n_axes, N_AXES))
+    columns[:n_axes, :n_axes] = np.array(source.GetDirection()).reshape(n_axes, n_axes) * source.GetSpacing()
+    origin[:n_axes] = source.GetOrigin()
+    return LPS_TO_RAS @ affine_of(columns[:N_AXES, :N_AXES], origin[:N_AXES])
+
+
+def itk_view(image: Any) -> NDArray[Any]:
+    """View the voxels as (nz, ny, nx[, n_components]); valid while `image` lives."""
+    view: NDArray[Any] = sitk.GetArrayViewFromImage(image)
+    return view if image.GetDimension() == N_AXES else view[np.newaxis]
+
+
+def itk_array(name: str, image: Any) -> tuple[NDArray[np.float32], tuple[str, ...], bool]:
+    """Make the voxels of an image (x, y, z), notes, and whether all of it was taken."""
+    view = itk_view(image)
+    notes = note_complex(view.dtype)
+    if image.GetNumberOfComponentsPerPixel() > 1 and not is_colour(view):
+        notes += note_first(view.shape[N_AXES:], "components")
+        view = view[..., 0]
+    return fill(name, view.shape[2::-1], (grey(slab).T for slab in view)), notes, not notes
+
+
+def is_colour(view: NDArray[Any]) -> bool:
+    """Whether the components of each voxel are red, green and blue."""
+    return view.shape[-1] in N_COLOURS and view.dtype in {np.dtype(np.uint8), np.dtype(np.uint16)}
+
+
+def data_files(path: Path) -> list[str]:
+    """Read from the header of a NRRD or MetaImage file in which other files, by their names, the voxels lie.
+
+    Names are as written there; empty if the voxels follow the header. A pattern such as ``slice%03d.raw`` is
+    one name.
+    """
+    text = _nrrd_header(path)
+    found = _DATA_FILE.search(text)
+    if found is None or found[1].upper() == b"LOCAL":
+        return []
+    if not found[1].upper().startswith(b"LIST"):
+        return [found[1].decode(errors="replace")]
+    return [line.strip().decode(errors="replace") for line in text[found.end() :].splitlines() if line.strip()]
+
+
+def _nrrd_header(path: Path) -> bytes:
+    """Read the header of a NRRD file, its empty line too; of other files their beginning."""
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    end = re.search(rb"\r?\n\r?\n", start) if start.startswith(b"NRRD") else None
+    return start[: end.end()] if end else start
