@@ -13,7 +13,7 @@ from firstpick.voxels import dicom
 STUDIES = [
     Study("sub-1/t1", "", "", folder="sub-1"),
     Study("sub-1/t2", "", "", folder="sub-1"),
-    Study("sub-22/t1", "", "", folder="sub-22/more"),
+    Study("sub-22/t1", "", "", "Knee, T1", folder="sub-22/more"),
     Study("phantom", "", ""),
 ]
 
@@ -118,6 +118,7 @@ def test_placeholders_and_lost_series_uids_are_said_once(phantom_volume, caplog)
 def test_a_pool_gets_groups_and_strata_in_its_own_order():
     pool = Pool((Sample("phantom"), Sample("sub-22/t1")), np.eye(2, dtype=np.float32))
     known = with_attributes(pool, STUDIES, groups_by="folder", strata_by="id:t[12]")
+    assert known.titles == ("phantom", "Knee, T1")
     assert known.groups == ("", "sub-22")
     assert known.strata == ("", "t1")
     assert with_attributes(pool, STUDIES, groups_by="", strata_by="").groups == ()

@@ -48,15 +48,6 @@ def test_a_hundred_clusters_whatever_is_asked_for(monkeypatch):
     assert asked == [100, 100, 30, 30, 7]
 
 
-def test_a_larger_batch_begins_with_the_smaller_one():
-    X = np.random.default_rng(0).normal(size=(150, 4))
-    full = select("bal", X, 40, labelled=[0, 7], seed=3)
-    for n_select in (1, 10, 25):
-        part = select("bal", X, n_select, labelled=[0, 7], seed=3)
-        np.testing.assert_array_equal(part.indices, full.indices[:n_select])
-        np.testing.assert_array_equal(part.scores, full.scores[:n_select])
-
-
 def test_labelled_clusters_come_last():
     # as in the second case, but the group at 100 has a label
     picked = raw(line(0, 1, 10, 11, 100, 101), 5, labelled=[4], n_clusters=3)

@@ -54,6 +54,7 @@ def test_failures_are_not_missing_unless_tried_again_and_vanish_with_success(cac
     with closing(Cache(tmp_path)) as of_another_process:
         assert of_another_process.missing("f", [A], retry_failed=True) == [A]
     assert cache.failures("f", [A, B]) == [LeftOut("a", "a.nii is empty (0 bytes).")]
+    assert cache.failures("f", [replace(A, title="Head")])[0].title == "Head"
     cache.put("f", [embedded(A)])
     assert cache.failures("f", [A]) == []
 

@@ -1,10 +1,12 @@
 """The command line: what scripts rely on."""
 
+import csv
 import json
 import os
 import re
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from firstpick.board.log import Decisions
 from firstpick.cli import main
+from firstpick.sources.folder import list_studies
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +49,8 @@ def test_pick_prints_the_proposal_as_json_and_embeds_what_is_missing(run):
     assert [pick["rank"] for pick in proposal["picks"]] == [1, 2, 3]
     assert sum(pick["share"] for pick in proposal["picks"]) == pytest.approx(1)
     assert all(pick["reason"] and pick["status"] == "open" for pick in proposal["picks"])
-    assert proposal["failed"] == [{"study_id": "broken.nii", "reason": "broken.nii is empty (0 bytes)."}]
+    reason = "broken.nii is empty (0 bytes)."
+    assert proposal["failed"] == [{"study_id": "broken.nii", "reason": reason, "title": "broken.nii"}]
     again = json.loads(run("pick", "--batch-size", "3", "--json", "--strategy", "kmeans", "--seed", "1")[1])
     assert again == proposal
 
@@ -105,7 +109,29 @@ def test_embed_export_and_list_agree(run):
         assert pool["vectors"].dtype == np.float32
     assert run("list", "--failed")[1] == "broken.nii\tfailed\tbroken.nii is empty (0 bytes).\n"
     run("export", "--decisions", "--out", str(run.folder / "decisions.csv"))
-    assert (run.folder / "decisions.csv").read_text().strip() == "at,study_id,kind,client,detail"
+    assert (run.folder / "decisions.csv").read_text().strip() == "at,study_id,title,kind,client,detail"
+
+
+@pytest.mark.slow
+def test_people_read_titles_and_programs_get_both(run, monkeypatch):
+    def titled(folder, eligibility):
+        studies, left_out = list_studies(folder, eligibility)
+        return [replace(study, title=f"Knee {study.study_id[5]}") for study in studies], left_out
+
+    monkeypatch.setattr("firstpick.cli.session.list_studies", titled)
+    (run.folder / "studies" / "case_9.nii").write_bytes(b"")
+    assert run("list", "--failed")[1] == ""
+    out = run("pick", "--batch-size", "3")[1]
+    assert re.findall(r"^ +\d  Knee \d ", out, re.MULTILINE)
+    assert "case_" not in out
+    assert run("list", "--failed")[1] == "Knee 9\tfailed\tcase_9.nii is empty (0 bytes).\n"
+    with closing(Decisions(run.folder / "state")) as decisions:
+        decisions.skip("case_3.nii", "alice", "metal")
+        decisions.skip("gone", "alice", "metal")
+    run("export", "--decisions", "--out", str(run.folder / "decisions.csv"))
+    with (run.folder / "decisions.csv").open(newline="") as file:
+        rows = [(row["study_id"], row["title"], row["detail"]) for row in csv.DictReader(file)]
+    assert rows == [("case_3.nii", "Knee 3", "metal"), ("gone", "gone", "metal")]
 
 
 def test_the_studies_folder_is_left_as_it_was(run):

@@ -329,6 +329,32 @@ def test_the_voxels_of_a_header_are_neither_studies_nor_counted(phantom_volume):
     assert changed == ["c.mhd", "e.mhd", "f.mhd"]
 
 
+def test_a_pair_is_one_study_whatever_the_case_of_its_names(tmp_path):
+    touch(
+        tmp_path, "a.hdr", "a.img", "a.mat", "B.HDR", "B.IMG", "scan.PAR", "scan.REC", "c+orig.HEAD", "c+orig.BRIK.gz"
+    )
+    touch(tmp_path, "lone.img", "lone.rec")
+    assert ids(tmp_path) == ["B.HDR", "a.hdr", "c+orig.HEAD", "scan.PAR"]
+    assert reasons(tmp_path) == {
+        "*.img": "1 file ending in .img is not read",
+        "*.rec": "1 file ending in .rec is not read",
+    }
+    known = {}
+    before = list_studies(tmp_path, known=known)[0]
+    touch(tmp_path, "lone.hdr")
+    (tmp_path / "a.img").write_bytes(b"other")
+    changed = {*list_studies(tmp_path, known=known)[0]}.difference(before)
+    assert {study.study_id for study in changed} == {"a.hdr", "lone.hdr"}
+    assert reasons(tmp_path, known=known) == {"*.rec": "1 file ending in .rec is not read"}
+
+
+def test_an_img_that_is_dicom_is_a_slice(phantom_volume):
+    for number, path in enumerate(phantom_volume.series("ct").iterdir()):
+        path.rename(path.with_name(f"{number}.img"))
+    (study,) = list_studies(phantom_volume.folder)[0]
+    assert len(study.files) == 8
+
+
 def test_a_dicom_file_without_preamble_is_grouped_too(phantom_volume):
     folder = phantom_volume.series("ct")
     for path in folder.iterdir():

@@ -1,6 +1,7 @@
 """Safeguards: whatever the strategy, a batch keeps to patients, strata, copies and outliers."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,8 +53,8 @@ def test_more_of_a_patient_come_when_no_other_patient_is_left(strategy):
     picked = select(strategy, X, 30, groups=groups, guards=Guards(max_per_group=1))
     count = Counter(groups[row] for row in picked.indices)
     assert count == {"A": 10} | {f"patient {number}": 2 for number in range(10)}
-    first = Counter(groups[row] for row in picked.indices[:11])
-    assert set(first.values()) == {1}
+    for n_each in (1, 2):
+        assert set(Counter(groups[row] for row in picked.indices[: 11 * n_each]).values()) == {n_each}
 
 
 @some_strategies
@@ -65,6 +66,26 @@ def test_labelled_studies_of_a_patient_count(strategy):
     count = Counter(groups[row] for row in two.indices)
     assert count["A"] == 1
     assert count["patient 0"] == 1
+
+
+@pytest.mark.parametrize(("is_nested", "most"), [(True, 10), (False, 4)])
+def test_a_strategy_that_is_asked_again_is_told_what_it_has_got(monkeypatch, is_nested, most):
+    calls = []
+
+    def spy(X, n_select, *, labelled, candidates, rng):
+        found = uniform(X, n_select, labelled=labelled, candidates=candidates, rng=rng)
+        calls.append((labelled.tolist(), found.indices.tolist()))
+        return found
+
+    name = "random" if is_nested else "ward"
+    monkeypatch.setitem(STRATEGIES, name, spy)
+    X, groups = most_of_one_patient()
+    picked = select(name, X, 10, labelled=[40], groups=groups, guards=Guards(max_per_group=1))
+    assert 1 < len(calls) <= most  # a nested one is asked again after each that is refused
+    for (before, found), (after, _) in pairwise(calls):
+        assert after == sorted(after)
+        assert set(before) < set(after) <= {*before, *found}
+    assert len(calls[-1][0]) + len(calls[-1][1]) >= 1 + len(picked.indices)
 
 
 def test_a_study_of_no_known_patient_is_its_own():
@@ -140,6 +161,14 @@ def test_near_duplicates_agree_with_the_definition(n_rows, dim, threshold, seed)
         assert all(cosine[row, other] < threshold + 1e-5 for other in originals if other != row)
 
 
+def test_each_repeats_the_earliest_original_that_is_near_enough():
+    turned = np.radians([0, 20, 45, 66, 10])
+    unit = np.column_stack([np.cos(turned), np.sin(turned)]).astype(np.float32)
+    cosine = np.cos(np.radians(20.5))  # rows are taken along the first column: 66, 45, 20, 10, 0 degrees
+    np.testing.assert_array_equal(near_duplicates(unit, cosine, first=np.array([], int)), [1, 1, 2, 3, 1])
+    np.testing.assert_array_equal(near_duplicates(unit, cosine, first=np.array([0, 1])), [0, 1, 2, 3, 0])
+
+
 def test_near_duplicates_are_found_across_blocks(monkeypatch):
     monkeypatch.setattr("firstpick.selection.duplicates._BLOCK", 7)
     X = unit_rows(blobs(60, dim=40)).astype(np.float32)
@@ -179,6 +208,11 @@ def test_a_stratum_is_chosen_among_its_own():
     picked = select("kmeans", X, 6, strata=strata)
     alone = select("kmeans", X[:30], 3)
     assert {row for row in picked.indices.tolist() if row < 30} == set(alone.indices.tolist())
+
+
+def test_of_equal_fractions_the_larger_stratum_gets_more_then_the_first():
+    assert share_out(2, [10, 30], "proportional") == [0, 2]
+    assert share_out(3, [5, 5], "proportional") == [2, 1]
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.data(), st.sampled_from(["proportional", "equal"]))

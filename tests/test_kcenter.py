@@ -47,10 +47,16 @@ def test_a_far_row_to_which_no_candidate_is_nearer_than_a_label_is_passed_over()
     np.testing.assert_array_equal(picked.indices, [2])
 
 
+def test_copies_come_last_in_the_order_of_their_rows():
+    np.testing.assert_array_equal(pick([[5], [0], [5], [5], [0]], 5).indices, [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(pick([[5], [0], [5], [5], [0]], 3, labelled=[1, 2]).indices, [0, 3, 4])
+
+
 def test_outliers_are_not_picked_while_others_are_left():
     # 1 % of 300 rows are three: those planted far away, two of them side by side
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(297, 4)), [[90, 0, 0, 0], [90, 0.01, 0, 0], [0, -70, 0, 0]]])
+    X[20] = X[10]  # a copy comes before outliers, too
     assert set(pick(X, 4).indices.tolist()) >= {299}  # without trimming an outlier is the second pick
     for labelled in ([], [5]):
         picked = pick(X, 300 - len(labelled), labelled=labelled, trim=0.01).indices
@@ -76,12 +82,21 @@ def test_five_rows_alone_are_outliers_and_six_a_group():
     assert not remotest(X, 0.01, rng)[500:].any()
 
 
+def test_a_row_that_is_not_in_the_pool_has_all_of_it_for_neighbours():
+    # the pool's rows are 1 degree apart; a row that is 1.4 or 1.6 away from the nearest, and more from the next
+    turned = np.radians([*range(10), 10.4, 10.6])
+    rows = np.column_stack([np.cos(turned), np.sin(turned)])
+    np.testing.assert_array_equal(outliers.unusual(rows[10:], rows[:10]), [False, True])
+
+
 def test_outliers_are_found_among_many_rows(monkeypatch):
     # 2,000 of 12,003 rows are looked at, here the last: the pair knows one another, and is found all the same
     monkeypatch.setattr(outliers, "sampled", lambda rows, n_rows, rng: rows[-n_rows:])
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(12_000, 3)), [[50, 0, 0], [50, 0.01, 0], [0, -40, 0]]])
     np.testing.assert_array_equal(np.flatnonzero(remotest(X, 3.5 / 12_003, rng)), [12_000, 12_001, 12_002])
+    X[12_002] = [50, 0, 0.01]  # three in a sample of 1,000 stand for a group of 36
+    assert not remotest(X, 3.5 / 12_003, rng)[12_000:].any()
 
 
 def test_a_share_that_is_none_is_refused():

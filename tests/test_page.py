@@ -23,6 +23,11 @@ HOSTILE = (
 LEFT, RIGHT = "ArrowLeft", "ArrowRight"
 
 
+def title_of(study_id):
+    """Another name than the id, but for names that are markup: those are titles, too."""
+    return study_id.replace("study_", "Knee/T1 sag ")
+
+
 def png(study_id):
     out = BytesIO()
     Image.new("L", (160, 160), 60 + sum(study_id.encode()) % 190).save(out, "PNG")
@@ -36,14 +41,15 @@ def write_page(path, n_studies, *, names=(), batch_size=4):
     centres = np.where(np.arange(n_studies)[:, None] % 2, [3.0, 0, 0, 0], [0, 3.0, 0, 0])
     vectors = (centres + rng.normal(0, 0.4, (n_studies, 4))).astype(np.float32)
     groups = tuple(f"hash{number // 3}" for number in range(n_studies))
-    pool = Pool(tuple(Sample(study_id) for study_id in ids), vectors, groups)
+    titles = tuple(map(title_of, ids))
+    pool = Pool(tuple(Sample(study_id) for study_id in ids), vectors, groups, titles=titles)
     batch = propose(
         pool,
         strategy="kmeans",
         batch_size=batch_size,
         labelled=ids[5:6],
-        failed=[LeftOut("broken/one", "The file is empty.")],
-        left_out=[LeftOut("scout", "A localizer.")],
+        failed=[LeftOut("1.2.8-0a1b2c", "The file is empty.", "Broken one")],
+        left_out=[LeftOut("1.2.9-0a1b2c", "A localizer.", "Knee scout")],
     )
     statuses = {ids[5]: Status("done", "alice"), batch.picks[0].study_id: Status("reserved", "bob")}
     data = page_data(batch, pool, statuses, png, notes={}, groups_are_patients=True)
@@ -125,7 +131,9 @@ def test_the_file_shows_the_batch_without_a_network(written, open_page):
     tab = open_page(address, offline=True)
     assert [url for url in tab.requested if not url.startswith("data:")] == [address]
     picks = data["proposal"]["picks"]
-    assert visible_cards(tab) == [pick["study_id"] for pick in picks]
+    assert visible_cards(tab) == [title_of(pick["study_id"]) for pick in picks]
+    assert tab.locator("#sheet .card").first.get_attribute("title") == picks[0]["study_id"]
+    assert tab.locator("#sheet .card").first.get_attribute("data-study") == picks[0]["study_id"]
     first = tab.locator("#sheet li").first
     assert first.locator(".rank").text_content() == "1"
     assert first.locator(".reason").text_content() == picks[0]["reason"]
@@ -148,15 +156,18 @@ def test_hovering_a_point_shows_its_picture_and_a_click_its_lookalikes(written, 
     tab.mouse.move(x - 40, y - 40)
     tab.mouse.move(x, y)
     tab.wait_for_selector("#hover img")
-    assert tab.locator("#hover b").text_content() == study_id
+    assert tab.locator("#hover b").text_content() == title_of(study_id)
     assert tab.locator("#hover img").get_attribute("src") == data["pictures"][study_id]
     tab.mouse.click(x, y)
     tab.wait_for_selector("#panel .alike img")
-    assert tab.locator("#panel-title").text_content() == study_id
+    assert tab.locator("#panel-title").text_content() == title_of(study_id)
+    assert tab.locator("#panel-title").get_attribute("title") == study_id
     shown = [name.text_content() for name in tab.locator("#panel .alike span").all()]
     pick = next((pick for pick in data["proposal"]["picks"] if pick["study_id"] == study_id), {})
     nearest = [data["map"]["points"][other]["study_id"] for other in data["lookalikes"][study_id]]
-    assert shown == (pick.get("lookalikes") or nearest)
+    alike = pick.get("lookalikes") or nearest
+    assert shown == [title_of(other) for other in alike]
+    assert [one.get_attribute("data-study") for one in tab.locator("#panel .alike").all()] == list(alike)
     tab.locator("#panel .alike").first.click()
     assert tab.locator("#panel-title").text_content() == shown[0]
     assert tab.locator("#map .main-svg").first.bounding_box()["width"] <= 1280 - 330
@@ -171,15 +182,16 @@ def test_the_filters_narrow_cards_and_map(written, open_page):
     opacity = "document.getElementById('map').data[0].marker.opacity.filter((o) => o > 0.5).length"
     assert tab.evaluate(opacity) == len(data["map"]["points"])
     tab.get_by_role("button", name="reserved (1)").click()
-    assert visible_cards(tab) == [picks[0]["study_id"]]
+    assert visible_cards(tab) == [title_of(picks[0]["study_id"])]
     assert tab.evaluate(opacity) == 1
     assert tab.locator("#found").text_content() == "1 study found"
     tab.get_by_role("button", name="skipped (0)").click()
     assert tab.locator("#no-picks").is_visible()
     tab.get_by_role("button", name="all (").click()
-    tab.get_by_label("Find a study").fill(picks[1]["study_id"].upper())
-    assert visible_cards(tab) == [picks[1]["study_id"]]
-    assert tab.evaluate(opacity) == 1
+    for text in (picks[1]["study_id"].upper(), picks[1]["title"].upper()):
+        tab.get_by_label("Find a study").fill(text)
+        assert visible_cards(tab) == [picks[1]["title"]]
+        assert tab.evaluate(opacity) == 1
     tab.get_by_label("Find a study").fill("")
     of_pick_2 = sum(point["nearest_pick"] == 2 for point in data["map"]["points"])
     entry = tab.get_by_role("button", name=f"like pick 2 ({of_pick_2:,})")
@@ -214,7 +226,7 @@ def test_colours_come_with_shapes_and_groups_can_be_coloured(small, open_page):
 def test_everything_can_be_reached_with_the_keyboard(small, open_page):
     address, data = small
     tab = open_page(address, offline=True)
-    first, second = (pick["study_id"] for pick in data["proposal"]["picks"][:2])
+    first, second = (pick["title"] for pick in data["proposal"]["picks"][:2])
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.className") == "skip"
     tab.keyboard.press("Enter")
@@ -231,7 +243,7 @@ def test_everything_can_be_reached_with_the_keyboard(small, open_page):
         tab.keyboard.press("Tab")
     tab.keyboard.press(RIGHT)
     assert tab.locator("#panel-title").text_content() == first
-    places = {point["study_id"]: point for point in data["map"]["points"]}
+    places = {point["title"]: point for point in data["map"]["points"]}
     went = [first]
     for key in (RIGHT, LEFT, LEFT, "ArrowUp", "ArrowDown"):
         tab.keyboard.press(key)
@@ -268,14 +280,15 @@ def test_what_failed_was_left_out_or_is_unusual_is_listed_with_its_reason(small,
     address, data = small
     tab = open_page(address, offline=True)
     for title, texts in {
-        "Could not be read 1": ["broken/one", "The file is empty."],
-        "Left out 1": ["scout", "A localizer."],
-        f"Unusual: unlike most others {len(data['proposal']['unusual'])}": data["proposal"]["unusual"],
+        "Could not be read 1": ["Broken one", "The file is empty."],
+        "Left out 1": ["Knee scout", "A localizer."],
+        f"Unusual: unlike most others {len(data['proposal']['unusual'])}": map(title_of, data["proposal"]["unusual"]),
     }.items():
         tab.locator("summary", has_text=re.compile(f"^{title}$")).click()
         shown = tab.locator("#lists").text_content()
         assert all(text in shown for text in texts)
     assert tab.get_by_text("The file is empty.").is_visible()
+    assert tab.get_by_text("Broken one").get_attribute("title") == "1.2.8-0a1b2c"
 
 
 def test_the_curve_says_in_words_what_it_shows(small, open_page):
@@ -297,7 +310,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(small, open_page, scheme):
     row = loneliest(small[1])
     tab.touchscreen.tap(*place_of(tab, row))
     tab.wait_for_selector("#panel .alike")
-    assert tab.locator("#panel-title").text_content() == small[1]["map"]["points"][row]["study_id"]
+    assert tab.locator("#panel-title").text_content() == small[1]["map"]["points"][row]["title"]
     box = tab.locator("#panel").bounding_box()
     assert box["x"] == 0
     assert box["width"] == 390
@@ -326,12 +339,13 @@ def test_names_that_are_markup_stay_text(tmp_path, open_page):
         "[document.scripts.length, document.querySelectorAll('svg svg, #sheet svg, b > b, a[href^=javascript]').length]"
     )
     before = tab.evaluate(elements)
-    picked = [pick["study_id"] for pick in data["proposal"]["picks"]]
+    picked = [pick["title"] for pick in data["proposal"]["picks"]]
     assert set(HOSTILE) & set(picked)
     assert visible_cards(tab) == picked
     for point in data["map"]["points"]:
         tab.evaluate("(id) => choose(id)", point["study_id"])
-        assert tab.locator("#panel-title").text_content() == point["study_id"]
+        assert tab.locator("#panel-title").text_content() == point["title"]
+        assert tab.locator("#panel-title").get_attribute("title") == point["study_id"]
     tab.keyboard.press("Escape")
     tab.mouse.move(*place_of(tab, loneliest(data)))
     tab.wait_for_selector("#hover b")

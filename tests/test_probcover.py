@@ -70,6 +70,8 @@ def test_once_all_is_covered_the_farthest_comes_first():
     picked = pick(line(0, 3, 1, 4, 2), 4, labelled=[0], radius=5)
     np.testing.assert_array_equal(picked.indices, [3, 4, 1, 2])
     np.testing.assert_array_equal(picked.scores, 0)
+    # without a label, and from what was picked: 2 has most rows within 2, then 7 its own, then 0 and 4 are 2 away
+    np.testing.assert_array_equal(pick(line(3, 4, 7, 2, 1, 0), 4, radius=2).indices, [3, 2, 1, 5])
 
 
 def test_every_row_may_be_picked_whatever_the_size_of_the_pool():
@@ -128,9 +130,10 @@ def test_rows_of_one_kind_alone_have_no_end():
 
 def test_a_sample_of_rows_finds_about_the_same_radius(monkeypatch):
     X = blobs(dim=8)
-    exact = find(X, 0.9, n_classes=7)
+    X[:300] = X[[0, 100, 200]].repeat(100, axis=0) + 0.01 * X[:300]  # the first rows are not like the others
+    exact = find(X, 0.7, n_classes=7)
     monkeypatch.setattr(radius_module, "_ASKED", 300)
-    assert exact != find(X, 0.9, n_classes=7) == pytest.approx(exact, rel=0.1)
+    assert exact != find(X, 0.7, n_classes=7) == pytest.approx(exact, rel=0.1)
 
 
 def test_parameters_that_make_no_sense_are_refused():

@@ -60,6 +60,7 @@ FAN = fan(0, 2, 5, 9, 11, 87, 90, 94, 178, 182)
 def golden_proposal():
     """A proposal of which each number can be worked out by hand; the Slicer module is tested on its JSON."""
     pool = fan(0, 2, 5, 9, 11, 87, 90, 95, 180, 183, 187, 183)  # 95 is far enough to be a cluster of its own
+    pool = replace(pool, titles=tuple(f"Case {i}" for i in range(12)))
     first = propose(
         pool,
         strategy="kmeans",
@@ -69,7 +70,7 @@ def golden_proposal():
         seed=1,
         encoder="pixels",
         fingerprint="0123456789abcdef",
-        failed=[LeftOut("broken/scan", "The file ends after 12 of 4,000 bytes.")],
+        failed=[LeftOut("broken/scan", "The file ends after 12 of 4,000 bytes.", "Broken scan")],
         left_out=[LeftOut("scout", "Only 3 slices.")],
         partial=True,
         keep=picks(6),
@@ -108,6 +109,24 @@ def test_a_batch_by_hand():
         },
         "version": __version__,
     }
+
+
+def test_people_read_titles_and_programs_ids():
+    titled = replace(FAN, titles=("Twin", "Twin", *(f"Head {i}" for i in range(2, 10))))
+    made = propose(titled, strategy="kmeans", batch_size=3)
+    assert chosen(made) == chosen(propose(FAN, strategy="kmeans", batch_size=3))
+    first = made.picks[0]
+    assert (first.study_id, first.title) == ("case_02", "Head 2")
+    assert first.reason == "Stands for 5 of the 10 unlabelled studies (50 %); most like Twin, Head 3."
+    assert first.lookalikes == tuple(ids(1, 3, 0, 4))
+    replaced = with_replacement(made, titled, "case_02", labelled=(), excluded=()).picks[0]
+    assert (replaced.study_id, replaced.title, replaced.replaces) == ("case_01", "Twin", "case_02")
+    kept = propose(titled, strategy="kmeans", batch_size=1, keep=picks(7)).picks[0]
+    assert kept.title == "Head 7"
+    gone = with_replacement(
+        made, Pool(titled.samples[3:], titled.vectors[3:]), chosen(made)[1], labelled=(), excluded=()
+    )
+    assert gone.picks[0].title == "Head 2"
 
 
 def test_labelled_and_skipped_studies_are_not_picked_and_strangers_are_ignored():

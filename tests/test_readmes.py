@@ -13,7 +13,8 @@ from firstpick.selection import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("monailabel_app", "sample_configs", "slicer_extension", "tests")
-READMES = [ROOT / "README.md", *sorted(path for room in ROOMS for path in (ROOT / room).rglob("README.md"))]
+FOUND = (path for room in ROOMS for path in (ROOT / room).rglob("README.md"))
+READMES = [ROOT / "README.md", *sorted(path for path in FOUND if path.parent.name != ".pytest_cache")]
 
 SERVER = ROOT / "monailabel_app" / "README.md"
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from firstpick.board.log import Status
 from firstpick.proposal import Pick, propose
-from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page
+from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page, table
 from firstpick.studies import LeftOut, Pool, Sample
 
 
@@ -34,6 +35,7 @@ def data_of(pool, batch_size=2, labelled=(), **changes):
 
 def test_points_tell_their_nearest_pick_and_what_became_of_them():
     pool = pool_of([[9, 0], [9, 1], [0, 9], [1, 9]], groups=("h1", "h2", "h1", ""), strata=("CT", "MR", "CT", ""))
+    pool = replace(pool, titles=("Head", "Head", "Knee", "Hip"))
     plane = {study_id: (float(row), 0.0) for row, study_id in enumerate(pool.study_ids)}
     picks = [Pick(1, "s00003", 0.0), Pick(2, "s00000", 0.0), Pick(3, "gone", 0.0)]
     points = pool_map(pool, plane, picks, {"s00001": Status("done")}, groups_are_patients=True)
@@ -42,6 +44,7 @@ def test_points_tell_their_nearest_pick_and_what_became_of_them():
     assert [point.status for point in points] == ["open", "done", "open", "open"]
     assert [point.group for point in points] == ["patient 1", "patient 2", "patient 1", ""]
     assert [point.stratum for point in points] == ["CT", "MR", "CT", ""]
+    assert [point.title for point in points] == ["Head", "Head", "Knee", "Hip"]
     assert [point.x for point in points] == [0.0, 1.0, 2.0, 3.0]
 
 
@@ -119,6 +122,14 @@ def test_the_file_says_where_coverage_flattens():
     assert data["proposal"]["suggested_batch_size"] == 2
 
 
+def test_the_table_shows_titles_and_ids_only_to_tell_twins_apart():
+    titled = replace(pool_of(np.eye(3)), titles=("Knee", "Head", "Head"))
+    made = propose(titled, strategy="random", batch_size=3)
+    head, *lines, _ = table(made).splitlines()
+    assert head.split() == ["rank", "study", "share", "why"]
+    assert sorted(line[6:].split("  ")[0] for line in lines) == ["Head [s00001]", "Head [s00002]", "Knee"]
+
+
 # -- the page
 
 
@@ -170,8 +181,8 @@ def test_numbers_that_are_none_are_refused():
 def test_failed_and_left_out_studies_are_carried():
     pool = pool_of(np.eye(4))
     batch = propose(
-        pool, strategy="random", batch_size=1, failed=[LeftOut("f", "broken")], left_out=[LeftOut("o", "scout")]
+        pool, strategy="random", batch_size=1, failed=[LeftOut("f", "broken", "Fine")], left_out=[LeftOut("o", "scout")]
     )
     data = page_data(batch, pool, {}, png, notes={}, groups_are_patients=True)
-    assert data["status"]["failed"] == [{"study_id": "f", "reason": "broken"}]
-    assert data["status"]["left_out"] == [{"study_id": "o", "reason": "scout"}]
+    assert data["status"]["failed"] == [{"study_id": "f", "reason": "broken", "title": "Fine"}]
+    assert data["status"]["left_out"] == [{"study_id": "o", "reason": "scout", "title": "o"}]

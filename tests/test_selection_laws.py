@@ -96,6 +96,7 @@ PARAMS = {
     "bal": {"n_clusters": 6},
     "kcenter": {"trim": 0},
     "probcover": {"radius": RADIUS},
+    "repdiv": {"share": 0.5},
     "typiclust": {"min_size": 0},
 }
 
@@ -198,14 +199,39 @@ def distance_to_those_before(X, group, labelled, picks):
     return [apart(X, [*labelled, *picks[:n]]).min(axis=1)[pick] for n, pick in enumerate(picks)]
 
 
+def answered(X, group, labelled, picks):
+    """The part of all votes that each pick newly answers; the lists are drawn up as the strategy does."""
+    credit, weights = [], []
+    for name, own in zip(("facility_location", "kmeans", "maxherding"), rng(0).spawn(3), strict=True):
+        candidates = np.setdiff1d(np.arange(len(X)), labelled)
+        votes = STRATEGIES[name](X, 2 * len(picks), labelled=np.array(labelled), candidates=candidates, rng=own).indices
+        among = apart(X[votes], range(len(votes))) + np.diag([np.inf] * len(votes))
+        nearness = np.maximum(1 - apart(X, votes).T / among.min(axis=1)[:, None], 0)
+        weights += (1 - np.arange(len(votes)) / len(votes)).tolist()
+        credit.append(nearness)
+    credit = np.array(weights)[:, None] * np.vstack(credit)
+    best = [credit[:, picks[:n]].max(axis=1, initial=0).sum() / sum(weights) for n in range(len(picks) + 1)]
+    return np.diff(best)
+
+
+def typical_then_far(X, group, labelled, picks):
+    """Half of them for what they add, the others for how unlike the most different one before they are."""
+    n_typical = len(picks) // 2
+    far = [1 - likeness(X, [*labelled, *picks[:n]])[picks[n]].min() for n in range(n_typical, len(picks))]
+    return [*gains(likeness, X, labelled, picks[:n_typical]), *far]
+
+
 SCORES = {  # of picks in this order
     "bal": lambda X, group, labelled, picks: clearness(X, group, picks),
     "calr": size_of_group,
+    "consensus": answered,
     "facility_location": lambda X, group, labelled, picks: gains(likeness, X, labelled, picks),
     "kcenter": distance_to_those_before,
     "kmeans": size_of_group,
     "maxherding": lambda X, group, labelled, picks: gains(kernel, X, labelled, picks),
     "probcover": lambda X, group, labelled, picks: gains(is_within, X, labelled, picks),
+    "random": lambda X, group, labelled, picks: np.full(len(picks), 1 / (len(X) - len(labelled))),
+    "repdiv": typical_then_far,
     "silhouette": size_of_group,
     "typiclust": lambda X, group, labelled, picks: typicality(X, group, picks),
     "ward": size_of_group,
@@ -217,7 +243,7 @@ def test_the_score_is_the_criterion_of_that_pick(strategy):
     for seed in (1, 2, 3):
         X, group = groups(seed)
         labelled = [int(np.flatnonzero(group == g)[0]) for g in (1, 4)]
-        picked = ask(strategy, X, 4, labelled, seed=seed, **PARAMS.get(strategy, {}))
+        picked = ask(strategy, X, 4, labelled, **PARAMS.get(strategy, {}))
         np.testing.assert_allclose(picked.scores, SCORES[strategy](X, group, labelled, picked.indices), rtol=1e-3)
 
 

@@ -59,6 +59,17 @@ def test_labelled_rows_are_seats_that_are_taken():
     np.testing.assert_array_equal(picked.indices, [7, 10, 5])
 
 
+def test_labelled_rows_are_part_of_what_is_shared_out():
+    # eight seats, five beyond the medoids: due 3.5, 2.25 and 2.25, of which the first two have one each
+    picked = pick(THREE, 6, labelled=[2, 7])
+    np.testing.assert_array_equal(np.digitize(picked.indices, [6, 9]), [2, 0, 0, 1, 2, 0])
+
+
+def test_of_equally_good_numbers_of_clusters_the_fewest(monkeypatch):
+    monkeypatch.setattr("sklearn.metrics.silhouette_score", lambda *_, **__: 0.5)
+    np.testing.assert_array_equal(pick(THREE, 4).indices, pick(THREE, 4, k_max=2).indices)
+
+
 def test_a_group_with_too_many_labels_gets_no_more():
     picked = pick(THREE, 4, labelled=[0, 1, 2, 3, 4])
     np.testing.assert_array_equal(picked.indices, [7, 10, 6, 9])

@@ -44,6 +44,15 @@ def fan(**degrees):
 POOL = fan(a=(0, 2, 60, 120), b=(1, 61, 62), c=(121, 122, 180), d=(181, 182))
 
 
+def test_titles_go_where_their_samples_go():
+    titled = replace(POOL, titles=tuple("Knee" if study_id == "b" else "Head" for study_id in POOL.study_ids))
+    assert titled.by_study().titles == ("Head", "Knee", "Head", "Head")
+    assert titled.trimmed({"a": [at(1)], "b": [at(2)]}).titles == ("Head", "Knee", *["Head"] * 5)
+    assert (titled.title_of("b"), titled.title_of("stranger"), POOL.title_of("b")) == ("Knee", "stranger", "b")
+    with pytest.raises(ValueError, match="12 samples need as many titles, or none; got 1"):
+        replace(POOL, titles=("Knee",))
+
+
 def chosen(proposal):
     return {pick.study_id: [where.index for where in pick.slices] for pick in proposal.picks}
 

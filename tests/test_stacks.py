@@ -121,6 +121,14 @@ def test_a_decimal_comma_is_a_decimal_point(phantom_volume):
     assert volume.notes == ()
 
 
+@pytest.mark.parametrize("z", [[0, 6, 9, 12, 21], [0, 9, 15, 18, 21], [0, 3, 12], [0, 2.99, 6.01, 9, 18]])
+def test_missing_slices_do_not_stretch_a_volume_however_many_they_are(phantom_volume, z):
+    volume = slices(phantom_volume, [(round(depth), depth) for depth in z])
+    assert volume.spacing[2] == pytest.approx(3, abs=0.02)
+    assert values(volume) == [round(depth) for depth in z]
+    assert "some may be missing" in volume.notes[0]
+
+
 def test_without_orientation_positions_still_tell_the_order(phantom_volume):
     volume = slices(phantom_volume, AGAIN[:4][::-1], ImageOrientationPatient=None)
     assert values(volume) == [10, 11, 12, 13]

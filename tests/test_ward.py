@@ -1,5 +1,7 @@
 """Strategy ``ward`` on pools whose answer can be worked out by hand."""
 
+import importlib
+
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -87,6 +89,14 @@ def test_many_rows_are_condensed_first(monkeypatch):
     assert len(centres) == len(weight) <= 40
     np.testing.assert_array_equal(weight, np.bincount(label))
     np.testing.assert_allclose(centres[3], X[label == 3].mean(axis=0), rtol=1e-5)
+    assert len(centres) > 20  # four for each that is wanted, some of them empty
+    weights = []
+    monkeypatch.setattr(
+        importlib.import_module("firstpick.selection.ward"),
+        "ward_labels",
+        lambda centres, weight, n: weights.append(weight) or ward_labels(centres, weight, n),
+    )
     picked = pick(X, 8)
+    assert weights[0].sum() == len(X)
     np.testing.assert_array_equal(blob[picked.indices], np.arange(8)[::-1])
     np.testing.assert_allclose(picked.scores, np.arange(100, 20, -10) / len(X))

@@ -1,5 +1,7 @@
 """Strategy ``yuan_hong`` on pools whose answer can be worked out by hand."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -43,15 +45,6 @@ def test_it_stops_when_the_list_is_long_enough(asked):
     asked.clear()
     pick(GROUPS, 3)
     assert [k for k, _ in asked] == [2] * 10 + [3] * 10
-
-
-def test_a_larger_batch_begins_with_the_smaller_one():
-    X = np.random.default_rng(0).normal(size=(80, 6))
-    full = pick(X, 25, labelled=[3, 4, 5], seed=5)
-    for n_select in (1, 7, 18):
-        part = pick(X, n_select, labelled=[3, 4, 5], seed=5)
-        np.testing.assert_array_equal(part.indices, full.indices[:n_select])
-        np.testing.assert_array_equal(part.scores, full.scores[:n_select])
 
 
 def test_labelled_clusters_wait_until_the_others_have_nothing_left():
@@ -103,6 +96,18 @@ def test_past_k_max_the_number_of_clusters_grows_by_a_tenth():
     assert list(_cluster_counts(28, 43)) == [*range(2, 29), 30, 33, 36, 39, 42]
     assert list(_cluster_counts(3, 9)) == [2, 3, 4, 5, 6, 7, 8, 9]
     assert list(_cluster_counts(50, 1)) == []
+
+
+def test_up_to_50_clusters_as_in_the_paper(monkeypatch):
+    asked = []
+
+    def evenly(X, k, rng, **_):
+        asked.append(k)
+        return clustering.Clusters(np.arange(len(X)) % k, np.zeros((k, 1), np.float32))
+
+    monkeypatch.setattr(importlib.import_module("firstpick.selection.yuan_hong"), "kmeans_clusters", evenly)
+    pick(line(*range(90)), 90)
+    assert asked[:51] == [*range(2, 51), 55, 60]
 
 
 def test_all_rows_can_be_had():

@@ -23,7 +23,7 @@ class Study:
     source : str
         Absolute path of the file; of a DICOM series, of the lowest folder that holds all its files.
     title : str
-        What people read instead of the id; never a key, and not unique.
+        What people read instead of the id; never a key, and not unique. The id itself where none is given.
     files : tuple of str
         Of a DICOM series, the paths of its instances below ``source``, sorted; empty for a file.
     modality, patient : str
@@ -40,6 +40,9 @@ class Study:
     modality: str = ""
     patient: str = ""
     folder: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.study_id)
 
     @property
     def is_series(self) -> bool:
@@ -58,10 +61,16 @@ class LeftOut:
         with an ending.
     reason : str
         Of more than one file, with their number.
+    title : str
+        What people read instead of the id; the id, where none is given.
     """
 
     study_id: str
     reason: str
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.study_id)
 
 
 @dataclass(frozen=True, order=True)
@@ -105,6 +114,8 @@ class Pool:
         The patient of each sample, empty where that is not known; or ``()``.
     strata : tuple of str
         The stratum of each sample, such as its modality; or ``()``.
+    titles : tuple of str
+        What people read instead of each sample's study id; or ``()``.
 
     Raises
     ------
@@ -116,6 +127,7 @@ class Pool:
     vectors: NDArray[np.float32]
     groups: tuple[str, ...] = ()
     strata: tuple[str, ...] = ()
+    titles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.samples):  # noqa: PLR2004 - a matrix
@@ -123,7 +135,7 @@ class Pool:
                 f"{len(self.samples)} samples need as many rows of vectors; got an array of shape {self.vectors.shape}."
             )
             raise ValueError(msg)
-        for name, values in (("groups", self.groups), ("strata", self.strata)):
+        for name, values in (("groups", self.groups), ("strata", self.strata), ("titles", self.titles)):
             if len(values) not in (0, len(self.samples)):
                 msg = f"{len(self.samples)} samples need as many {name}, or none; got {len(values)}."
                 raise ValueError(msg)
@@ -161,7 +173,13 @@ class Pool:
             np.stack([self.vectors[own].mean(axis=0) for own in rows]),
             tuple(self.groups[own[0]] for own in rows) if self.groups else (),
             tuple(self.strata[own[0]] for own in rows) if self.strata else (),
+            tuple(self.titles[own[0]] for own in rows) if self.titles else (),
         )
+
+    def title_of(self, study_id: str) -> str:
+        """What people read instead of a study's id; the id where no title is known."""
+        own = self._rows_of.get(study_id, ())
+        return self.titles[own[0]] if self.titles and own else study_id
 
     def rows(self, study_ids: Collection[str]) -> list[int]:
         """Rows of some studies, rising; studies that are not in the pool have none."""
@@ -196,4 +214,5 @@ class Pool:
             vectors=self.vectors[rows],
             groups=tuple(self.groups[row] for row in rows) if self.groups else (),
             strata=tuple(self.strata[row] for row in rows) if self.strata else (),
+            titles=tuple(self.titles[row] for row in rows) if self.titles else (),
         )

@@ -24,7 +24,7 @@ from FirstPickLib.editor import SegmentEditor
 from FirstPickLib.logic import FirstPickLogic
 from FirstPickLib.mapwidget import MapWidget
 from FirstPickLib.table import WorkListTable
-from FirstPickLib.worklist import FILTERS, sliceText
+from FirstPickLib.worklist import FILTERS, plainTooltip, sliceText
 
 SKIP_REASONS = ("poor quality", "wrong anatomy", "duplicate", "cannot decide")
 
@@ -209,7 +209,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         worklist = self.logic.worklist
         if worklist.row(studyId) is None:
             owner = worklist.standsWith(studyId)
-            self.logic.say(_("{study} is not in this batch; {pick} stands for it.").format(study=studyId, pick=owner))
+            text = _("{study} is not in this batch; {pick} stands for it.")
+            self.logic.say(text.format(study=worklist.title(studyId), pick=worklist.title(owner)))
             studyId = owner
         if not self.table.select(studyId):
             self.ui.filterBox.currentIndex = 0
@@ -315,7 +316,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.readingSection.visible = reading is not None
         if reading:
             row = logic.worklist.row(reading.studyId) if logic.worklist else None
-            ui.studyLabel.text = f"{row.rank}. {reading.studyId}" if row and row.rank else reading.studyId
+            ui.studyLabel.text = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
+            ui.studyLabel.toolTip = plainTooltip(reading.studyId)
             ui.reasonLabel.text = row.reason if row else ""
             ui.reasonLabel.visible = bool(ui.reasonLabel.text)
             ui.stateLabel.text = reading.lost or (_("Not saved yet") if reading.isDirty else "")

@@ -26,8 +26,8 @@ def record(server):
             return base64.b64encode(answer.read()).decode()
 
     infos = {i: server.get("/datastore/image/info", image=i) for i in ids}
-    for study_id, info in infos.items():
-        info["path"] = f"/on/the/server/{study_id}.nii.gz"
+    for info in infos.values():
+        info["path"] = f"/on/the/server/{Path(info['path']).name}"
     return {
         "status": server.get("/firstpick/status"),
         "strategies": server.get("/firstpick/strategies"),

@@ -27,6 +27,7 @@ def answers(nDone=0):
         {
             "rank": rank + 1,
             "study_id": f"patient_{rank * 20:05d}/series",
+            "title": f"Patient {rank * 20}",
             "share": 20 / N_STUDIES,
             "stands_for": 20,
             "lookalikes": [f"patient_{rank * 20 + i:05d}/series" for i in range(1, 6)],
@@ -41,6 +42,7 @@ def answers(nDone=0):
     points = [
         {
             "study_id": f"patient_{i:05d}/series",
+            "title": f"Patient {i}",
             "x": float(x),
             "y": float(y),
             "status": "open",

@@ -83,6 +83,11 @@ class Reader:
         self.press("openButton")
 
     def ids(self):
+        """The studies of the lines on the screen."""
+        return [row.studyId for row, _color in self.widget.table._rows]
+
+    def titles(self):
+        """What is to be read in the lines on the screen."""
         table = self.ui.table
         return [table.item(row, 2).text() for row in range(table.rowCount)]
 

@@ -1,6 +1,7 @@
 """The parts that know neither Slicer nor Qt, on the JSON that the server's own tests write."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ SERVER = "http://host:8000"
 def point(number, owner, status="open", client="", reason=""):
     study = f"case_{number:02d}"
     more = {"status": status, "client": client, "reason": reason, "rank": None, "stands_with": f"case_{owner:02d}"}
-    return {"study_id": study, "x": float(number), "y": 0.0, **more}
+    return {"study_id": study, "title": f"Case {number}", "x": float(number), "y": 0.0, **more}
 
 
 def worklist(statuses=None, points=()):
@@ -42,21 +43,24 @@ def test_the_golden_proposal_is_understood_as_it_is():
         (3, "case_01", 3, 9),
         (4, "case_07", 1, 9),
     ]
+    assert [row.title for row in rows] == ["Case 6", "Case 8", "Case 1", "Case 7"]
     assert rows[1].replaces == "case_09"
     assert rows[1].lookalikes == ("case_11", "case_10")
 
 
 def test_texts_of_a_line():
-    one = worklist({"case_08": ("reserved", "bob"), "case_06": ("done", "alice"), "case_01": ("done", "")})
+    statuses = {"case_08": ("reserved", "bob"), "case_06": ("done", "alice"), "case_01": ("done", "")}
+    one = worklist(statuses, [point(9, 8, "skipped"), point(11, 8)])
     assert one.shareText(one.row("case_08")) == "3 of 9"
     assert one.tooltip(one.row("case_08")).splitlines() == [
-        "case_08",
-        "Stands for 3 of the 9 unlabelled studies (33 %); most like case_11, case_10.",
-        "Most like: case_11, case_10",
-        "Takes the place of case_09, which was skipped.",
+        "Case 8",
+        "Stands for 3 of the 9 unlabelled studies (33 %); most like Case 11, Case 10.",
+        "Most like: Case 11, case_10",  # it is not in this map: nobody knows its title
+        "Takes the place of Case 9, which was skipped.",
         "In progress by bob.",
+        "Id: case_08",
     ]
-    assert [row.statusText("alice") for row in one.rows] == ["done by you", "in progress by bob", "done", "open"]
+    assert [row.statusText("alice") for row in one.picks] == ["done by you", "in progress by bob", "done", "open"]
     assert one.progressText() == "2 of 4 segmented; with what was labelled they cover 100 % of 12."
 
 
@@ -71,7 +75,9 @@ def test_texts_of_a_line():
         ("all", " METAL ", "09"),
         ("all", "bob", "08 09"),
         ("open", "case_06", ""),
-        ("all", "case_11", "08"),
+        ("all", "case 11", "08"),
+        ("all", "CASE_06", "06"),
+        ("all", "case 6", "06"),
     ],
 )
 def test_filters_and_search(which, text, expected):
@@ -179,6 +185,18 @@ def test_the_cache_tells_servers_studies_and_versions_apart(tmp_path):
     assert len(names) == 4
     assert all(name.endswith(".NII.gz") for name in names)
     assert [fileEnding(name) for name in ("a.b/scan", r"C:\x.y\scan.nrrd", "")] == ["", ".nrrd", ""]
+
+
+@pytest.mark.parametrize(
+    "study", ["sub/case.nii.gz", "../../etc/passwd", "a\nb\0c", "é" * 125, "x" * 4096, ".", "a:b?*|"]
+)
+def test_whatever_an_id_is_the_cache_takes_it_and_the_server_says_the_format(study, tmp_path):
+    for served in ("scan.nii.gz", "scan.nrrd", "scan"):
+        name = cacheName(SERVER, study, {"path": f"/on/the/server/{served}", "stamp": "1-2"})
+        (tmp_path / name).write_bytes(b"voxels")
+        assert re.fullmatch(r"[0-9a-f]{24}" + re.escape(fileEnding(served)), name)
+    odd = [f"scan.{'x' * 300}", "T1 0.8 mm", "a.b c", "scan.nii.gz\n", "scan."]
+    assert [fileEnding(name) for name in odd] == [""] * len(odd)
 
 
 def test_only_truly_the_same_file_is_opened_from_disk(tmp_path):

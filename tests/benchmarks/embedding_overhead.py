@@ -7,7 +7,8 @@ Run by hand: ``python tests/benchmarks/embedding_overhead.py --studies DIR --rep
 - *bare*: as many processes with as many threads; each has its share of the views in memory and a warm encoder, and
   only `encode` is timed, over the share in one call; the slowest process counts
 
-``--peak FILE ...`` prints instead what one worker needs at most to embed each file.
+``--against N`` times *started* with N processes in turn with ``--workers`` instead, and prints the ratio; ``--busy M``
+keeps M cores busy meanwhile. ``--peak FILE ...`` prints instead what one worker needs at most to embed each file.
 """
 # ruff: noqa: T201  a script prints
 
@@ -48,13 +49,28 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="timings of each kind (default 3)")
     parser.add_argument("--workers", type=int, default=N_CORES, help="processes (default one a core)")
     parser.add_argument("--peak", nargs="+", type=Path, metavar="FILE", help="peak memory of a worker, file by file")
+    parser.add_argument("--against", type=int, metavar="N", help="time N processes against --workers")
+    parser.add_argument("--busy", type=int, default=0, metavar="M", help="processes that do nothing, at full speed")
     options = parser.parse_args()
     spec = EncoderSpec(options.encoder)
     if options.peak:
         print_peaks(options.peak, spec)
         return
     studies = list_studies(options.studies)[0][: options.limit]
-    print_ratio(studies, spec, options.workers, options.repeats)
+    spinners = [SPAWN.Process(target=spin, daemon=True) for _ in range(options.busy)]
+    for spinner in spinners:
+        spinner.start()
+    if options.against:
+        print_against(studies, spec, options.against, options.workers, options.repeats)
+    else:
+        print_ratio(studies, spec, options.workers, options.repeats)
+    for spinner in spinners:
+        spinner.kill()
+
+
+def spin():
+    while True:
+        pass
 
 
 # -- time
@@ -81,6 +97,16 @@ def print_ratio(studies, spec, n_workers, n_repeats):
     print("| stage (summed over the workers, workers already started) | seconds |\n|---|---|")
     for stage in STAGES:
         print(f"| {stage} | {statistics.median(some[stage] for some in stages):.2f} |")
+
+
+def print_against(studies, spec, few, many, n_repeats):
+    ratios = []
+    for repeat in range(n_repeats):
+        seconds = [whole_seconds(studies, spec, n, is_started=True)[0] for n in (few, many)]
+        ratios.append(seconds[0] / seconds[1])
+        print(f"{repeat + 1}: {few}: {seconds[0]:.2f} s, {many}: {seconds[1]:.2f} s, {ratios[-1]:.2f}", file=sys.stderr)
+    print(f"{len(studies)} studies, {spec.name}, {N_CORES} cores: {few} against {many} processes ", end="")
+    print(f"{statistics.median(ratios):.2f} (median of {n_repeats})")
 
 
 def whole_seconds(studies, spec, n_workers, *, is_started):

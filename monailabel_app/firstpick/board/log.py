@@ -48,7 +48,11 @@ create index if not exists standing on proposals (strategy, id);
 
 
 class ConflictError(Exception):
-    """Somebody else was faster; the text says who holds the study."""
+    """Somebody else was faster; the text says who holds the study, ``status`` is where it stands."""
+
+    def __init__(self, study_id: str, status: Status) -> None:
+        super().__init__(held_by(study_id, status))
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class Decisions:
         with self._transaction() as connection:
             status = _read(connection, study_id)
             if status.status != "open" and (status.status, status.client) != ("reserved", client):
-                raise ConflictError(_held(study_id, status))
+                raise ConflictError(study_id, status)
             return _reserve(connection, study_id, client, status)
 
     def reserve_first(self, study_ids: Iterable[str], client: str) -> str | None:
@@ -205,7 +209,7 @@ class Decisions:
             if status.status != "reserved":
                 return status
             if status.client != client:
-                raise ConflictError(_held(study_id, status))
+                raise ConflictError(study_id, status)
             return _write(connection, study_id, "released", client, Status(reopened_at=status.reopened_at))
 
     def skip(self, study_id: str, client: str, reason: str) -> Status:
@@ -213,7 +217,7 @@ class Decisions:
         with self._transaction() as connection:
             status = _read(connection, study_id)
             if status.status == "done" or (status.status == "reserved" and status.client != client):
-                raise ConflictError(_held(study_id, status))
+                raise ConflictError(study_id, status)
             skipped = Status("skipped", client, reason, time.time(), 0.0, status.reopened_at)
             return _write(connection, study_id, "skipped", client, skipped, reason)
 
@@ -308,6 +312,14 @@ def with_newer_label(labelled_at: Mapping[str, float], statuses: Mapping[str, St
     return {study_id for study_id, at in labelled_at.items() if at > statuses.get(study_id, OPEN).reopened_at}
 
 
+def held_by(title: str, status: Status) -> str:
+    """Say who holds a study, as a sentence."""
+    if status.status == "reserved":
+        until = time.strftime("%H:%M", time.localtime(status.until))
+        return f"Study '{title}' is in progress by {status.client} until {until}."
+    return f"Study '{title}' was {status.status} by {status.client or 'somebody before'}."
+
+
 def _as_of(status: Status, now: float) -> Status:
     """Open again once a reservation has run out."""
     expired = status.status == "reserved" and status.until <= now
@@ -341,11 +353,3 @@ def _write(
             (time.time(), study_id, kind, client, detail),
         )
     return status
-
-
-def _held(study_id: str, status: Status) -> str:
-    """Say who holds a study, as a sentence."""
-    if status.status == "reserved":
-        until = time.strftime("%H:%M", time.localtime(status.until))
-        return f"Study '{study_id}' is in progress by {status.client} until {until}."
-    return f"Study '{study_id}' was {status.status} by {status.client or 'somebody before'}."

@@ -34,10 +34,14 @@ def run(options: argparse.Namespace) -> None:
 
 def _export_decisions(opened: Session, out: Path) -> None:
     events = opened.decisions.events()
+    titles = {study.study_id: study.title for study in opened.studies}
+    titles |= {item.study_id: item.title for item in opened.left_out}
     with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("at", "study_id", "kind", "client", "detail"))
+        writer = csv.DictWriter(file, ("at", "study_id", "title", "kind", "client", "detail"))
         writer.writeheader()
-        writer.writerows(events)
+        for event in events:
+            study_id = str(event["study_id"])
+            writer.writerow({**event, "title": titles.get(study_id, study_id)})
     print(f"{out}: {len(events)} decisions.")
 
 

@@ -35,6 +35,6 @@ def _list_failed(options: argparse.Namespace) -> None:
         raise UsageError(msg)
     with session(options) as opened:
         for item in opened.cache.failures(opened.config.encoder_spec.fingerprint(), opened.studies):
-            print(f"{item.study_id}\tfailed\t{item.reason}")
+            print(f"{item.title}\tfailed\t{item.reason}")
         for item in opened.left_out:
-            print(f"{item.study_id}\tleft out\t{item.reason}")
+            print(f"{item.title}\tleft out\t{item.reason}")

@@ -146,8 +146,8 @@ class Cache:
         """Studies that could not be embedded as they are now, with the reason."""
         query = "select study_id, stamp, reason from failures where fingerprint = ?"
         reasons = {(row[0], row[1]): str(row[2]) for row in self._rows(query, (fingerprint,))}
-        keys = ((study.study_id, study.stamp) for study in studies)
-        return [LeftOut(key[0], reasons[key]) for key in keys if key in reasons]
+        keys = (((study.study_id, study.stamp), study.title) for study in studies)
+        return [LeftOut(key[0], reasons[key], title) for key, title in keys if key in reasons]
 
     def pool(self, fingerprint: str, studies: Iterable[Study]) -> Pool:
         """Embeddings of those studies that have one, sorted by study and slice."""

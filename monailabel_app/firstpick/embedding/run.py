@@ -203,7 +203,7 @@ class _Run:
         self._stages["storing"] += time.perf_counter() - start
 
     def _fail(self, study: Study, reason: str) -> None:
-        logger.warning("Study %s cannot be embedded: %s", study.study_id, reason)
+        logger.warning("Study %s cannot be embedded: %s", study.title, reason)
         self._cache.put_failure(self._fingerprint, study, reason)
         self._failed.add(study.study_id)
 

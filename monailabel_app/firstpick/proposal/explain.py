@@ -148,7 +148,7 @@ def merged(reasons: Sequence[Reason]) -> Reason:
 
 
 def sentence(reason: Reason, lookalikes: Sequence[str], *, slices: Sequence[Slice] = ()) -> str:
-    """Put a reason into one plain sentence; ``lookalikes`` names the studies that are most like this one.
+    """Put a reason into one plain sentence; ``lookalikes`` are titles of the studies that are most like this one.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,8 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
     Parameters
     ----------
     proposal : Proposal
-        Of its picks, rank, study, slices, score and ``replaces`` stay. One whose embedding is gone stands for nobody.
+        Of its picks, rank, study, slices, score and ``replaces`` stay. One whose embedding is gone keeps its title
+        and stands for nobody.
     pool : Pool
     labelled, excluded : collection of str
         Studies; those not in the pool are ignored, and a pick is neither.
@@ -44,7 +45,7 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
             picks.append(replace(pick, share=0.0, stands_for=0, lookalikes=()))
             curve.append(curve[-1])
             continue
-        picks.append(_with_reason(pick, merged([reasons[row] for row in own]), ids))
+        picks.append(_with_reason(pick, merged([reasons[row] for row in own]), pool))
         curve.append(after[own[-1]])
     n_asked, n_found = proposal.batch_size, n_chosen(picks)
     return replace(
@@ -58,16 +59,18 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
     )
 
 
-def _with_reason(pick: Pick, reason: Reason, ids: Sequence[str]) -> Pick:
+def _with_reason(pick: Pick, reason: Reason, pool: Pool) -> Pick:
     """Say what a pick stands for; of slices, name the studies in which others lie."""
+    ids = pool.study_ids
     others = dict.fromkeys(ids[row] for row in reason.lookalikes if ids[row] != pick.study_id)
     return replace(
         pick,
+        title=pool.title_of(pick.study_id),
         share=reason.share,
         stands_for=reason.n_stands_for,
         lookalikes=tuple(others),
         unusual=reason.unusual,
-        reason=sentence(reason, tuple(others), slices=pick.slices),
+        reason=sentence(reason, [pool.title_of(other) for other in others], slices=pick.slices),
     )
 
 

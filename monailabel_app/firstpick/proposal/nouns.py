@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,6 +22,8 @@ class Pick:
     rank : int
         1 for the most useful.
     study_id : str
+    title : str
+        What people read instead of the id.
     score : float
         The strategy's own criterion (of slices, the first chosen one's); that of the pick it replaces; 0 for a
         kept pick.
@@ -36,13 +38,14 @@ class Pick:
     unusual : bool
         Far from everything, see `firstpick.explain.explain`.
     reason : str
-        All that in one sentence.
+        All that in one sentence; it names studies by their titles.
     replaces : str
         The study that it took the place of; empty if none.
     """
 
     rank: int
     study_id: str
+    title: str = field(default="", kw_only=True)
     score: float
     slices: tuple[Slice, ...] = ()
     share: float = 0.0
@@ -117,7 +120,7 @@ class Proposal:
     advice : Advice or None
         Only if it was asked for.
     failed, left_out : tuple of LeftOut
-        Studies that could not be read, and that are not eligible: ``study_id`` and ``reason``.
+        Studies that could not be read, and that are not eligible: ``study_id``, ``reason`` and ``title``.
     provenance : mapping
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
         ``seed``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:

@@ -21,7 +21,7 @@ class Point:
 
     Attributes
     ----------
-    study_id : str
+    study_id, title : str
     x, y : float
     status : {'open', 'reserved', 'done', 'skipped'}
     rank : int or None
@@ -35,6 +35,7 @@ class Point:
     """
 
     study_id: str
+    title: str
     x: float
     y: float
     status: str
@@ -84,6 +85,7 @@ def pool_map(
     return [
         Point(
             study_id=study_id,
+            title=pool.title_of(study_id),
             x=plane[study_id][0],
             y=plane[study_id][1],
             status=statuses.get(study_id, OPEN).status,

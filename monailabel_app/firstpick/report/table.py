@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from firstpick.proposal import Proposal
 
 
 def table(proposal: Proposal) -> str:
-    """A proposal as text for a terminal."""
+    """A proposal as text for a terminal; picks of the same title are told apart by their ids."""
     picks = proposal.picks
-    width = max([len(pick.study_id) for pick in picks] + [5])
+    n_of = Counter(pick.title for pick in picks)
+    names = [pick.title if n_of[pick.title] == 1 else f"{pick.title} [{pick.study_id}]" for pick in picks]
+    width = max([*map(len, names), 5])
     lines = [f"{'rank':>4}  {'study':{width}}  {'share':>6}  why"]
-    lines += [f"{pick.rank:>4}  {pick.study_id:{width}}  {pick.share:>6.1%}  {pick.reason}" for pick in picks]
+    lines += [
+        f"{pick.rank:>4}  {name:{width}}  {pick.share:>6.1%}  {pick.reason}"
+        for pick, name in zip(picks, names, strict=True)
+    ]
     covered = proposal.coverage[-1] if proposal.coverage else 0.0
     n_slices = sum(len(pick.slices) for pick in picks)
     of_slices = f"{n_slices} slices in " if n_slices else ""

@@ -132,6 +132,7 @@ class HeldStudy:
     """A reserved study."""
 
     study_id: str
+    title: str
     until: float
 
 

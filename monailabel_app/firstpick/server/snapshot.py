@@ -90,7 +90,7 @@ class Snapshot:
         return self._with_attributes(pool)
 
     def _with_attributes(self, pool: Pool) -> Pool:
-        """Give a pool the groups and strata of its studies."""
+        """Give a pool the titles, groups and strata of its studies."""
         studies = [(self.studies or {})[study_id] for study_id in dict.fromkeys(pool.study_ids)]
         return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
@@ -108,8 +108,13 @@ class Snapshot:
         """PNG of a study; 404 if there is none (yet)."""
         picture = self._cache.thumbnail(study_id)
         if picture is None:
-            raise HTTPException(404, f"There is no picture of study '{study_id}' yet.")
+            raise HTTPException(404, f"There is no picture of study '{self.title_of(study_id)}' yet.")
         return picture
+
+    def title_of(self, study_id: str) -> str:
+        """What people read instead of a study's id; the id where there is no such study."""
+        study = (self.studies or {}).get(study_id)
+        return study_id if study is None else study.title
 
     # -- in words
 
@@ -130,8 +135,8 @@ class Snapshot:
             "encoder": self._encoder,
             "fingerprint": self.fingerprint,
             "n_pool": 0 if pool is None else pool.n_studies,
-            "failed": [{"study_id": item.study_id, "reason": item.reason} for item in self.failed],
-            "left_out": [{"study_id": item.study_id, "reason": item.reason} for item in self.left_out],
+            "failed": self.failed,
+            "left_out": self.left_out,
             "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
         }
 

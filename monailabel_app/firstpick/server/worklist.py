@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from firstpick import __version__
-from firstpick.board.log import OPEN, ConflictError, Decisions, Status, with_newer_label, with_statuses
+from firstpick.board.log import OPEN, ConflictError, Decisions, Status, held_by, with_newer_label, with_statuses
 from firstpick.config import Config
 from firstpick.embedding.cache import Cache
 from firstpick.proposal import Proposal, advise, knee, n_chosen, propose, read_proposal, with_replacement
@@ -320,7 +320,7 @@ class Worklist:
             status = change()
             return StudyStatus(study_id, status.status, status.client, status.reason, status.until)
         except ConflictError as error:
-            raise HTTPException(409, str(error)) from error
+            raise HTTPException(409, held_by(self.now.title_of(study_id), error.status)) from error
 
     def _with_status(self, *names: str) -> set[str]:
         return {study_id for study_id, status in self._decisions.statuses().items() if status.status in names}
@@ -334,7 +334,9 @@ class Worklist:
         readers: dict[str, list[HeldStudy]] = {}
         for study_id, status in sorted(statuses.items()):
             if status.status == "reserved":
-                readers.setdefault(status.client, []).append(HeldStudy(study_id, status.until))
+                readers.setdefault(status.client, []).append(
+                    HeldStudy(study_id, self.now.title_of(study_id), status.until)
+                )
         count = [status.status for status in statuses.values()].count
         return _STATUS.validate_python(
             {
@@ -370,7 +372,8 @@ class Worklist:
         pool = self.now.plane()[0]
         ids = pool.study_ids
         if study_id not in ids:
-            raise HTTPException(404, f"Study '{study_id}' has no embedding, so there are no look-alikes of it.")
+            title = self.now.title_of(study_id)
+            raise HTTPException(404, f"Study '{title}' has no embedding, so there are no look-alikes of it.")
         (rows,) = lookalikes(pool, [ids.index(study_id)])
         return Lookalikes(study_id, [ids[row] for row in rows])
 

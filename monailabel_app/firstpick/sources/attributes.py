@@ -66,12 +66,14 @@ def read_attribute(studies: Iterable[Study], rule: str) -> dict[str, str]:
 
 
 def with_attributes(pool: Pool, studies: Collection[Study], *, groups_by: str, strata_by: str) -> Pool:
-    """Give a pool the groups and strata of its studies, read by two rules of `read_attribute`."""
+    """Give a pool the titles of its studies, and their groups and strata, read by two rules of `read_attribute`."""
+    titles = {study.study_id: study.title for study in studies}
     groups, strata = read_attribute(studies, groups_by), read_attribute(studies, strata_by)
     return replace(
         pool,
         groups=tuple(groups[study_id] for study_id in pool.study_ids) if groups_by else (),
         strata=tuple(strata[study_id] for study_id in pool.study_ids) if strata_by else (),
+        titles=tuple(titles[study_id] for study_id in pool.study_ids),
     )
 
 

@@ -40,8 +40,6 @@ _NO_IMAGE_MODALITIES = {
     "SEG": "a segmentation",
     "SR": "a structured report",
 }
-_READ_HERE = (".nii", ".nii.gz")
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_IMAGE_CLASSES = {
     "9.": "a waveform",
@@ -145,23 +143,13 @@ class Facts:
 def facts_of_file(path: Path) -> Facts:
     """Read what the header of a volume tells; nothing of a damaged file or a picture.
 
-    Native code may parse it, so it is called in a worker; but see `is_read_here`.
+    Of the formats that ITK reads, native code parses the header: call it in a worker.
     """
     try:
         geometry = read_geometry(path)
     except Exception:  # noqa: BLE001  whatever is wrong with it, the one who reads the voxels says so
         return Facts()
     return Facts(shape=geometry[0], spacing=geometry[1]) if geometry else Facts()
-
-
-def is_read_here(ending: str) -> bool:
-    """Whether `facts_of_file` may be called in any process: pure Python reads files with this ending."""
-    return ending in _READ_HERE
-
-
-def has_geometry(ending: str) -> bool:
-    """Whether a file with this ending may be a volume."""
-    return ending not in _PICTURES
 
 
 def is_slice(instance: Instance) -> bool:

@@ -105,13 +105,17 @@ def list_studies(
     of_series = studies_of_series(root, series, before.series, with_geometry=eligibility.needs_geometry)
     for study, facts in of_series:
         if study.study_id in tree.headers.series:
-            tree.left_out.append(LeftOut(study.study_id, f"by chance, another series has its id: {_where(study)}"))
+            tree.left_out.append(
+                LeftOut(study.study_id, f"by chance, another series has its id: {_where(study)}", study.title)
+            )
         tree.headers.series.setdefault(study.study_id, (study, facts))
     of_files = (*studies_of(root, tree.headers.plain), *studies_of_files(root, _dicom_files(tree)))
     kept = []
     for study, facts in (*of_files, *tree.headers.series.values()):
         if reason := why_left_out(study, facts, eligibility):
-            tree.left_out.append(LeftOut(study.study_id, f"{reason}: {_where(study)}" if study.files else reason))
+            tree.left_out.append(
+                LeftOut(study.study_id, f"{reason}: {_where(study)}" if study.files else reason, study.title)
+            )
         else:
             kept.append((study, facts))
     studies, tree.headers.notes = notes.without_placeholders(kept)

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from firstpick.sources.eligibility import Facts, facts_of_file, has_geometry, is_read_here
-from firstpick.sources.heads import NO_HEAD, Head, has_head, read_head
+from firstpick.sources.eligibility import Facts, facts_of_file
+from firstpick.sources.heads import Head, read_head
 from firstpick.sources.masks import is_mask_by_name
 from firstpick.sources.names import bare, printable
 from firstpick.sources.walk import Folder, Stat, stamp_of
 from firstpick.studies import Study
-from firstpick.voxels.formats import ending_of
+from firstpick.voxels.formats import DATA_ENDINGS, ending_of
+from firstpick.voxels.itk import ITK_FORMATS
 from firstpick.workers import Executor, LocalPool
 
 _NO_FACTS = Facts()
@@ -31,6 +32,8 @@ class Plain(NamedTuple):
     stat : Stat
         At that time.
     head : Head
+    beside : tuple of str
+        Files in its folder that by their names hold its voxels.
     stamp : str
         Of the file and of those that hold its voxels.
     facts : Facts or None
@@ -39,6 +42,7 @@ class Plain(NamedTuple):
 
     stat: Stat
     head: Head
+    beside: tuple[str, ...]
     stamp: str
     facts: Facts | None = None
 
@@ -59,26 +63,23 @@ def read_plain(folder: Folder, names: Iterable[str], before: Mapping[str, Plain]
         By path below the root; without facts, but for those that were known.
     """
     found: dict[str, Plain] = {}
+    by_lower = {name.lower(): name for name in folder.files}
     for name in names:
         path, stat, ending = folder.below(name), folder.files[name], ending_of(name)
         old = before.get(path)
-        if old and old.stat == stat:
-            head = old.head
-        else:
-            head = read_head(folder.path / name, ending) if has_head(ending) else NO_HEAD
-        stamp = stamp_of([stat, *_stats_of(folder, head)])
-        found[path] = Plain(stat, head, stamp, old.facts if old and old.stamp == stamp else None)
+        head = old.head if old and old.stat == stat else read_head(folder.path / name, ending)
+        pair = ((name[: -len(ending)] + other).lower() for other in DATA_ENDINGS.get(ending, ()))
+        beside = tuple(by_lower[other] for other in pair if other in by_lower)
+        stamp = stamp_of([stat, *_stats_of(folder, (*head.voxels_in, *beside))])
+        found[path] = Plain(stat, head, beside, stamp, old.facts if old and old.stamp == stamp else None)
     return found
 
 
 def with_facts(root: Path, files: Mapping[str, Plain], executor: Executor | None) -> dict[str, Plain]:
     """Read the headers of those files whose facts are missing; in another process, where native code parses them."""
     missing = [path for path, plain in files.items() if plain.facts is None]
-    found: dict[str, Facts] = {}
-    for path in missing:
-        if is_read_here(ending_of(path)):
-            found[path] = facts_of_file(root / path)
-    others = [path for path in missing if path not in found and has_geometry(ending_of(path))]
+    others = [path for path in missing if ending_of(path) in ITK_FORMATS]
+    found = {path: facts_of_file(root / path) for path in {*missing}.difference(others)}
     with contextlib.ExitStack() as stack:
         if others and executor is None:
             executor = stack.enter_context(LocalPool(n_workers=1, time_limit_s=_HEADER_LIMIT_S))
@@ -107,14 +108,14 @@ def voxels_in(root: Path, files: Mapping[str, Plain]) -> set[str]:
     """Collect the files that hold the voxels of others, as paths below the root."""
     found = set()
     for path, plain in files.items():
-        for name in plain.head.voxels_in:
+        for name in (*plain.head.voxels_in, *plain.beside):
             absolute = os.path.normpath(root / posixpath.dirname(path) / name)
             found.add(os.path.relpath(absolute, root).replace(os.sep, "/"))
     return found
 
 
-def _stats_of(folder: Folder, head: Head) -> Iterator[Stat]:
-    for name in head.voxels_in:
+def _stats_of(folder: Folder, names: Iterable[str]) -> Iterator[Stat]:
+    for name in names:
         if name in folder.files:
             yield folder.files[name]
             continue

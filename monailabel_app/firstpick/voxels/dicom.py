@@ -25,7 +25,7 @@ from pydicom.valuerep import VR
 from firstpick.voxels.stacks import MARKS, Place, Stack, stack
 
 __all__ = [
-    "DICOM_ENDINGS", "OTHER_ENDINGS", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
+    "DICOM_ENDINGS", "NO_PATIENT", "OTHER_ENDINGS", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
     "read_header", "read_instances", "series_key", "stack", "starts_like_dicom", "text",
 ]  # fmt: skip
 

@@ -20,7 +20,16 @@ from firstpick.voxels.pictures import read_picture
 from firstpick.voxels.series import read_dicom, read_series
 from firstpick.voxels.stored import N_AXES, Stored, VolumeError, one_sentence
 
-__all__ = ["ENDINGS", "VolumeError", "data_files", "ending_of", "one_sentence", "read_geometry", "read_stored"]
+__all__ = [
+    "DATA_ENDINGS",
+    "ENDINGS",
+    "VolumeError",
+    "data_files",
+    "ending_of",
+    "one_sentence",
+    "read_geometry",
+    "read_stored",
+]
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,8 @@ _FORMATS: dict[str, _Format] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), _PICTURE),
 }
 ENDINGS = tuple(_FORMATS)
-_DATA_ENDINGS = {
+#: Of formats whose headers do not name the file with the voxels: endings of the header, and of that file.
+DATA_ENDINGS: dict[str, tuple[str, ...]] = {
     ".hdr": (".img", ".img.gz", ".mat"),
     ".hdr.gz": (".img.gz",),
     ".par": (".rec",),
@@ -121,7 +131,7 @@ def data_files(path: Path) -> list[str]:
     ending = ending_of(path.name)
     if ending in {".nrrd", ".nhdr", ".mha", ".mhd"}:
         return itk.data_files(path)
-    found = [beside(path, (data,)) for data in _DATA_ENDINGS.get(ending, ())]
+    found = [beside(path, (data,)) for data in DATA_ENDINGS.get(ending, ())]
     return [file.name for file in found if file]
 
 

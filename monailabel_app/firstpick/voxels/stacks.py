@@ -27,7 +27,7 @@ MARKS = {
 _SIZE = 0  # the mark that alone must agree
 _SAME_POSITION_MM = 0.01
 _SAME_ORIENTATION = 0.01  # of a unit vector: about half a degree
-_UNEVEN = 0.1  # of the median gap
+_UNEVEN = 0.1  # of the usual gap
 _MIN_STACK = 2  # slices
 
 
@@ -98,8 +98,8 @@ def stack(places: Sequence[Place], *, thickness: float = 0.0) -> Stack:
     -------
     Stack
         Of several acquisitions, echoes, time points, orientations, ... in one series the first stack alone. Slices
-        that lie at one position are thinned to the one with the lowest number. The step is the median one, so
-        that a missing slice does not stretch the volume.
+        that lie at one position are thinned to the one with the lowest number. The step is the one that most
+        slices are apart, so that missing ones do not stretch the volume.
 
     Raises
     ------
@@ -140,12 +140,20 @@ def _stack(places: Sequence[Place], thickness: float) -> Stack:
     if len(kept) == 1:
         return Stack(kept, directions, normal * thickness, origin, notes)
     gaps = np.diff(depths[kept])
-    median = float(np.median(gaps))
+    gap = _usual(gaps)
     uneven = f"slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart: some may be missing"
-    notes += _note(float(np.ptp(gaps)) > _UNEVEN * median, uneven)
+    notes += _note(float(np.ptp(gaps)) > _UNEVEN * gap, uneven)
     # Along the positions, not the normal: a tilted gantry shears the stack.
-    step = (positions[kept[-1]] - positions[kept[0]]) * median / gaps.sum()
+    step = (positions[kept[-1]] - positions[kept[0]]) * gap / gaps.sum()
     return Stack(kept, directions, step, origin, notes)
+
+
+def _usual(gaps: NDArray[np.float64]) -> float:
+    """Find the gap that most of them are, all but alike; of several the smallest."""
+    alike = np.abs(gaps - gaps[:, np.newaxis]) <= _UNEVEN * gaps[:, np.newaxis]
+    counts = alike.sum(axis=1)
+    most = np.flatnonzero(counts == counts.max())
+    return float(np.median(gaps[alike[most[gaps[most].argmin()]]]))
 
 
 def _first_volume(places: Sequence[Place], thickness: float) -> tuple[list[int], tuple[str, ...]]:

@@ -205,13 +205,16 @@ def cacheName(address: str, studyId: str, info: dict) -> str:
 
 
 def fileEnding(name: str) -> str:
-    """The ending by which Slicer knows the format; ``.nii.gz`` is one.
+    """The ending by which Slicer knows the format; ``.nii.gz`` is one, what follows any other dot is none.
 
-    >>> fileEnding("a.b/scan.nii.gz"), fileEnding("x.PNG"), fileEnding("v1.2/scan")
-    ('.nii.gz', '.PNG', '')
+    >>> fileEnding("a.b/scan.nii.gz"), fileEnding("x.PNG"), fileEnding("v1.2/scan"), fileEnding("T1 0.8 mm")
+    ('.nii.gz', '.PNG', '', '')
     """
-    stem, ending = os.path.splitext(re.split(r"[/\\]", name)[-1])
-    return os.path.splitext(stem)[1] + ending if ending.lower() == ".gz" else ending
+    found = re.search(r"(\.[a-z0-9]{1,8})?\.[a-z0-9]{1,8}\Z", re.split(r"[/\\]", name)[-1], re.IGNORECASE)
+    if found is None:
+        return ""
+    ending = found[0]
+    return ending if ending.lower().endswith(".gz") else ending[ending.rindex(".") :]
 
 
 def isHere(info: dict) -> bool:

@@ -84,6 +84,10 @@ class ServerLink:
         if question and isYes:
             question.action()
 
+    def title(self, studyId):
+        """What the reader sees instead of a study's id."""
+        return self.worklist.title(studyId) if self.worklist else studyId
+
     # -- one story at a time
 
     @property
@@ -275,6 +279,4 @@ class ServerLink:
         elif row.client != self.client.reader:
             until = _(" until {time}").format(time=clock(row.until)) if row.until else ""
             text = _("Study '{study}' is now {status}{until}.")
-            self._loseReservation(
-                text.format(study=row.studyId, status=row.statusText(self.client.reader), until=until)
-            )
+            self._loseReservation(text.format(study=row.title, status=row.statusText(self.client.reader), until=until))

@@ -117,7 +117,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _load(self, studyId):
         """Reserve, fetch and show; return whether somebody else was faster."""
-        self._progress(_("Reserving {study} ...").format(study=studyId))
+        self._progress(_("Reserving {study} ...").format(study=self.title(studyId)))
         answer = yield self.client.change("reserve", studyId)
         if not answer.isGood:
             self._sayError(answer)
@@ -139,12 +139,12 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         info = answer.data
         volumePath = self._volumePath(studyId, info)
         if self._prefetching == volumePath and not self._prefetch.isOver:
-            self._progress(_("Loading {study} ...").format(study=studyId))
+            self._progress(_("Loading {study} ...").format(study=self.title(studyId)))
             answer = yield self._prefetch
             if answer.isCancelled:
                 return _("Cancelled.")
         if not os.path.exists(volumePath):
-            progress = self._progress(_("Loading {study} ...").format(study=studyId))
+            progress = self._progress(_("Loading {study} ...").format(study=self.title(studyId)))
             answer = yield Download(self.client.image(studyId), volumePath, progress)
             if not answer.isGood:
                 return answer.error or _("Cancelled.")
@@ -183,10 +183,10 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _show(self, studyId, info, volumePath, drawn):
         """Put the study into the scene; return what went wrong."""
-        labels = self.status["labels"]
+        labels, title = self.status["labels"], self.title(studyId)
         made = []
         try:
-            volume = scene.loadVolume(volumePath, studyId)
+            volume = scene.loadVolume(volumePath, title)
             made.append(volume)
             segmentation = scene.makeSegmentation(volume, labels)
             made.append(segmentation)
@@ -194,10 +194,11 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
                 scene.loadLabel(drawn.path, segmentation, labels)
         except RuntimeError as error:
             scene.removeNodes(made)
-            return _("Slicer cannot open {study}: {why}").format(study=studyId, why=error)
+            return _("Slicer cannot open {study}: {why}").format(study=title, why=error)
         row = self.worklist.row(studyId) if self.worklist else None
         self.reading = Reading(
             studyId,
+            title,
             volume,
             segmentation,
             labels,
@@ -261,10 +262,10 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
                 return False
             answer = yield from self._send(path, self.client.draftTag)
             if answer.isCancelled:
-                self.say(_("Cancelled: {study} stays open.").format(study=reading.studyId))
+                self.say(_("Cancelled: {study} stays open.").format(study=reading.title))
                 return False
             note = answer.error and _("{why} The draft of {study} is kept on this computer.")
-            note = (note or _("Saved a draft of {study}.")).format(why=answer.error, study=reading.studyId)
+            note = (note or _("Saved a draft of {study}.")).format(why=answer.error, study=reading.title)
         elif not reading.hasDraft and not reading.lost:
             yield self.client.change("release", reading.studyId)
         if reading.hasDraft and not reading.lost:
@@ -299,7 +300,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         reading = self.reading
         reading.isDirty = False
         request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
-        progress = self._progress(_("Sending {study} ...").format(study=reading.studyId))
+        progress = self._progress(_("Sending {study} ...").format(study=reading.title))
         answer = yield Upload(request, path, progress)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
@@ -319,7 +320,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if path:
             answer = yield from self._send(path, self.client.draftTag)
             if answer.isGood:
-                self.say(_("Saved a draft of {study}.").format(study=self.reading.studyId))
+                self.say(_("Saved a draft of {study}.").format(study=self.reading.title))
             else:
                 self._sayNotSent(answer)
 
@@ -356,7 +357,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             self.say(_("You drew on while the label was sent. Submit again."))
             return
         self._forgetFile(reading)
-        yield from self._next(_("Submitted {study}.").format(study=reading.studyId))
+        yield from self._next(_("Submitted {study}.").format(study=reading.title))
 
     def _forgetFile(self, reading):
         """Delete the copy of a study that is closed."""
@@ -389,7 +390,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             self._sayError(answer)
             yield from self._refresh()
             return
-        text = _("Skipped {study} ({reason}); the filter 'skipped' can undo it.").format(study=studyId, reason=reason)
+        text = _("Skipped {study} ({reason}); the filter 'skipped' can undo it.")
+        text = text.format(study=self.title(studyId), reason=reason)
         if isOpen:
             self._forgetFile(self.reading)
             yield from self._next(text)
@@ -407,7 +409,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _change(self, verb, studyId, text):
         answer = yield self.client.change(verb, studyId)
-        self.say(text.format(study=studyId))
+        self.say(text.format(study=self.title(studyId)))
         self._sayError(answer)
         yield from self._refresh()
         return answer.isGood
@@ -446,7 +448,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         self.reading = None
         self._tell("reading")
         if path:
-            self.say(_("The scene was closed. What you drew in {study} is kept.").format(study=reading.studyId))
+            self.say(_("The scene was closed. What you drew in {study} is kept.").format(study=reading.title))
             Task(self.network, self._sendKept(path, reading)).start()
         elif not reading.hasDraft:
             self.network.send(self.client.change("release", reading.studyId), lambda answer: None)

@@ -164,10 +164,10 @@ class MapWidget(qt.QWidget):
             painter.drawText(box, qt.Qt.AlignCenter, str(row.rank))
 
     def _paintHovered(self, painter) -> None:
-        """A box with picture and name beside the dot, inside the widget."""
+        """A box with picture and title beside the dot, inside the widget."""
         studyId = self._map.studyIds[self._hovered]
         row = self._worklist.row(studyId)
-        lines = [studyId]
+        lines = [self._worklist.title(studyId)]
         if row and row.rank:
             lines.append(self._worklist.shareText(row))
         if row and row.status != "open":

@@ -19,6 +19,8 @@ class Reading:
 
     Attributes
     ----------
+    title : str
+        What the reader sees instead of the id.
     isDirty : bool
         Whether anything was drawn since the last draft.
     lost : str
@@ -28,6 +30,7 @@ class Reading:
     """
 
     studyId: str
+    title: str
     volume: object
     segmentation: object
     labels: list

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import qt
 
+from .worklist import plainTooltip
+
 COLUMNS = ("", "", "Study", "Stands for", "Status")
 RANK, PICTURE, STUDY, SHARE, STATUS = range(len(COLUMNS))
 PICTURE_SIZE = 40
@@ -69,11 +71,11 @@ class WorkListTable:
         texts = (
             str(row.rank or ""),
             "",
-            row.studyId,
+            row.title,
             worklist.shareText(row),
             row.statusText(worklist.reader).replace(" by ", "\nby "),
         )
-        tooltip = worklist.tooltip(row)
+        tooltip = plainTooltip(worklist.tooltip(row))
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tooltip)

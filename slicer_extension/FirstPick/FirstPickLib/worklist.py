@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import functools
+import html
 from dataclasses import dataclass
 
 from .client import clock
@@ -17,6 +18,7 @@ class Row:
     """A line of the work list; ``rank`` is 0 for a study that is not of this batch."""
 
     studyId: str
+    title: str
     rank: int = 0
     status: str = "open"
     client: str = ""
@@ -65,6 +67,8 @@ class WorkList:
         others = [_pointRow(point) for point in points if point["status"] != "open" and point["study_id"] not in picked]
         self.rows = (*picks, *others)
         self._byId = {row.studyId: row for row in self.rows}
+        self._titles = {point["study_id"]: point["title"] for point in points}
+        self._titles.update((row.studyId, row.title) for row in picks)
         self._ranks = {row.studyId: row.rank for row in picks}
         self._owners = {point["study_id"]: point["stands_with"] for point in points}
 
@@ -72,20 +76,22 @@ class WorkList:
         """The line of a study, if it has one."""
         return self._byId.get(studyId)
 
+    def title(self, studyId: str) -> str:
+        """What people read instead of a study's id; the id of a study that is not in the pool."""
+        return self._titles.get(studyId, studyId)
+
     @property
     def picks(self) -> tuple:
         """The lines of the batch, by rank."""
         return self.rows[: len(self._ranks)]
 
     def shown(self, which: str = ALL, text: str = "") -> list:
-        """Lines that pass a filter and hold a text in their name, status or reason."""
+        """Lines that pass a filter and hold a text in their title, id, status or reason."""
         text = text.strip().lower()
-        return [
-            row
-            for row in self.rows
-            if self._passes(row, which)
-            and text in f"{row.studyId}\n{row.statusText(self.reader)}\n{row.skippedBecause}\n{row.reason}".lower()
-        ]
+        return [row for row in self.rows if self._passes(row, which) and text in "\n".join(self._texts(row)).lower()]
+
+    def _texts(self, row: Row) -> tuple:
+        return row.title, row.studyId, row.statusText(self.reader), row.skippedBecause, row.reason
 
     def _passes(self, row: Row, which: str) -> bool:
         if which == MINE:
@@ -134,17 +140,19 @@ class WorkList:
 
     def tooltip(self, row: Row) -> str:
         """All that is known of a line, a fact a line."""
-        lines = [row.studyId, row.reason]
+        lines = [row.title, row.reason]
         if row.lookalikes:
-            lines.append("Most like: " + ", ".join(row.lookalikes))
+            lines.append("Most like: " + ", ".join(map(self.title, row.lookalikes)))
         if row.replaces:
-            lines.append(f"Takes the place of {row.replaces}, which was skipped.")
+            lines.append(f"Takes the place of {self.title(row.replaces)}, which was skipped.")
         if row.slices:
             lines.append("Slices: " + ", ".join(map(sliceText, row.slices)))
         if row.status != "open":
             until = f" until {clock(row.until)}" if row.status == "reserved" and row.until else ""
             because = f": {row.skippedBecause}" if row.skippedBecause else ""
             lines.append(row.statusText(self.reader).capitalize() + until + because + ".")
+        if row.studyId != row.title:
+            lines.append(f"Id: {row.studyId}")
         return "\n".join(filter(None, lines))
 
     def color(self, studyId: str) -> str:
@@ -164,6 +172,15 @@ class WorkList:
     def rank(self, studyId: str) -> int:
         """The rank of a study in the batch; 0 if it is not of it."""
         return self._ranks.get(studyId, 0)
+
+
+def plainTooltip(text: str) -> str:
+    """Write a text so that a tooltip shows it as it is, wrapped; Qt would take what looks like markup for markup.
+
+    >>> plainTooltip("a <b>")
+    '<p style="white-space: pre-wrap">a &lt;b&gt;</p>'
+    """
+    return f'<p style="white-space: pre-wrap">{html.escape(text, quote=False)}</p>'
 
 
 @functools.lru_cache(maxsize=1024)
@@ -188,6 +205,7 @@ def sliceText(one: dict) -> str:
 def _pickRow(pick: dict) -> Row:
     return Row(
         studyId=pick["study_id"],
+        title=pick["title"],
         rank=pick["rank"],
         status=pick.get("status", "open"),
         client=pick.get("client", ""),
@@ -204,6 +222,7 @@ def _pickRow(pick: dict) -> Row:
 def _pointRow(point: dict) -> Row:
     return Row(
         studyId=point["study_id"],
+        title=point["title"],
         status=point["status"],
         client=point["client"],
         skippedBecause=point["reason"],

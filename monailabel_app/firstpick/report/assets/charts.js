@@ -178,7 +178,7 @@ function onMapKey(event) {
     if (next !== null) {
       choose(next);
       const { status, rank } = page.data.map.points[page.rows.get(next)] ?? {};
-      announce(`${next}, ${rank ? `pick ${rank}, ` : ""}${status}`);
+      announce(`${titleOf(next)}, ${rank ? `pick ${rank}, ` : ""}${status}`);
     }
   } else if (event.key === "Enter" && page.chosen !== null) choose(page.chosen, { focus: true });
   else if (event.key === "+" || event.key === "=") zoom(1 / 1.5);
@@ -192,7 +192,7 @@ function onHover({ points: [hit], event }) {
   const point = page.data.map.points[hit.pointIndex];
   const rank = point.rank ? `Pick ${point.rank} · ` : "";
   const hover = byId("hover");
-  hover.replaceChildren(image(point.study_id), make("b", { textContent: point.study_id }),
+  hover.replaceChildren(image(point.study_id), make("b", { textContent: point.title }),
     make("span", {}, rank, statusMark(point.status)));
   hover.hidden = false;
   const x = Math.min(event.clientX + 16, innerWidth - hover.offsetWidth - 8);

@@ -18,9 +18,11 @@ function take(data) {
   page.data = data;
   page.rows = new Map(data.map.points.map((point, row) => [point.study_id, row]));
   page.picks = new Map(data.proposal.picks.map((pick) => [pick.study_id, pick]));
+  const lists = [data.status.failed, data.status.left_out, data.proposal.picks, data.map.points];
+  page.titles = new Map(lists.flat().map((item) => [item.study_id, item.title]));
   const news = [...page.picks.values()].filter((pick) =>
     before.has(pick.study_id) && before.get(pick.study_id).status !== pick.status);
-  if (news.length) announce(news.map((pick) => `${pick.study_id} is now ${pick.status}`).join("; "));
+  if (news.length) announce(news.map((pick) => `${titleOf(pick.study_id)} is now ${pick.status}`).join("; "));
 }
 
 function drawAll() {

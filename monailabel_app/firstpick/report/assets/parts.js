@@ -19,6 +19,7 @@ const page = {
   isLive: false,
   rows: new Map(), // study id -> row of map.points
   picks: new Map(), // study id -> pick
+  titles: new Map(), // study id -> what people read
   chosen: null, // study id in the panel
   alike: [], // its look-alikes
   filter: { text: "", status: "", category: null },
@@ -33,8 +34,17 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-/** A study's name that may break after its separators. */
-const broken = (studyId) => studyId.split(/(?<=[_\-/.])/).flatMap((part) => [part, make("wbr")]);
+const titleOf = (studyId) => page.titles.get(studyId) ?? studyId;
+
+/** A title that may break after its separators. */
+const broken = (title) => title.split(/(?<=[_\-/.])/).flatMap((part) => [part, make("wbr")]);
+
+/** Say which study an element is about: its id as the tooltip and as the key for programs. */
+function about(studyId, node) {
+  node.title = studyId;
+  node.dataset.study = studyId;
+  return node;
+}
 
 const percent = (part) => `${Math.round(100 * part)} %`;
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
@@ -65,7 +75,8 @@ function statusMark(status, client = "") {
 
 function isShown(point) {
   const { text, status } = page.filter;
-  return (!status || point.status === status) && (!text || point.study_id.toLowerCase().includes(text));
+  const names = [point.title, point.study_id];
+  return (!status || point.status === status) && (!text || names.some((name) => name.toLowerCase().includes(text)));
 }
 
 /* -- the batch */
@@ -74,11 +85,11 @@ const cards = new Map();
 
 function makeCard(studyId) {
   const card = make("li", {},
-    make("button", { type: "button", className: "card", onclick: () => choose(studyId, { focus: true }) },
+    about(studyId, make("button", { type: "button", className: "card", onclick: () => choose(studyId, { focus: true }) },
       make("span", { className: "picture" }, image(studyId), make("span", { className: "rank" })),
-      make("span", { className: "name", title: studyId }, ...broken(studyId)),
+      make("span", { className: "name" }),
       make("span", { className: "state" }),
-      make("span", { className: "reason" })));
+      make("span", { className: "reason" }))));
   cards.set(studyId, card);
   return card;
 }
@@ -95,6 +106,7 @@ function drawSheet() {
     card.hidden = !isShown(pick);
     card.querySelector(".card").classList.toggle("is-chosen", pick.study_id === page.chosen);
     card.querySelector(".rank").textContent = pick.rank;
+    card.querySelector(".name").replaceChildren(...broken(titleOf(pick.study_id)));
     card.querySelector(".state").replaceChildren(statusMark(pick.status, pick.client));
     card.querySelector(".reason").textContent = pick.reason;
   });
@@ -104,21 +116,22 @@ function drawSheet() {
 /* -- what is listed */
 
 function studyButton(studyId) {
-  if (!page.rows.has(studyId)) return studyId;
-  return make("button", {
-    type: "button", className: "link", textContent: studyId, onclick: () => choose(studyId, { focus: true }),
-  });
+  const text = { textContent: titleOf(studyId) };
+  if (!page.rows.has(studyId)) return about(studyId, make("span", text));
+  const link = { type: "button", className: "link", onclick: () => choose(studyId, { focus: true }) };
+  return about(studyId, make("button", { ...text, ...link }));
 }
 
 function drawLists() {
   const { status, proposal } = page.data;
+  const notes = Object.keys(status.notes).sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
   const copies = proposal.duplicates.map((copy) => [copy.study_id, ["repeats ", studyButton(copy.duplicate_of)]]);
   const lists = [
     ["Could not be read", status.failed.map((item) => [item.study_id, [item.reason]])],
     ["Unusual: unlike most others", proposal.unusual.map((id) => [id, []])],
     ["Copies, counted once", copies],
     ["Left out", status.left_out.map((item) => [item.study_id, [item.reason]])],
-    ["Changed while reading", Object.entries(status.notes).sort().map(([id, notes]) => [id, [notes.join(" ")]])],
+    ["Changed while reading", notes.map((id) => [id, [status.notes[id].join(" ")]])],
   ];
   const opened = new Set([...byId("lists").querySelectorAll("details[open]")].map((node) => node.dataset.title));
   byId("lists").replaceChildren(...lists.map(([title, rows]) => {
@@ -192,11 +205,11 @@ function drawPanel() {
   const notes = page.data.status.notes[studyId];
   if (notes) facts.push(make("p", { className: "hint", textContent: notes.join(" ") }));
   const others = page.alike.map((id) => make("li", {},
-    make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
-      image(id), make("span", {}, ...broken(id)))));
-  byId("panel-title").replaceChildren(...broken(studyId));
+    about(id, make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
+      image(id), make("span", {}, ...broken(titleOf(id)))))));
+  about(studyId, byId("panel-title")).replaceChildren(...broken(titleOf(studyId)));
   byId("panel-body").replaceChildren(
-    make("div", { className: "picture" }, image(studyId, `Middle slice of ${studyId}`)),
+    make("div", { className: "picture" }, image(studyId, `Middle slice of ${titleOf(studyId)}`)),
     make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client)),
     ...facts,
     make("h3", { textContent: "Look-alikes", hidden: !others.length }),

@@ -34,12 +34,15 @@ class Room:
     def status(self, study_id):
         return self.statuses.get(study_id, {"status": "open", "client": "", "reason": "", "until": 0.0})
 
+    def title(self, study_id):
+        return next(point["title"] for point in self.recorded["map"]["points"] if point["study_id"] == study_id)
+
     def change(self, verb, study_id, client, reason=""):
         if study_id not in self.recorded["images"]:
             return 404, {"detail": f"Study '{study_id}' is not in the studies folder."}
         now = self.status(study_id)
         if verb in ("reserve", "heartbeat", "skip") and now["client"] not in ("", client):
-            return 409, {"detail": f"Study '{study_id}' is in progress by {now['client']} until 23:59."}
+            return 409, {"detail": f"Study '{self.title(study_id)}' is in progress by {now['client']} until 23:59."}
         name = {"reserve": "reserved", "heartbeat": "reserved", "skip": "skipped"}.get(verb, "open")
         is_open = name == "open"
         until = time.time() + 1800 if name == "reserved" else 0.0
@@ -54,7 +57,10 @@ class Room:
     def get(self, path, query):
         recorded = self.recorded
         if path == "/firstpick/proposal":
-            picks = [{**pick, **self.status(pick["study_id"])} for pick in recorded["proposal"]["picks"]]
+            picks = [
+                {**pick, **self.status(pick["study_id"]), "reason": pick["reason"]}
+                for pick in recorded["proposal"]["picks"]
+            ]
             return {**recorded["proposal"], "picks": picks}
         if path == "/firstpick/map":
             return {"points": [{**point, **self.status(point["study_id"])} for point in recorded["map"]["points"]]}
@@ -65,7 +71,10 @@ class Room:
                 "n_labelled": count("done"),
                 "n_skipped": count("skipped"),
                 "readers": [
-                    {"client": status["client"], "studies": [{"study_id": i, "until": status["until"]}]}
+                    {
+                        "client": status["client"],
+                        "studies": [{"study_id": i, "title": self.title(i), "until": status["until"]}],
+                    }
                     for i, status in self.statuses.items()
                     if status["status"] == "reserved"
                 ],

@@ -1,0 +1,76 @@
+"""Whoever reads gets titles, whoever computes gets ids: what the server answers about studies with unreadable ids."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
+
+from fastapi import HTTPException
+
+from firstpick.board.log import Decisions
+from firstpick.config import load_config
+from firstpick.embedding.cache import Cache, Embedded
+from firstpick.studies import LeftOut, Study
+
+with warnings.catch_warnings():  # of what MONAI Label imports
+    warnings.simplefilter("ignore")
+    from firstpick.server.datastore import StudiesDatastore
+    from firstpick.server.worklist import Worklist
+
+STUDIES = [Study(f"1.2.840.{n}-0a1b2c", "1-1", f"/studies/{n}", f"Knee {n}: T1 sag") for n in range(6)]
+BROKEN = Study("1.2.840.9-0a1b2c", "1-1", "/studies/9", "Knee 9: T1 sag")
+LEFT_OUT = LeftOut("1.2.840.7-0a1b2c", "A localizer.", "Knee 7: scout")
+TITLES = {study.study_id: study.title for study in [*STUDIES, BROKEN]}
+
+
+@pytest.fixture
+def worklist(tmp_path):
+    """The work list of a server that has six studies, and one that cannot be read."""
+    (tmp_path / "studies").mkdir()
+    config = load_config(None, {"encoder": "pixels", "batch_size": "2"})
+    cache, decisions = Cache(tmp_path), Decisions(tmp_path)
+    worklist = Worklist(config, cache, decisions, StudiesDatastore(str(tmp_path / "studies"), tmp_path / "datastore"))
+    vectors = np.random.default_rng(0).normal(size=(6, 1, 4)).astype(np.float32)
+    cache.put(worklist.now.fingerprint, [Embedded(*one, (), b"PNG", ()) for one in zip(STUDIES, vectors, strict=True)])
+    cache.put_failure(worklist.now.fingerprint, BROKEN, "It is empty.")
+    worklist.take_listing([*STUDIES, BROKEN], [LEFT_OUT])
+    worklist.now.take_pool()
+    worklist.keep_standing()
+    yield worklist
+    cache.close()
+    decisions.close()
+
+
+def test_picks_points_and_lists_have_titles_beside_their_ids(worklist):
+    picks = worklist.proposal().picks
+    assert [pick.title for pick in picks] == [TITLES[pick.study_id] for pick in picks]
+    for pick in picks:
+        assert set(pick.lookalikes) <= TITLES.keys()
+        assert all(TITLES[like] in pick.reason for like in pick.lookalikes[:2])
+        assert "0a1b2c" not in pick.reason
+    assert {point.study_id: point.title for point in worklist.map().points} == {s.study_id: s.title for s in STUDIES}
+    worklist.reserve(picks[0].study_id, "alice")
+    status = worklist.status()
+    (held,) = status.readers[0].studies
+    assert (held.study_id, held.title) == (picks[0].study_id, picks[0].title)
+    for lists in (status, worklist.proposal()):
+        assert [*lists.failed] == [LeftOut(BROKEN.study_id, "It is empty.", BROKEN.title)]
+        assert [*lists.left_out] == [LEFT_OUT]
+
+
+def test_a_refusal_says_the_title(worklist):
+    study = STUDIES[3]
+    worklist.reserve(study.study_id, "alice")
+    for refused in (
+        lambda: worklist.reserve(study.study_id, "bob"),
+        lambda: worklist.release(study.study_id, "bob"),
+        lambda: worklist.skip(study.study_id, "bob", "blurred"),
+    ):
+        with pytest.raises(HTTPException) as refusal:
+            refused()
+        assert refusal.value.detail.startswith("Study 'Knee 3: T1 sag' is in progress by alice until ")
+    for missing in (worklist.lookalikes, worklist.now.thumbnail):
+        with pytest.raises(HTTPException, match="Knee 9: T1 sag"):
+            missing(BROKEN.study_id)
