@@ -1,10 +1,12 @@
 """The real server as a process, and studies for it."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 requests = pytest.importorskip("requests", reason="pip install 'firstpick[server]'")
 
@@ -97,7 +100,7 @@ class Server:
         self.process.wait(timeout=10)
 
     def workers(self):
-        """Processes that embed: our own children but Python's helper for shared resources."""
+        """Processes that embed, and one that reads labels: our children but Python's helper for shared resources."""
         found = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in found if is_alive(child) and "spawn_main" in " ".join(child.cmdline())]
 
@@ -121,15 +124,52 @@ class Server:
     def next_sample(self, client=None, strategy="firstpick", expect=200):
         return self.post(f"/activelearning/{strategy}", expect, **({"client_id": client} if client else {}))
 
-    def upload(self, study_id, client="", tag="final", expect=200, name="label.nii.gz"):
+    def image(self, study_id):
+        """Download a study's file as a client does, asking again while it is being prepared."""
+
+        def answer():
+            asked = requests.get(f"http://127.0.0.1:{self.port}/datastore/image", {"image": study_id}, timeout=30)
+            if asked.status_code == 503:
+                assert int(asked.headers["retry-after"]) > 0
+                assert "being prepared" in asked.json()["detail"]
+                return None
+            assert asked.status_code == 200, asked.text
+            return asked
+
+        return wait_for(answer, 30, f"the file of {study_id}")
+
+    def opened(self, study_id):
+        """A study's file, read as a reader's program reads it."""
+        answer = self.image(study_id)
+        ending = re.search(r"(\.nii)?\.\w+$", self.get("/datastore/image/info", image=study_id)["name"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"image{ending[0] if ending else ''}")
+            path.write_bytes(answer.content)
+            image = sitk.ReadImage(str(path))
+            return image if image.GetDimension() <= 3 else image[:, :, :, 0]
+
+    def mask(self, study_id, name="label.nii.gz", value=1):
+        """A label file of a study: a block in one corner of its grid."""
+        image = self.opened(study_id)
+        array = np.zeros(image.GetSize()[::-1], np.uint8)
+        array[tuple(slice(0, max(1, n // 3)) for n in array.shape)] = value
+        label = sitk.GetImageFromArray(array)
+        label.CopyInformation(image)
+        with tempfile.TemporaryDirectory() as folder:
+            sitk.WriteImage(label, f"{folder}/{name}")
+            return Path(folder, name).read_bytes()
+
+    def upload(self, study_id, client="", tag="final", expect=200, name="label.nii.gz", content=None):
         """Send a label as 3D Slicer does."""
+        if content is None:
+            content = self.mask(study_id, name) if expect == 200 else b"a label"
         return self.ask(
             "PUT",
             "/datastore/label",
             expect,
             params={"image": study_id, "tag": tag},
             data={"params": f'{{"client_id": "{client}", "label_info": []}}'},
-            files={"label": (name, b"a label", "application/octet-stream")},
+            files={"label": (name, content, "application/octet-stream")},
         )
 
     def status(self):

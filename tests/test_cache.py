@@ -15,7 +15,9 @@ A, B, C = (Study(name, "1-1", f"/studies/{name}.nii") for name in "abc")
 
 
 def embedded(study, *, first=1.0, thumbnail=b"png"):
-    return Embedded(study, np.array([[first, 2, 3]], dtype=np.float32), (), thumbnail, ("first frame of 4 taken",))
+    return Embedded(
+        study, np.array([[first, 2, 3]], dtype=np.float32), (), thumbnail, ("first frame of 4 taken",), ".nii.gz"
+    )
 
 
 @pytest.fixture
@@ -62,6 +64,8 @@ def test_thumbnails_and_notes_come_back(cache):
     assert cache.thumbnail("a") == b"\x89PNG"
     assert cache.thumbnail("b") is None
     assert cache.notes() == {"a": ("first frame of 4 taken",)}
+    assert cache.served([A, B]) == {"a": ".nii.gz"}
+    assert cache.served([replace(A, stamp="other")]) == {}
 
 
 def test_two_processes_share_one_file(cache, tmp_path):
@@ -73,7 +77,7 @@ def test_two_processes_share_one_file(cache, tmp_path):
 
 
 def test_all_of_a_put_is_stored_or_nothing(cache):
-    broken = Embedded(B, np.array(["x"]), (), b"", ())
+    broken = Embedded(B, np.array(["x"]), (), b"", (), "")
     with pytest.raises(ValueError, match="could not convert"):
         cache.put("f", [embedded(A), broken])
     assert cache.missing("f", [A]) == [A]

@@ -15,7 +15,8 @@ from server_process import FAST, Server, firstpick, snapshot
 
 pytestmark = pytest.mark.slow
 
-IDS = ["a/flat", "a/deep/ct", "chest", "mha/volume", "one", "photo", "two/1.2.8", "two/1.2.9"]
+CT = "1.2.3-5e253a"
+IDS = [CT, "1.2.8-5e253a", "1.2.9-5e253a", "a/flat.nii.gz", "chest.dcm", "mha/volume.mha", "one.nii", "photo.jpeg"]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_command_line_and_server_give_the_same_ids(server):
 
 @pytest.mark.parametrize("study_id", IDS)
 def test_every_study_can_be_opened(server, study_id, tmp_path):
-    answer = server.get("/datastore/image", image=study_id)
+    answer = server.image(study_id)
     name = answer.headers["content-disposition"].split("filename=")[1].strip('"')
     (tmp_path / name).write_bytes(answer.content)
     image = sitk.ReadImage(str(tmp_path / name))
@@ -78,7 +79,7 @@ def test_an_unknown_study_cannot_be_opened(server):
 
 def test_a_dicom_series_comes_with_its_geometry(server, tree, tmp_path):
     path = tmp_path / "ct.nii.gz"
-    path.write_bytes(server.get("/datastore/image", image="a/deep/ct").content)
+    path.write_bytes(server.image(CT).content)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tree.folder / "a" / "deep" / "ct")))
     series, converted = reader.Execute(), sitk.ReadImage(str(path))
@@ -91,10 +92,11 @@ def test_a_dicom_series_comes_with_its_geometry(server, tree, tmp_path):
 
 
 def test_a_label_of_a_nested_study_lies_below_its_tag(server):
-    server.upload("a/deep/ct", "alice")
-    assert (server.state / "datastore" / "labels" / "final" / "a" / "deep" / "ct.nii.gz").read_bytes() == b"a label"
-    assert server.get("/datastore/label", label="a/deep/ct", tag="final").content == b"a label"
-    assert server.pick("a/deep/ct")["status"] == "done"
+    label = server.mask(CT)
+    server.upload(CT, "alice", content=label)
+    assert (server.state / "datastore" / "labels" / "final" / "a" / "deep" / "ct.nii.gz").read_bytes() == label
+    assert server.get("/datastore/label", label=CT, tag="final").content == label
+    assert server.pick(CT)["status"] == "done"
     (pair,) = server.get("/datastore/", output="train")
     assert pair["label"].endswith("labels/final/a/deep/ct.nii.gz")
     assert nib.load(pair["image"]).shape == (10, 12, 8)

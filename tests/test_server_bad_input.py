@@ -15,14 +15,16 @@ from server_process import FAST, Server, firstpick, snapshot, wait_for, write_st
 
 pytestmark = pytest.mark.slow
 
-GOOD = {f"study_{number:02d}" for number in range(4)}
-READABLE = {"four_d", "one_voxel", "Äpfel und Öl ß", "twin", "twin.nii", "with space/a b", "zero"}
+GOOD = {f"study_{number:02d}.nii.gz" for number in range(4)}
+READABLE = {
+    f"{name}.nii.gz" for name in ("four_d", "one_voxel", "Äpfel und Öl ß", "twin", "with space/a b", "zero")
+} | {"twin.nii"}
 BROKEN = {
-    "cut": "truncated",
-    "empty": "empty",
-    "nan": "no finite value",
-    "hangs": "longer than the time limit",
-    "text": "cannot be read",
+    "cut.nii.gz": "truncated",
+    "empty.nii.gz": "empty",
+    "nan.nii.gz": "no finite value",
+    "hangs.nhdr": "longer than the time limit",
+    "text.nii": "cannot be read",
 }
 HANGS = """NRRD0004
 type: short
@@ -83,7 +85,7 @@ def is_root():
 
 
 def test_the_rest_is_served(server):
-    expected = GOOD | READABLE | ({"secret"} if is_root() else set())
+    expected = GOOD | READABLE | ({"secret.nii.gz"} if is_root() else set())
     assert {point["study_id"] for point in server.get("/firstpick/map")["points"]} == expected
     assert {pick["study_id"] for pick in server.picks()} == expected
     assert server.next_sample("alice")["id"] == server.picks()[0]["study_id"]
@@ -91,7 +93,7 @@ def test_the_rest_is_served(server):
 
 def test_each_failure_has_its_reason(server):
     failed = {row["study_id"]: row["reason"] for row in server.status()["failed"]}
-    assert failed.keys() - {"secret"} == BROKEN.keys()
+    assert failed.keys() - {"secret.nii.gz"} == BROKEN.keys()
     for study_id, text in BROKEN.items():
         assert text in failed[study_id], failed[study_id]
         assert str(server.studies) not in failed[study_id]
@@ -102,13 +104,13 @@ def test_each_failure_has_its_reason(server):
 
 def test_a_file_that_vanishes_while_it_is_embedded_is_forgotten(server):
     assert "vanishes.nii does not exist" in server.log.read_text()
-    assert "vanishes" not in {row["study_id"] for row in server.status()["failed"]}
+    assert "vanishes.nii" not in {row["study_id"] for row in server.status()["failed"]}
 
 
 @pytest.mark.skipif(is_root(), reason="root may read every file")
 def test_a_file_that_may_not_be_read_is_said_to_be_so(server):
     failed = {row["study_id"]: row["reason"] for row in server.status()["failed"]}
-    assert "permission denied" in failed["secret"]
+    assert "permission denied" in failed["secret.nii.gz"]
 
 
 def test_the_command_line_lists_the_same_failures(server):
@@ -122,7 +124,7 @@ def test_the_command_line_lists_the_same_failures(server):
 
 
 def test_what_was_done_to_the_data_is_noted(server):
-    assert "first" in " ".join(server.status()["notes"]["four_d"])
+    assert "first" in " ".join(server.status()["notes"]["four_d.nii.gz"])
 
 
 @pytest.mark.parametrize("study_id", sorted(READABLE))
@@ -132,8 +134,9 @@ def test_odd_names_work_with_every_route(server, study_id):
         server.get("/datastore/image", image=study_id).content
         == Path(server.get("/datastore/image/info", image=study_id)["path"]).read_bytes()
     )
-    server.upload(study_id, "alice", tag="draft")
-    assert server.get("/datastore/label", label=study_id, tag="draft").content == b"a label"
+    label = server.mask(study_id)
+    server.upload(study_id, "alice", tag="draft", content=label)
+    assert server.get("/datastore/label", label=study_id, tag="draft").content == label
 
 
 # -- a folder that changes while it is served
@@ -161,23 +164,23 @@ def test_a_folder_is_empty_then_filled_then_changed(changing, tmp_path):
 
     shutil.copy(source / "study_00.nii.gz", changing.studies)
     changing.wait_until_ready()
-    assert rank_ids(changing) == {"study_00"}
-    assert changing.next_sample("alice")["id"] == "study_00"
+    assert rank_ids(changing) == {"study_00.nii.gz"}
+    assert changing.next_sample("alice")["id"] == "study_00.nii.gz"
 
     for number in range(1, 5):
         shutil.copy(source / f"study_{number:02d}.nii.gz", changing.studies)
     wait_for(lambda: changing.status()["n_pool"] == 5)
     wait_for(lambda: len(changing.picks()) == 3, what="the short batch to grow")
-    assert changing.picks()[0]["study_id"] == "study_00"
+    assert changing.picks()[0]["study_id"] == "study_00.nii.gz"
     assert changing.picks()[0]["client"] == "alice"
 
-    before = changing.get("/firstpick/thumbnail/study_00").content
+    before = changing.get("/firstpick/thumbnail/study_00.nii.gz").content
     shutil.copy(source / "study_03.nii.gz", changing.studies / "new")
     (changing.studies / "new").replace(changing.studies / "study_00.nii.gz")
-    wait_for(lambda: changing.get("/firstpick/thumbnail/study_00").content != before, what="the new content")
+    wait_for(lambda: changing.get("/firstpick/thumbnail/study_00.nii.gz").content != before, what="the new content")
 
     gone = changing.picks()[1]["study_id"]
-    (changing.studies / f"{gone}.nii.gz").unlink()
+    (changing.studies / gone).unlink()
     wait_for(lambda: gone not in rank_ids(changing) and len(changing.picks()) == 3, what="the deleted pick's heir")
     assert next(pick for pick in changing.picks() if pick["replaces"])["replaces"] == gone
     assert gone not in changing.get("/datastore/", output="all")["objects"]

@@ -118,6 +118,9 @@ class Config(_Settings):
     state_dir: str = Field(
         "", description="Folder for all state, on a local disk; empty for one in the user's state folder."
     )
+    served_gb: float = Field(
+        20.0, ge=0, description="Gigabytes of files that the server makes for readers, such as of DICOM series."
+    )
     auto_next: bool = Field(False, description="When a batch is finished, add the next one by itself.")
     n_workers: int = Field(0, ge=0, description="Embedding processes; 0 for one a core.")
     n_jobs: int = Field(0, ge=0, description="Threads that choose a batch; 0 for one a core.")

@@ -40,6 +40,9 @@ create table if not exists proposals (
 create table if not exists slices (
     study_id text primary key, slices text not null
 ) without rowid;
+create table if not exists label_names (
+    study_id text primary key, name text not null unique
+) without rowid;
 create index if not exists standing on proposals (strategy, id);
 """
 
@@ -250,6 +253,17 @@ class Decisions:
         """Who did what when, oldest first."""
         rows = self._rows("select at, study_id, kind, client, detail from events order by id")
         return [dict(zip(("at", "study_id", "kind", "client", "detail"), row, strict=True)) for row in rows]
+
+    # -- names of label files
+
+    def label_names(self) -> dict[str, str]:
+        """Return the name of each study's label files: given once, kept for ever, whatever studies come or go."""
+        return {str(row[0]): str(row[1]) for row in self._rows("select study_id, name from label_names")}
+
+    def name_labels(self, names: Mapping[str, str]) -> None:
+        """Give studies names for their label files; one that has a name keeps it."""
+        with self._transaction() as connection:
+            connection.executemany("insert or ignore into label_names values (?, ?)", names.items())
 
     # -- proposals
 

@@ -82,8 +82,11 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
         raise UsageError(msg)
     state = state_folder(config, folder)
     served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
-    labelled_at, unmatched = final_labels(served if (served / "labels").exists() else folder, studies)
-    if unmatched:
-        print(f"{len(unmatched)} of the final labels are no single study's, such as {unmatched[0]}.", file=sys.stderr)
     with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
+        labels = served if (served / "labels").exists() else folder
+        labelled_at, unmatched = final_labels(labels, studies, decisions.label_names())
+        if unmatched:
+            print(
+                f"{len(unmatched)} of the final labels are no single study's, such as {unmatched[0]}.", file=sys.stderr
+            )
         yield Session(config, studies, left_out, labelled_at, cache, decisions)

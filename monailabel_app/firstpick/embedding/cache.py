@@ -21,7 +21,7 @@ from firstpick.studies import LeftOut, Pool, Sample, Slice, Study
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _CACHE_TABLES = """
 create table if not exists embeddings (
     fingerprint text, study_id text, stamp text, vector blob not null,
@@ -36,7 +36,7 @@ create table if not exists failures (
     primary key (fingerprint, study_id, stamp)
 ) without rowid;
 create table if not exists pictures (
-    study_id text primary key, stamp text not null, thumbnail blob not null, notes text not null
+    study_id text primary key, stamp text not null, thumbnail blob not null, notes text not null, served text not null
 ) without rowid;
 """
 
@@ -56,6 +56,8 @@ class Embedded:
         PNG.
     notes : tuple of str
         What was done to the data while reading.
+    served : str
+        Ending of the file that readers open, see `firstpick.voxels.served.served_ending`.
     """
 
     study: Study
@@ -63,6 +65,7 @@ class Embedded:
     slices: tuple[Slice, ...]
     thumbnail: bytes
     notes: tuple[str, ...]
+    served: str
 
 
 class Cache:
@@ -113,8 +116,8 @@ class Cache:
                     connection.execute("insert or replace into slices values (?, ?, ?, ?)", (*key, slices))
                 connection.execute("delete from failures where fingerprint = ? and study_id = ? and stamp = ?", key)
                 connection.execute(
-                    "insert or replace into pictures values (?, ?, ?, ?)",
-                    (item.study.study_id, item.study.stamp, item.thumbnail, "\n".join(item.notes)),
+                    "insert or replace into pictures values (?, ?, ?, ?, ?)",
+                    (item.study.study_id, item.study.stamp, item.thumbnail, "\n".join(item.notes), item.served),
                 )
 
     def put_failure(self, fingerprint: str, study: Study, reason: str) -> None:
@@ -164,6 +167,12 @@ class Cache:
         """PNG of a study, or None."""
         rows = self._rows("select thumbnail from pictures where study_id = ?", (study_id,))
         return rows[0][0] if rows else None  # type: ignore[return-value]
+
+    def served(self, studies: Iterable[Study]) -> dict[str, str]:
+        """Endings of the files that readers open, of those studies that were read as they are now."""
+        endings = {row[:2]: str(row[2]) for row in self._rows("select study_id, stamp, served from pictures")}
+        keys = ((study.study_id, study.stamp) for study in studies)
+        return {key[0]: endings[key] for key in keys if key in endings}
 
     def notes(self) -> dict[str, tuple[str, ...]]:
         """What was done to the data while reading, for the studies where something was."""

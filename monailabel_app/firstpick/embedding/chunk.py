@@ -16,6 +16,7 @@ from firstpick.embedding.cache import Embedded
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder, pool_parts
 from firstpick.encoders.memory import Patient, is_out_of_memory
 from firstpick.studies import Slice, Study
+from firstpick.voxels.served import served_ending
 from firstpick.voxels.views import thumbnail, view_slices
 from firstpick.voxels.volumes import Volume, VolumeError, read_volume
 
@@ -49,6 +50,7 @@ class _Cut:
     thumbnail: bytes = b""
     notes: tuple[str, ...] = ()
     is_picture: bool = False
+    served: str = ""
     failure: str = ""
 
 
@@ -145,7 +147,7 @@ def _cut(study: Study, spec: EncoderSpec, cutter: Cutter, stages: dict[str, floa
         raise EncoderError(msg)
     if spec.unit == "slice":
         parts, slices = _distinct(parts, slices)
-    return _Cut(study, parts, slices, picture, volume.notes, volume.is_picture)
+    return _Cut(study, parts, slices, picture, volume.notes, volume.is_picture, served_ending(study, volume))
 
 
 def _distinct(parts: Parts, slices: Sequence[Slice]) -> tuple[Parts, tuple[Slice, ...]]:
@@ -193,7 +195,7 @@ def _encode(cuts: Sequence[_Cut], spec: EncoderSpec, result: ChunkResult) -> Non
         return
     result.stages["encoding"] += time.perf_counter() - start
     for cut, (vectors, slices) in zip(cuts, pooled, strict=True):
-        result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes))
+        result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes, cut.served))
 
 
 def _pooled(cuts: Sequence[_Cut], spec: EncoderSpec) -> list[tuple[Parts, tuple[Slice, ...]]]:

@@ -144,9 +144,21 @@ class Reader:
     studies: list[HeldStudy]
 
 
+@dataclass(frozen=True)
+class UnknownValues:
+    """A label with values that are no configured label's."""
+
+    study_id: str
+    tag: str
+    values: list[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerStatus:
-    """How things stand; ``state`` is listing, embedding, ready, empty or problem."""
+    """How things stand; ``state`` is listing, embedding, ready, empty or problem.
+
+    ``unmatched_labels`` are label files that are nobody's, or could be several studies'.
+    """
 
     version: str
     state: str
@@ -164,4 +176,6 @@ class ServerStatus:
     failed: list[LeftOut]
     left_out: list[LeftOut]
     notes: Mapping[str, list[str]]
+    unmatched_labels: list[str]
+    unknown_values: list[UnknownValues]
     notice: str

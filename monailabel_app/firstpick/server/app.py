@@ -22,9 +22,13 @@ from firstpick.embedding.cache import Cache
 from firstpick.server.background import Background
 from firstpick.server.datastore import StudiesDatastore, copy_labels
 from firstpick.server.errors import explain_errors
+from firstpick.server.filing import Filing
 from firstpick.server.routes import make_router
+from firstpick.server.served import ServedFiles
 from firstpick.server.strategy import BatchStrategy, batch_strategies
+from firstpick.server.uploads import make_upload_router
 from firstpick.server.worklist import Worklist
+from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class _House:
     config: Config
     datastore: StudiesDatastore
     worklist: Worklist
+    filing: Filing
     background: Background
 
 
@@ -106,6 +111,9 @@ class FirstPickApp(MONAILabelApp):
         server = sys.modules.get("monailabel.app")
         if server is not None:
             server.app.include_router(make_router(self._house.worklist), prefix=settings.MONAI_LABEL_API_STR)
+            server.app.include_router(make_upload_router(self._house.filing), prefix=settings.MONAI_LABEL_API_STR)
+            routes = server.app.router.routes
+            routes.insert(0, routes.pop())  # before MONAI Label's own
             server.app.openapi_schema = None
             explain_errors(server.app)
         self._house.background.start()
@@ -121,10 +129,18 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _House:
     state = state_folder(config, studies, app_dir=app_dir)
     cache = Cache(state)
     decisions = Decisions(state)
-    copy_labels(Path(studies), state / "datastore")
-    datastore = StudiesDatastore(studies, state / "datastore")
+    folder, served_folder = state / "datastore", state / "served"
+    copy_labels(Path(studies), folder)
+    making, checking = (
+        LocalPool(n_workers=1, time_limit_s=config.time_limit_s, background=is_patient) for is_patient in (True, False)
+    )
+    known = {what for label in config.labels for what in (label.name, label.value)}
+    filing = Filing(folder / "incoming", served_folder, known, checking)
+    served = ServedFiles(served_folder, config.served_gb * 1e9, making)
+    datastore = StudiesDatastore(studies, folder, decisions=decisions, served=served, filing=filing)
     worklist = Worklist(config, cache, decisions, datastore)
-    return _House(config, datastore, worklist, Background(Path(studies), config, cache, datastore, worklist))
+    background = Background(Path(studies), config, cache, filing, worklist)
+    return _House(config, datastore, worklist, filing, background)
 
 
 def _check_monailabel() -> None:

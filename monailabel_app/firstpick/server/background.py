@@ -12,11 +12,10 @@ from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError
-from firstpick.server.datastore import StudiesDatastore
+from firstpick.server.filing import Filing
 from firstpick.server.worklist import Worklist
 from firstpick.sources.folder import list_studies
 from firstpick.studies import Study
-from firstpick.voxels.volumes import convert_series
 from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
@@ -25,14 +24,12 @@ logger = logging.getLogger(__name__)
 class Background(threading.Thread):
     """Lists, embeds and proposes, again every few seconds; a problem is said in the status and tried again."""
 
-    def __init__(
-        self, studies_dir: Path, config: Config, cache: Cache, datastore: StudiesDatastore, worklist: Worklist
-    ) -> None:
+    def __init__(self, studies_dir: Path, config: Config, cache: Cache, filing: Filing, worklist: Worklist) -> None:
         super().__init__(name="firstpick", daemon=True)
         self._studies_dir = studies_dir
         self._config = config
         self._cache = cache
-        self._datastore = datastore
+        self._filing = filing
         self._worklist = worklist
         self._known: dict[str, object] = {}
         self._listed: list[Study] | None = None
@@ -59,30 +56,27 @@ class Background(threading.Thread):
     def _look(self) -> None:
         """One look at the folder; little to do when it holds what it held."""
         studies, left_out = list_studies(self._studies_dir, self._config.eligible, known=self._known)
-        self._worklist.take_listing(studies, left_out)
+        self._worklist.take_listing(studies, left_out, self._cache.served(studies))
         if studies != self._listed:
             if not self._cache.missing(self._worklist.now.fingerprint, studies):
                 self._worklist.now.take_pool()  # the batch stands before failed studies are tried again
                 self._worklist.keep_standing()
             self._embed(studies)
             # A file that vanished meanwhile did not fail, and is not to be proposed.
-            self._worklist.take_listing([study for study in studies if Path(study.source).exists()], left_out)
+            here = [study for study in studies if Path(study.source).exists()]
+            self._worklist.take_listing(here, left_out, self._cache.served(here))
             self._worklist.now.take_pool()
             self._listed = studies
         self._worklist.keep_standing()
+        self._worklist.wanted_files()
+        self._filing.warm_up()
 
     def _embed(self, studies: list[Study]) -> None:
-        """Embed what is missing, and convert DICOM series to the files that annotators open."""
+        """Embed what is missing."""
         config = self._config
         with LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s, background=True) as executor:
             for progress in embed(studies, config.encoder_spec, self._cache, executor=executor):
                 self._worklist.now.take_progress(progress)
-            series = [study for study in studies if study.is_series and not self._datastore.converted(study).exists()]
-            for study in series:
-                target = self._datastore.converted(study)
-                conversion = executor.submit(convert_series, study.source, target, study.files)
-                if error := conversion.exception():
-                    logger.warning("Study %s cannot be converted: %s", study.study_id, error)
 
 
 def _spare_workers_the_server() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,36 +21,60 @@ from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from firstpick.board.log import Decisions
+from firstpick.server.filing import Filing, rename_durably
+from firstpick.server.served import ServedFiles, being_prepared
+from firstpick.sources.label_files import first_free, match_labels, spelled, split_label
+from firstpick.sources.names import bare
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
-from firstpick.voxels.volumes import VolumeError, convert_series
+from firstpick.voxels.labels import SEGMENTATION
+from firstpick.voxels.served import SERVED_RECIPE
 
 logger = logging.getLogger(__name__)
 
 FINAL = str(DefaultLabelTag.FINAL.value)
 _TAG = re.compile(r"\w[\w .@+-]{0,63}")
+_NAME_LETTERS = 60
 
 
 class StudiesDatastore(LocalDatastore):
     """The studies that `firstpick.sources.folder` lists; labels and MONAI Label's JSON lie in the state folder.
 
     MONAI Label's own class sees only the top of a folder and a few endings, and writes into it. Here
-    an image id is a study id, slashes included. DICOM series are handed out as NIfTI files, made once.
+    an image id is a study id, slashes included; a label's file has a name of its own, given once.
 
     Parameters
     ----------
     studies_dir : str
         Only read.
     folder : Path
-        Where labels, JSON and converted series lie.
+        Where labels and JSON lie.
+    decisions : Decisions
+        Keeps the names of label files.
+    served : ServedFiles
+        The files that readers open.
+    filing : Filing
+        Checks labels.
+
+    Attributes
+    ----------
+    unmatched : list of str
+        Label files that are nobody's, or could be several studies', as ``tag/path``.
     """
 
-    def __init__(self, studies_dir: str, folder: Path) -> None:
+    def __init__(
+        self, studies_dir: str, folder: Path, *, decisions: Decisions, served: ServedFiles, filing: Filing
+    ) -> None:
         self._folder = folder
         self._studies_dir = studies_dir
+        self._decisions = decisions
+        self.served = served
+        self._filing = filing
         self._studies: dict[str, Study] = {}
-        self._converting = threading.Lock()
+        self._names = decisions.label_names()
         self._changing = threading.RLock()
+        self.unmatched: list[str] = []
         try:
             self._start()
         except ValueError as error:
@@ -61,10 +89,11 @@ class StudiesDatastore(LocalDatastore):
         # read_only: it would drop all it knows of labels, since no study is listed yet
         super().__init__(str(self._folder), images_dir=self._studies_dir, extensions=endings, read_only=True)
 
-    def update(self, studies: Iterable[Study]) -> None:
-        """Take over a new listing, and look which label files there are."""
+    def update(self, studies: Iterable[Study], endings: Mapping[str, str]) -> None:
+        """Take over a new listing, how those studies are served that were read, and which label files there are."""
         with self._changing:
             self._studies = {study.study_id: study for study in studies}
+            self.served.take_listing(self._studies, endings)
             self.refresh()
 
     def labelled_at(self, study_id: str) -> float | None:
@@ -80,65 +109,108 @@ class StudiesDatastore(LocalDatastore):
         times = {study_id: self.labelled_at(study_id) for study_id in self._datastore.objects}
         return {study_id: at for study_id, at in times.items() if at is not None}
 
-    def converted(self, study: Study) -> Path:
-        """Where the NIfTI file of a DICOM series lies, or will lie."""
-        version = hashlib.sha256(study.stamp.encode()).hexdigest()[:8]
-        return self._folder / "converted" / version / f"{study.study_id}.nii.gz"
+    def unknown_values(self) -> list[dict[str, Any]]:
+        """Labels with values that are no configured label's."""
+        return [
+            {"study_id": study_id, "tag": tag, "values": values}
+            for study_id, known in sorted(self._datastore.objects.items())
+            for tag, label in sorted(known.labels.items())
+            if (values := label.info.get("unknown_values"))
+        ]
 
     # -- what MONAI Label calls
 
     def get_image_uri(self, image_id: str) -> str:
-        """Path of a study's file; a DICOM series is converted first, 422 if it cannot be."""
-        study = self._studies.get(image_id)
-        if study is None:
-            return ""
-        if not study.is_series:
-            return os.path.realpath(study.source)
-        path = self.converted(study)
-        with self._converting:
-            if not path.exists():
-                try:
-                    convert_series(study.source, path, study.files)
-                except VolumeError as error:
-                    raise HTTPException(422, str(error)) from error
-        return str(path)
+        """Path of a study's file: 503 while it is being made, 422 if it cannot be; empty for an unknown study."""
+        return str(self.served.open(image_id)) if image_id in self._studies else ""
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known of a study: where its file is on the server, and the stamp that changes with its voxels."""
-        info: dict[str, Any] = super().get_image_info(image_id)
-        if image_id in self._studies:
-            study = self._studies[image_id]
-            info |= {"path": self.get_image_uri(image_id), "stamp": study.stamp, "modality": study.modality}
+        """What is known of a study: where its file is or will be, and the stamp that changes with the file.
+
+        The stamp of a file that is served as it lies is its size and time, by which a client knows it on its own disk.
+        ``name`` ends as the file does, and is no other study's: Slicer shows whatever it downloaded before
+        under the same name.
+        """
+        study, known = self._studies.get(image_id), self._datastore.objects.get(image_id)
+        info: dict[str, Any] = copy.deepcopy(known.image.info) if known else {}
+        if study is not None:
+            place = self.served.place(image_id)
+            path = os.path.realpath(place) if place else ""
+            stamp = _file_stamp(path) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
+            info |= {"path": path, "name": _image_name(study, path), "stamp": stamp, "modality": study.modality}
         return info
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002, ARG002
-        """Pairs of image and final label, for training and for the archive of all labels."""
+        """Pairs of image and final label, for training and for the archive of all labels; 503 until all are there."""
         labelled = [study_id for study_id in self.get_labeled_images() if study_id in self._studies]
-        return [{"image": self.get_image_uri(i), "label": self.get_label_uri(i, FINAL)} for i in labelled]
+        can_be_opened = [study_id for study_id in labelled if not self.served.refusal(study_id)]
+        for study_id in can_be_opened:
+            self.served.ask(study_id)
+        if missing := [study_id for study_id in can_be_opened if not self.served.is_ready(study_id)]:
+            raise being_prepared(missing[0])
+        return [{"image": self.get_image_uri(i), "label": self.get_label_uri(i, FINAL)} for i in can_be_opened]
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """Write an archive of all images and final labels, each pair under the label's own name; return its path."""
+        pairs = self.datalist()
+        pairs = pairs[:limit_cases] if limit_cases and limit_cases > 0 else pairs
+        if not pairs:
+            raise HTTPException(404, "No study has a final label yet, so there is nothing to put into an archive.")
+        root = Path(os.path.realpath(self._datastore.label_path(FINAL)))
+        with tempfile.NamedTemporaryFile(delete=False) as file, zipfile.ZipFile(file, mode="w") as archive:
+            for pair in pairs:
+                label = Path(pair["label"]).relative_to(root).as_posix()
+                ending = split_label(pair["image"])[1]
+                archive.write(pair["image"], f"image/{split_label(label)[0]}{ending}")
+                archive.write(pair["label"], f"label/{label}")
+            archive.writestr("metadata.json", self._datastore.model_dump_json(exclude={"base_path"}))
+            return str(file.name)
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of a study's label; empty if there is none."""
+        label, name = self._datastore.label(label_id, label_tag), self._names.get(label_id)
+        return os.path.realpath(self._label_file(label_tag, f"{name}{label.ext}")) if label and name else ""
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Save a label below ``labels/<tag>/``; 400 for a tag that is not a plain name, 404 for an unknown study."""
+        """Save a label on its study's grid below ``labels/<tag>/``; what was there before stays until then.
+
+        HTTPException 400 for a tag that is not a plain name, 404 for an unknown study, 422 for what is no label of it.
+        """
+        source, study = Path(label_filename), self._studies.get(image_id)
         if not _TAG.fullmatch(label_tag):
-            _refuse(400, f"The tag '{label_tag}' is not allowed: take letters, digits, - and _.", label_filename)
-        if image_id not in self._studies:
-            _refuse(404, f"Study '{image_id}' is not in the studies folder.", label_filename)
-        with self._changing:
-            before = self.get_label_uri(image_id, label_tag)
-            Path(self._datastore.label_path(label_tag), image_id).parent.mkdir(parents=True, exist_ok=True)
-            label_id = str(super().save_label(image_id, label_filename, label_tag, label_info))
-            after = self.get_label_uri(image_id, label_tag)
+            raise HTTPException(400, f"The tag '{label_tag[:80]}' is not allowed: take letters, digits, - and _.")
+        if study is None:
+            raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
+        served = self.served.place(image_id)
+        with self._filing.checked(source, study, served) as (checked, label), self._changing:
+            known = self._datastore.objects.get(image_id)
+            if known is None:
+                raise HTTPException(404, f"Study '{image_id}' has just gone from the studies folder.")
+            _, ending = split_label(source.name)
+            target = self._label_file(label_tag, f"{self._name(study)}{ending}")
+            before = self._label_files_of(image_id, label_tag)  # also in other formats
+            rename_durably(checked, target)
             now = time.time()
-            os.utime(after, (now, now))  # finer than the clock of the file system
-            if before not in ("", after):  # another format: else it would come back when this one is deleted
-                Path(before).unlink(missing_ok=True)
-        return label_id
+            os.utime(target, (now, now))  # finer than the clock of the file system
+            info = {**label_info, "ts": int(now), "name": target.name, **self._filing.info(label)}
+            labels = {**known.labels, label_tag: DataModel(info=info, ext=ending)}
+            self._datastore.objects[image_id] = ImageLabelModel(image=known.image, labels=labels)
+            self._update_datastore_file()
+            for other in before:  # it would come back when this one is deleted
+                if other != target:
+                    other.unlink(missing_ok=True)
+        if info["unknown_values"]:
+            logger.warning("The label of study %s has values of no label: %s", image_id, info["unknown_values"])
+        return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Delete a label; 404 if there is none."""
         with self._changing:
             if not self.get_label_uri(label_id, label_tag):
                 raise HTTPException(404, f"Study '{label_id}' has no label under the tag '{label_tag}'.")
-            super().remove_label(label_id, label_tag)
+            for path in self._label_files_of(label_id, label_tag):
+                path.unlink(missing_ok=True)
+            self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Add to what is known of a study."""
@@ -161,13 +233,21 @@ class StudiesDatastore(LocalDatastore):
     # -- what its base class asks about files
 
     def _to_id(self, file: str) -> tuple[str, str]:
-        ending = next((ending for ending in ENDINGS if file.lower().endswith(ending)), Path(file).suffix)
-        cut = len(file) - len(ending)
-        return file[:cut], file[cut:]
+        return split_label(file)
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:  # noqa: FBT001, FBT002
         super()._init_from_datastore_file(throw_exception)
         self._datastore.images_dir = self._studies_dir  # the folder may have moved since
+
+    def _update_datastore_file(self, lock: bool = True) -> None:  # noqa: FBT001, FBT002, ARG002
+        """Write the JSON beside and rename it: a killed server leaves the former one."""
+        path = Path(self._datastore_config_path)
+        partial = path.with_name(f".{path.name}")
+        with self._changing:
+            text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+            self._config_ts = path.stat().st_mtime
 
     def _reconcile_datastore(self) -> None:
         """Bring what MONAI Label knows in line with the listing and the label files.
@@ -175,40 +255,105 @@ class StudiesDatastore(LocalDatastore):
         Requests read ``objects`` meanwhile: it is replaced, never changed in place.
         """
         with self._changing:
-            found = self._label_files()
-            before = self._datastore.objects
-            objects = {study_id: self._known(study, before.get(study_id)) for study_id, study in self._studies.items()}
-            for tag, labels in found.items():
-                for study_id, ending in labels.items():
-                    if study_id in objects and tag not in objects[study_id].labels:
-                        info = {"ts": int(time.time()), "name": f"{study_id}{ending}"}
-                        objects[study_id].labels[tag] = DataModel(info=info, ext=ending)
+            before, found = self._datastore.objects, self._label_files()
+            self._find_names(found)
+            objects = {
+                study_id: ImageLabelModel(image=self._image(study, before.get(study_id)))
+                for study_id, study in self._studies.items()
+            }
+            for tag, files in found.items():
+                for study_id, known in objects.items():
+                    ending = files.get(self._names.get(study_id, ""))
+                    if ending is not None:
+                        former = before[study_id].labels.get(tag) if study_id in before else None
+                        is_same = former is not None and former.ext == ending
+                        known.labels[tag] = former if is_same else self._label(study_id, ending)
             if objects != before:
                 self._datastore.objects = objects
                 self._update_datastore_file()
 
-    def _known(self, study: Study, before: ImageLabelModel | None) -> ImageLabelModel:
-        """A copy of what is known of a study, without labels whose file is gone."""
-        ending = "" if study.is_series else self._to_id(study.source)[1]
-        if before is None or before.image.ext != ending:
-            image = DataModel(info={"ts": int(time.time()), "name": Path(study.source).name}, ext=ending)
-        else:
-            image = before.image
-        labels = {
-            tag: label
-            for tag, label in (before.labels if before else {}).items()
-            if Path(self._datastore.label_path(tag), f"{study.study_id}{label.ext}").exists()
-        }
-        return ImageLabelModel(image=image, labels=labels)
+    def _image(self, study: Study, before: ImageLabelModel | None) -> DataModel:
+        """What is known of a study's file; all but its name and place is kept."""
+        ending = "" if study.is_series else split_label(study.source)[1]
+        if before is not None and before.image.ext == ending:
+            return before.image
+        return DataModel(info={"ts": int(time.time()), "name": Path(study.source).name}, ext=ending)
+
+    def _label(self, study_id: str, ending: str) -> DataModel:
+        name = Path(f"{self._names[study_id]}{ending}").name
+        return DataModel(info={"ts": int(time.time()), "name": name}, ext=ending)
+
+    # -- names of label files
+
+    def _name(self, study: Study) -> str:
+        """Return the name of a study's label files; one that it has now, it keeps."""
+        if study.study_id not in self._names:
+            taken = {spelled(name) for name in self._names.values()}
+            taken |= {spelled(split_label(file.split("/", 1)[1])[0]) for file in self.unmatched}
+            self._keep_names({study.study_id: first_free(study, taken)})
+        return self._names[study.study_id]
+
+    def _keep_names(self, names: Mapping[str, str]) -> None:
+        if names:
+            self._decisions.name_labels(names)
+            self._names = self._decisions.label_names()
+
+    def _find_names(self, found: Mapping[str, Mapping[str, str]]) -> None:
+        """Find out whose the label files are that have no owner yet."""
+        owned = set(self._names.values())
+        orphans = {name for files in found.values() for name in files} - owned
+        if orphans and self._studies:
+            matched = match_labels(orphans, self._studies.values())
+            self._keep_names({study_id: name for study_id, name in matched.items() if study_id not in self._names})
+            orphans -= set(self._names.values())
+        unmatched = sorted(
+            f"{tag}/{name}{ending}" for tag, files in found.items() for name, ending in files.items() if name in orphans
+        )
+        if unmatched != self.unmatched and self._studies:
+            logger.warning("%d label files belong to no study, such as %s.", len(unmatched), unmatched[:1])
+        self.unmatched = unmatched if self._studies else []
+
+    def _label_file(self, tag: str, name: str) -> Path:
+        return Path(self._datastore.label_path(tag), name)
+
+    def _label_files_of(self, study_id: str, tag: str) -> list[Path]:
+        """A study's label files under a tag, in whatever formats."""
+        name = self._names.get(study_id)
+        if name is None or not self._label_file(tag, name).parent.is_dir():
+            return []
+        beside = (path for path in self._label_file(tag, name).parent.iterdir() if _is_label(path.name))
+        return [path for path in beside if split_label(path.name)[0] == Path(name).name]
 
     def _label_files(self) -> dict[str, dict[str, str]]:
-        """Label files on disk: for each tag the studies and their files' endings."""
+        """Label files on disk: for each tag the names and the ending of the newest file of that name."""
         found: dict[str, dict[str, str]] = {}
         root = Path(self._datastore.label_path(None))
         for folder in (entry for entry in root.iterdir() if entry.is_dir()):
-            files = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-            found[folder.name] = dict(self._to_id(file) for file in files)
+            files = [(file.stat().st_mtime, file) for file in folder.rglob("*") if _is_label(file.name)]
+            names = (split_label(file.relative_to(folder).as_posix()) for _, file in sorted(files))
+            found[folder.name] = dict(names)
         return found
+
+
+def _is_label(file: str) -> bool:
+    return not file.startswith(".") and split_label(file)[1].lower() in {*ENDINGS, SEGMENTATION}
+
+
+def _file_stamp(path: str) -> str:
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return ""  # gone just now
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def _image_name(study: Study, path: str) -> str:
+    """Name a study's file for people and for caches: another study, or another version of it, is another name."""
+    mark = hashlib.sha256(f"{study.study_id}\n{study.stamp}\n{SERVED_RECIPE}".encode()).hexdigest()[:8]
+    title = study.title or study.study_id
+    name = Path(title if study.is_series else bare(title)).name
+    shown = re.sub(r"[^\w .+-]", "_", name)[-_NAME_LETTERS:]
+    return f"{mark}-{shown}{split_label(path)[1]}"
 
 
 def _refuse(status: int, reason: str, upload: str) -> NoReturn:

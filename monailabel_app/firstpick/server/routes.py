@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES, describe
@@ -19,6 +20,15 @@ from firstpick.server.answers import (
 )
 from firstpick.server.page import add_page
 from firstpick.server.worklist import Worklist
+
+
+class _Id(PathConvertor):
+    """Any text, line breaks too: file names may hold them."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("id", _Id())
 
 
 def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of routes, not a path through code
@@ -56,12 +66,12 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
         """Return the pool in two dimensions, with statuses and the ranks of the standing batch."""
         return worklist.map(strategy)
 
-    @router.get("/thumbnail/{study_id:path}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+    @router.get("/thumbnail/{study_id:id}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
     def thumbnail(study_id: str) -> Response:
         """Return a study's picture."""
         return Response(worklist.now.thumbnail(study_id), media_type="image/png")
 
-    @router.get("/lookalikes/{study_id:path}")
+    @router.get("/lookalikes/{study_id:id}")
     def lookalikes(study_id: str) -> Lookalikes:
         """Return the studies that look most like one."""
         return worklist.lookalikes(study_id)

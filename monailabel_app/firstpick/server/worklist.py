@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from firstpick.server.answers import (
     StudyStatus,
 )
 from firstpick.server.datastore import StudiesDatastore
+from firstpick.server.served import being_prepared
 from firstpick.server.snapshot import Snapshot
 from firstpick.studies import LeftOut, Study
 
@@ -63,12 +64,13 @@ class Worklist:
         self.now = Snapshot(config, cache)
         self.wanted = threading.Event()
         self._asked_for: set[str] = set()
+        self._following: dict[tuple[str, tuple[str, ...], int], tuple[str, ...]] = {}
 
     # -- what the background thread asks
 
-    def take_listing(self, studies: Sequence[Study], left_out: Sequence[LeftOut]) -> None:
-        """Take over which studies there are, and close or open those whose final label came or went."""
-        self._datastore.update(studies)
+    def take_listing(self, studies: Sequence[Study], left_out: Sequence[LeftOut], served: Mapping[str, str]) -> None:
+        """Take over which studies there are and how they are served; close or open those whose label came or went."""
+        self._datastore.update(studies, served)
         self.now.take_listing(studies, left_out)
         self.sync_labels()
 
@@ -79,6 +81,43 @@ class Worklist:
         for strategy in dict.fromkeys([self._config.strategy, *self._decisions.strategies(), *sorted(self._asked_for)]):
             with self._lock:
                 self._keep_standing(strategy)
+
+    def wanted_files(self) -> None:
+        """Have the files made that readers will open: of open picks, then of those that are next."""
+        statuses = self._decisions.statuses()
+        standing = [self._standing(strategy) for strategy in self._decisions.strategies()]
+        picks = [pick for proposal in standing if proposal for pick in proposal.picks]
+        ranked = [pick.study_id for pick in sorted(picks, key=lambda pick: pick.rank)]
+        ranked = [study_id for study_id in ranked if statuses.get(study_id, OPEN).status in ("open", "reserved")]
+        files = self._datastore.served
+        if not all(map(files.is_own, self.now.studies or {})):
+            ranked += [study_id for proposal in standing if proposal for study_id in self._next_best(proposal)]
+        reserved = {study_id for study_id, status in statuses.items() if status.status == "reserved"}
+        files.take_wanted(dict.fromkeys(ranked), reserved)
+
+    def _next_best(self, standing: Proposal) -> tuple[str, ...]:
+        """Return the batch after a standing one, were all its picks labelled; remembered until those change."""
+        pool = self.now.pool
+        if pool is None or not len(pool):
+            return ()
+        key = (standing.strategy, tuple(pick.study_id for pick in standing.picks), len(pool))
+        if key not in self._following:
+            config, picked = self._config, set(key[1])
+            try:
+                following = propose(
+                    pool,
+                    batch_size=config.batch_size,
+                    encoder=config.encoder,
+                    fingerprint=self.now.fingerprint,
+                    labelled=self._with_status("done") | picked,
+                    excluded=self._with_status("skipped"),
+                    **config.choice(standing.strategy),
+                )
+                found = tuple(pick.study_id for pick in following.picks)
+            except ValueError:  # nothing is left
+                found = ()
+            self._following = {old: ids for old, ids in self._following.items() if old[0] != key[0]} | {key: found}
+        return self._following[key]
 
     def sync_labels(self) -> None:
         """Bring statuses in line with the final labels on disk."""
@@ -174,9 +213,15 @@ class Worklist:
             self.wanted.set()
             raise HTTPException(503, f"The batch of strategy '{strategy}' is being made. Ask again in a few seconds.")
         reader = client_name(client)
-        ranked = (pick.study_id for pick in standing.picks)
-        first = self._decisions.reserve_first((study_id for study_id in ranked if study_id in here), reader)
+        files = self._datastore.served
+        ranked = [pick.study_id for pick in standing.picks]
+        ranked = [study_id for study_id in ranked if study_id in here and not files.refusal(study_id)]
+        first = self._decisions.reserve_first(filter(files.is_ready, ranked), reader)
         if first is None:
+            statuses = self._decisions.statuses()
+            if coming := [study_id for study_id in ranked if statuses.get(study_id, OPEN).status == "open"]:
+                files.ask(coming[0])
+                raise being_prepared(coming[0])
             return {}
         batch = to_jsonable_python(with_statuses(standing, self._decisions.statuses()))
         return {"id": first, "firstpick": {**batch, "client": reader}}
@@ -303,6 +348,8 @@ class Worklist:
                 "n_skipped": count("skipped"),
                 "readers": [Reader(client, held) for client, held in sorted(readers.items())],
                 "labels": self._config.labels,
+                "unmatched_labels": self._datastore.unmatched,
+                "unknown_values": self._datastore.unknown_values(),
                 "notice": self._decisions.notice,
             }
         )

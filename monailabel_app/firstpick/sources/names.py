@@ -6,10 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from firstpick.studies import Study
 from firstpick.voxels import dicom
 from firstpick.voxels.formats import ENDINGS, ending_of
+from firstpick.voxels.labels import label_ending
 
 _LONGEST_TITLE = 200
 _DIGITS = re.compile(r"-[0-9a-f]{6}$")  # behind the UID of a series
@@ -61,7 +63,9 @@ def id_of(name: str, by_name: Mapping[str, str]) -> str:
     return by_name.get(name) or by_name.get(bare(name)) or ""
 
 
-def final_labels(folder: Path, studies: Iterable[Study]) -> tuple[dict[str, float], list[str]]:
+def final_labels(
+    folder: Path, studies: Iterable[Study], given: Mapping[str, str] = MappingProxyType({})
+) -> tuple[dict[str, float], list[str]]:
     """Find the labels that MONAI Label keeps as final below a folder, in ``labels/final/``.
 
     Parameters
@@ -70,6 +74,8 @@ def final_labels(folder: Path, studies: Iterable[Study]) -> tuple[dict[str, floa
         Of the studies, or a server's own.
     studies : iterable of Study
         A label belongs to the study that has its name, ending off, as one of `names_of`, if only one has.
+    given : mapping of str to str
+        Study id to the name that a server gave its label files; goes before.
 
     Returns
     -------
@@ -80,13 +86,15 @@ def final_labels(folder: Path, studies: Iterable[Study]) -> tuple[dict[str, floa
     """
     root = folder / "labels" / "final"
     by_name = ids_by_name(studies)
+    owners = {name: study_id for study_id, name in given.items()}
     times: dict[str, float] = {}
     unmatched = []
     for path in sorted(root.rglob("*")) if root.is_dir() else []:
         name = path.relative_to(root).as_posix()
         if not path.is_file() or any(part.startswith(".") for part in name.split("/")):
             continue
-        if study_id := by_name.get(bare(name)):
+        stem = name[: len(name) - len(label_ending(name))]
+        if study_id := owners.get(stem) or by_name.get(bare(name)):
             times[study_id] = max(times.get(study_id, 0.0), path.stat().st_mtime)
         else:
             unmatched.append(printable(name))

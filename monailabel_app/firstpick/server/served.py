@@ -1,0 +1,273 @@
+"""The files that readers open: the studies' own, or made of them in a worker; never in a request."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import Future
+from pathlib import Path
+
+from fastapi import HTTPException
+
+from firstpick.studies import Study
+from firstpick.voxels.served import serve_file, served_path
+from firstpick.voxels.volumes import VolumeError
+from firstpick.workers import Executor, ProcessExpired
+
+logger = logging.getLogger(__name__)
+
+_MADE_ENDINGS = (".nii.gz", ".nrrd")
+_RETRY_AFTER_S = 2
+_KEPT_WHILE_SENT_S = 30.0
+_KEPT_FOR_REPEAT_S = 600.0
+
+
+class ServedFiles:
+    """Knows from memory which file a reader opens; makes those that must be made, one after the other.
+
+    What somebody asked for comes first, then what is wanted ahead. The folder is a cache: it may be emptied.
+
+    Parameters
+    ----------
+    folder : Path
+        Where made files lie; nothing else may.
+    limit_bytes : float
+        The files not opened for the longest time go first; never a reserved study's, nor one that is being sent.
+    executor : Executor
+        Of processes.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: float, executor: Executor) -> None:
+        self.folder = folder
+        self._limit_bytes = limit_bytes
+        self._executor = executor
+        self._lock = threading.RLock()
+        self._studies: Mapping[str, Study] = {}
+        self._endings: dict[tuple[str, str], str] = {}  # by study and stamp
+        self._refused: dict[tuple[str, str], str] = {}
+        self._trouble: dict[str, str] = {}
+        self._asked: OrderedDict[str, Study] = OrderedDict()
+        self._ahead: Sequence[str] = ()
+        self._reserved: Collection[str] = ()
+        self._no_room: set[Path] = set()
+        self._kept_until: dict[Path, float] = {}
+        self._used: dict[Path, float] = {}
+        self._running: Study | None = None
+        self._is_tidy = True
+
+    # -- what the background thread says
+
+    def take_listing(self, studies: Mapping[str, Study], endings: Mapping[str, str]) -> None:
+        """Take over which studies there are, and how those that were read are served; drop what is out of date."""
+        with self._lock:
+            stamps = {_key(study) for study in studies.values()}
+            self._refused = {key: why for key, why in self._refused.items() if key in stamps}
+            known = {key: ending for key, ending in self._endings.items() if key in stamps}
+            self._endings = known | {_key(studies[i]): ending for i, ending in endings.items()}
+            is_new = studies != self._studies
+            self._studies = studies
+            if is_new:
+                self._is_tidy = False
+                self._tidy()
+
+    def take_wanted(self, ahead: Iterable[str], reserved: Collection[str]) -> None:
+        """Take over for which studies files are made before anybody asks, the first first, and which must stay."""
+        with self._lock:
+            wanted = tuple(ahead)
+            if wanted != self._ahead:
+                self._no_room.clear()
+            self._ahead, self._reserved = wanted, reserved
+        self._make_next()
+
+    # -- what requests ask
+
+    def place(self, study_id: str) -> Path | None:
+        """Where a study's file lies, or will lie; None while that is not known."""
+        study = self._studies.get(study_id)
+        return None if study is None else self._place(study)
+
+    def is_ready(self, study_id: str) -> bool:
+        """Whether a study's file can be opened at once."""
+        study, place = self._studies.get(study_id), self.place(study_id)
+        return study is not None and place is not None and (self._is_own(study) or place.exists())
+
+    def is_own(self, study_id: str) -> bool:
+        """Whether a study's own file is served, as it lies."""
+        study = self._studies.get(study_id)
+        return study is not None and self._is_own(study)
+
+    def refusal(self, study_id: str) -> str:
+        """Why a study cannot be opened as it is now; empty if it can, or nobody tried."""
+        study = self._studies.get(study_id)
+        return "" if study is None else self._refused.get(_key(study), "")
+
+    def ask(self, study_id: str) -> None:
+        """Have a study's file made before those that are only wanted ahead."""
+        with self._lock:
+            study = self._studies.get(study_id)
+            if study is not None and not self.is_ready(study_id) and not self.refusal(study_id):
+                self._asked[study_id] = study
+                if place := self._place(study):
+                    self._kept_until[place] = time.monotonic() + _KEPT_FOR_REPEAT_S
+        self._make_next()
+
+    def open(self, study_id: str) -> Path:
+        """Return the file of a listed study.
+
+        Raises
+        ------
+        HTTPException
+            503 while it is being made, 422 if it cannot be, 507 if there is no room for it.
+        """
+        with self._lock:
+            study, place = self._studies[study_id], self.place(study_id)
+            if place is not None and self.is_ready(study_id):
+                if not self._is_own(study):
+                    self._used[place] = time.time()
+                    self._kept_until[place] = time.monotonic() + _KEPT_WHILE_SENT_S
+                return Path(os.path.realpath(place))
+            if why := self.refusal(study_id):
+                raise HTTPException(422, f"Study '{study_id}' cannot be opened: {why}")
+            trouble = self._trouble.pop(study_id, "")
+        self.ask(study_id)
+        if trouble:
+            raise HTTPException(507, f"The file of study '{study_id}' cannot be made: {trouble}")
+        raise being_prepared(study_id)
+
+    # -- inside
+
+    def _place(self, study: Study) -> Path | None:
+        ending = self._endings.get(_key(study))
+        return None if ending is None else served_path(study, ending, self.folder)
+
+    def _is_own(self, study: Study) -> bool:
+        return self._endings.get(_key(study)) == ""
+
+    def _make_next(self) -> None:
+        """Have the next file made, if none is being made."""
+        with self._lock:
+            study = None if self._running else self._next()
+            if study is None:
+                return
+            self._running = study
+        try:
+            self._executor.submit(serve_file, study, self.folder).add_done_callback(
+                lambda made: self._take(study, made)
+            )
+        except BaseException:
+            self._running = None
+            raise
+
+    def _next(self) -> Study | None:
+        while self._asked:
+            study = self._asked.popitem(last=False)[1]
+            if not self.is_ready(study.study_id) and not self.refusal(study.study_id):
+                return study
+        for study_id in self._ahead:
+            is_settled = self.is_ready(study_id) or self.refusal(study_id) or self.place(study_id) in self._no_room
+            if study_id in self._studies and not is_settled and study_id not in self._trouble:
+                return self._studies[study_id]
+        return None
+
+    def _take(self, study: Study, made: Future[Path]) -> None:
+        """Take over what a worker made, or why it could not."""
+        with self._lock:
+            self._running = None
+            try:
+                self._made(study, made.result())
+            except OSError as error:
+                self._trouble[study.study_id] = error.strerror or str(error)
+                logger.warning("The file of study %s cannot be made: %s", study.study_id, error)
+            except Exception as error:  # noqa: BLE001 - a worker may die of anything
+                self._refused[_key(study)] = _why(error)
+                logger.warning("Study %s cannot be opened: %s", study.study_id, _why(error))
+            self._tidy()
+            self._trim()
+        self._make_next()
+
+    def _made(self, study: Study, path: Path) -> None:
+        made_as = {served_path(study, ending, self.folder): ending for ending in _MADE_ENDINGS}
+        before, self._endings[_key(study)] = self._endings.get(_key(study)), made_as.get(path, "")
+        self._trouble.pop(study.study_id, None)
+        if before is None:  # only now it is known where the file lies that somebody waits for
+            self._kept_until[path] = time.monotonic() + _KEPT_FOR_REPEAT_S
+
+    def _tidy(self) -> None:
+        """Delete files of studies that changed or went, of former recipes, and what a killed worker left."""
+        if self._is_tidy or self._running:
+            return
+        self._is_tidy = True
+        places = (served_path(study, end, self.folder) for study in self._studies.values() for end in _MADE_ENDINGS)
+        current = set(places)
+        for path in self._files():
+            if path not in current:
+                self._drop(path)
+
+    def _drop(self, path: Path) -> None:
+        """Delete a file, and the folders that it leaves empty."""
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty
+            for folder in path.relative_to(self.folder).parents[:-1]:
+                (self.folder / folder).rmdir()
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()] if self.folder.is_dir() else []
+
+    def _trim(self) -> None:
+        """Delete files until the rest keeps to the limit."""
+        sizes = {path: stat.st_size for path in self._files() if (stat := _stat(path))}
+        total = sum(sizes.values())
+        if total <= self._limit_bytes:
+            return
+        now = time.monotonic()
+        kept = {path for path, until in self._kept_until.items() if until > now}
+        kept |= {place for study_id in self._reserved if (place := self.place(study_id))}
+        wanted = {place: -rank for rank, study_id in enumerate(self._ahead) if (place := self.place(study_id))}
+
+        def turn(path: Path) -> tuple[bool, float]:
+            stat = _stat(path)
+            last_used = self._used.get(path, stat.st_mtime if stat else 0.0)
+            return (True, wanted[path]) if path in wanted else (False, last_used)
+
+        for path in sorted(sizes.keys() - kept, key=turn):
+            self._drop(path)
+            total -= sizes[path]
+            if path in wanted:
+                self._no_room.add(path)
+            if total <= self._limit_bytes:
+                return
+        logger.warning("The files of reserved studies alone take %.1f GB: raise served_gb.", total / 1e9)
+
+
+def being_prepared(study_id: str) -> HTTPException:
+    """Say that a file comes soon."""
+    text = f"Study '{study_id}' is being prepared. Ask again in a few seconds."
+    return HTTPException(503, text, headers={"Retry-After": str(_RETRY_AFTER_S)})
+
+
+def _key(study: Study) -> tuple[str, str]:
+    return study.study_id, study.stamp
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _why(error: BaseException) -> str:
+    """One sentence about a file that could not be made."""
+    if isinstance(error, VolumeError):
+        return str(error)
+    if isinstance(error, futures.TimeoutError):
+        return "Reading it took longer than the time limit for one study."
+    if isinstance(error, ProcessExpired):
+        return f"The process that read it died (exit code {error.exitcode}): the file is broken, or memory ran out."
+    return f"It cannot be read ({type(error).__name__}: {error})."
