@@ -68,6 +68,15 @@ def test_labelled_studies_of_a_patient_count(strategy):
     assert count["patient 0"] == 1
 
 
+def test_the_patient_with_fewest_studies_comes_first():
+    groups = ["A"] * 6 + ["B"] * 4  # three of A are labelled and one of B
+    for seed in range(10):
+        picked = select(
+            "random", blobs(10), 2, labelled=[0, 1, 2, 6], groups=groups, guards=Guards(max_per_group=1), seed=seed
+        )
+        assert [groups[row] for row in picked.indices] == ["B", "B"]
+
+
 @pytest.mark.parametrize(("is_nested", "most"), [(True, 10), (False, 4)])
 def test_a_strategy_that_is_asked_again_is_told_what_it_has_got(monkeypatch, is_nested, most):
     calls = []
@@ -295,6 +304,22 @@ def test_copies_are_picked_after_all_else_even_if_outliers_are_left_out():
     picked = select("random", X, 48, guards=Guards(duplicates=0.9999, outliers="leave out")).indices.tolist()
     assert {row % 45 for row in picked[:40]} == set(range(40))
     assert {row % 45 for row in picked[40:]} == {0, 1, 2}
+
+
+# -- slices
+
+
+def test_slices_just_the_distance_apart_are_far_enough():
+    slices = [("a", "axial", 0.0), ("a", "axial", 10.0), ("a", "axial", 19.0), ("b", "axial", 0.0)]
+    picked = select("random", np.eye(4), 4, slices=slices, labelled=[1], guards=Guards(min_distance_mm=10))
+    assert set(picked.indices.tolist()) == {0, 3}
+
+
+def test_two_slices_of_one_study_are_one_study_of_the_patient():
+    slices = [(study, "axial", 0.0) for study in "aabc"]
+    arguments = {"labelled": [0, 1], "groups": ["p", "p", "p", "q"], "guards": Guards(max_per_group=2)}
+    first = [select("random", np.eye(4), 1, slices=slices, seed=seed, **arguments).indices[0] for seed in range(20)]
+    assert set(first) == {2, 3}
 
 
 # -- all at once

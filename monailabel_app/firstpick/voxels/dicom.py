@@ -25,21 +25,13 @@ from pydicom.valuerep import VR
 from firstpick.voxels.stacks import MARKS, Place, Stack, stack
 
 __all__ = [
-    "DICOM_ENDINGS", "NO_PATIENT", "OTHER_ENDINGS", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
+    "DICOM_ENDINGS", "NO_PATIENT", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
     "read_header", "read_instances", "series_key", "stack", "starts_like_dicom", "text",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 DICOM_ENDINGS = (".dcm", ".ima")
-#: A file with one of these endings is never opened to see whether it is DICOM.
-OTHER_ENDINGS = frozenset({
-    ".7z", ".avi", ".bak", ".bat", ".bval", ".bvec", ".bz2", ".cfg", ".csv", ".db", ".doc", ".docx", ".exe", ".gif",
-    ".gz", ".h5", ".hdr", ".htm", ".html", ".img", ".ini", ".ipynb", ".json", ".lock", ".log", ".mat", ".md", ".mp4",
-    ".npy", ".npz", ".obj", ".onnx", ".part", ".pdf", ".pkl", ".ply", ".ppt", ".pptx", ".pt", ".pth", ".py", ".raw",
-    ".sh", ".sqlite", ".stl", ".svg", ".tar", ".tmp", ".toml", ".tsv", ".txt", ".vtk", ".webp", ".xls", ".xlsx",
-    ".xml", ".xz", ".yaml", ".yml", ".zip", ".zraw", ".zst",
-})  # fmt: skip
 #: What tools write into PatientID where they take the patient out; compared without case, blanks and punctuation.
 #: Nor do any number of zeros, or of x, name anyone.
 NO_PATIENT = frozenset({
