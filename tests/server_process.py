@@ -141,7 +141,7 @@ class Server:
     def opened(self, study_id):
         """A study's file, read as a reader's program reads it."""
         answer = self.image(study_id)
-        ending = re.search(r"(\.nii)?\.\w+$", self.get("/datastore/image/info", image=study_id)["name"])
+        ending = re.search(r"(?i)(\.nii)?\.\w+$", self.get("/datastore/image/info", image=study_id)["name"])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"image{ending[0] if ending else ''}")
             path.write_bytes(answer.content)
