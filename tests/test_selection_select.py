@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from firstpick.selection import SCALINGS, STRATEGIES, check_strategy, select
 from firstpick.selection.uniform import uniform
@@ -82,6 +83,16 @@ def test_excluded_rows_take_no_part_at_all_unless_they_are_labelled(given):
         select("random", X, 6, labelled=[4], excluded=[4], scaling=scaling)
         assert_same(given[0], given[1])
         assert_same(given[0], given[2])
+
+
+def test_it_takes_no_more_threads_than_asked_for(monkeypatch):
+    def spy(X, n_select, **arguments):
+        assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+        return uniform(X, n_select, **arguments)
+
+    monkeypatch.setitem(STRATEGIES, "random", spy)
+    with threadpool_limits(2):
+        select("random", np.eye(3), 1, n_jobs=1)
 
 
 def test_the_seed_makes_the_generator():
