@@ -416,6 +416,12 @@ def test_localizers_are_left_out_unless_wanted(phantom_volume, tags, expected):
     assert len(ids(phantom_volume.folder, eligibility=Eligibility(localizers=True))) == 1
 
 
+def test_what_is_left_out_has_a_title_too(phantom_volume):
+    phantom_volume.series("p/ct", SeriesDescription="scout")
+    (phantom_volume.folder / "gone\n.nii").symlink_to(phantom_volume.folder / "nowhere")
+    assert sorted(entry.title for entry in list_studies(phantom_volume.folder)[1]) == ["gone\\n.nii", "p/ct/scout"]
+
+
 def test_a_bone_survey_on_film_is_no_localizer(phantom_volume):
     phantom_volume.dicom("a.dcm", PICTURE, Modality="CR", SeriesDescription="Bone survey")
     assert ids(phantom_volume.folder) == ["a.dcm"]

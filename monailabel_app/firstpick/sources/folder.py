@@ -16,6 +16,7 @@ from firstpick.sources import notes
 from firstpick.sources.eligibility import Eligibility, Facts, why_left_out
 from firstpick.sources.group import Read, group, read_dicom, studies_of_files, studies_of_series
 from firstpick.sources.masks import why_no_folder_of_studies
+from firstpick.sources.names import printable
 from firstpick.sources.notes import n_files
 from firstpick.sources.plain import Plain, read_plain, studies_of, voxels_in, with_facts
 from firstpick.sources.walk import shown, walk
@@ -105,17 +106,13 @@ def list_studies(
     of_series = studies_of_series(root, series, before.series, with_geometry=eligibility.needs_geometry)
     for study, facts in of_series:
         if study.study_id in tree.headers.series:
-            tree.left_out.append(
-                LeftOut(study.study_id, f"by chance, another series has its id: {_where(study)}", study.title)
-            )
+            tree.left_out.append(_without(study, "by chance, another series has its id"))
         tree.headers.series.setdefault(study.study_id, (study, facts))
     of_files = (*studies_of(root, tree.headers.plain), *studies_of_files(root, _dicom_files(tree)))
     kept = []
     for study, facts in (*of_files, *tree.headers.series.values()):
         if reason := why_left_out(study, facts, eligibility):
-            tree.left_out.append(
-                LeftOut(study.study_id, f"{reason}: {_where(study)}" if study.files else reason, study.title)
-            )
+            tree.left_out.append(_without(study, reason))
         else:
             kept.append((study, facts))
     studies, tree.headers.notes = notes.without_placeholders(kept)
@@ -124,13 +121,17 @@ def list_studies(
         if note not in before.notes:
             logger.warning("%s", note)
     known["headers"] = tree.headers
-    return sorted(studies), sorted(
-        tree.left_out + _others(root, tree), key=lambda entry: (entry.study_id, entry.reason)
-    )
+    left_out = tree.left_out + _others(root, tree)
+    return sorted(studies), sorted(left_out, key=lambda entry: (entry.study_id, entry.reason))
 
 
-def _where(study: Study) -> str:
-    return f"{n_files(len(study.files))} in {study.folder or 'the top folder'}"
+def _without(study: Study, reason: str) -> LeftOut:
+    where = f": {n_files(len(study.files))} in {study.folder or 'the top folder'}" if study.files else ""
+    return LeftOut(study.study_id, reason + where, study.title)
+
+
+def _no_study(path: str, reason: str) -> LeftOut:
+    return LeftOut(path, reason, printable(path))
 
 
 def _checked(folder: str | os.PathLike[str]) -> Path:
@@ -155,12 +156,12 @@ def _survey(root: Path, eligibility: Eligibility, before: _Headers) -> _Tree:
     tree, shared = _Tree(), dict[Instance, Instance]()
     why_not = partial(why_no_folder_of_studies, masks=eligibility.masks, system_folders=eligibility.system_folders)
     for folder in walk(root, why_not):
+        if folder.error:
+            tree.left_out.append(_no_study(shown(folder.below("")), f"cannot be read: {folder.error}"))
         if folder.refused:
             tree.refused[folder.refused] += len(folder.files) + len(folder.odd)
             continue
-        if folder.error:
-            tree.left_out.append(LeftOut(folder.below(""), f"cannot be read: {folder.error}"))
-        tree.left_out += [LeftOut(folder.below(shown(name)), reason) for name, reason in folder.odd.items()]
+        tree.left_out += [_no_study(folder.below(shown(name)), reason) for name, reason in folder.odd.items()]
         plain = [name for name in folder.files if ending_of(name) in _PLAIN_ENDINGS]
         tree.headers.plain.update(read_plain(folder, plain, before.plain))
         read = read_dicom(
@@ -184,7 +185,7 @@ def _dicom_files(tree: _Tree) -> Iterator[tuple[str, Read]]:
 
 def _others(root: Path, tree: _Tree) -> list[LeftOut]:
     """Say what is neither a study nor part of one: a folder or an ending once, with its number of files."""
-    found = [LeftOut(path, f"{reason}: {n_files(n)}") for (path, reason), n in tree.refused.items() if n]
+    found = [_no_study(path, f"{reason}: {n_files(n)}") for (path, reason), n in tree.refused.items() if n]
     belong = voxels_in(root, tree.headers.plain)
     endings: Counter[str] = Counter()
     for folder, files in tree.headers.dicom.items():
@@ -193,9 +194,9 @@ def _others(root: Path, tree: _Tree) -> list[LeftOut]:
             if read.is_dicom or path in belong:
                 continue
             if not os.access(root / path, os.R_OK):
-                found.append(LeftOut(path, "cannot be read: Permission denied"))
+                found.append(_no_study(path, "cannot be read: Permission denied"))
             elif name.upper() == "DICOMDIR":
-                found.append(LeftOut(path, "an index of DICOM files, not an image"))
+                found.append(_no_study(path, "an index of DICOM files, not an image"))
             else:
                 ending = ending_of(name)
                 endings[ending if _COUNTED_ENDING.fullmatch(ending) else ""] += 1

@@ -94,7 +94,7 @@ def final_labels(
         if not path.is_file() or any(part.startswith(".") for part in name.split("/")):
             continue
         stem = name[: len(name) - len(label_ending(name))]
-        if study_id := owners.get(stem) or by_name.get(bare(name)):
+        if study_id := owners.get(stem) or by_name.get(stem):
             times[study_id] = max(times.get(study_id, 0.0), path.stat().st_mtime)
         else:
             unmatched.append(printable(name))
