@@ -20,7 +20,7 @@ requests = pytest.importorskip("requests", reason="pip install 'firstpick[server
 
 from conftest import Phantom  # noqa: E402 - needs requests
 from golden_files import compare, plain, write_volumes  # noqa: E402
-from server_process import Server  # noqa: E402
+from server_process import Server, wait_for  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,8 @@ PASSING = {"ts", "rate", "seconds_left", "stamp", "pool_hash"}
 """Keys whose values are another at every run."""
 
 FORM = {"params": '{"client_id": "dora", "label_info": []}'}
-LABEL = {"label": ("label.nii.gz", b"a label", "application/octet-stream")}
+MASK = np.pad(np.ones((3, 4, 5), np.uint8), ((0, 17), (0, 16), (0, 15)))
+LABEL = {"label": ("label.nii.gz", gzip.compress(nib.Nifti1Image(MASK, np.eye(4)).to_bytes(), mtime=0))}
 
 
 def picture(name):
@@ -53,13 +54,13 @@ STORY = [
     ("GET", "/datastore/", {}),
     ("GET", "/datastore/", asked(output="all")),
     ("GET", "/datastore/", asked(output="train")),
-    ("GET", "/datastore/image/info", asked(image="study_03")),
-    ("GET", "/datastore/image/info", asked(image="series")),
+    ("GET", "/datastore/image/info", asked(image="study_03.nii.gz")),
+    ("GET", "/datastore/image/info", asked(image="1.2.3-5e253a")),
     ("GET", "/datastore/image/info", asked(image="nobody")),
-    ("GET", "/datastore/image", asked(image="study_03")),
-    ("GET", "/datastore/image", asked(image="series")),
+    ("GET", "/datastore/image", asked(image="study_03.nii.gz")),
+    ("GET", "/datastore/image", asked(image="1.2.3-5e253a")),
     ("GET", "/datastore/image", asked(image="nobody")),
-    ("HEAD", "/datastore/image", asked(image="study_03")),
+    ("HEAD", "/datastore/image", asked(image="study_03.nii.gz")),
     ("GET", "/firstpick/status", {}),
     ("GET", "/firstpick/proposal", {}),
     ("GET", "/firstpick/proposal", asked(strategy="random")),
@@ -69,9 +70,9 @@ STORY = [
     ("GET", "/firstpick/map", {}),
     ("GET", "/firstpick/map", asked(strategy="random")),
     ("GET", "/firstpick/map", asked(strategy="kmeens")),
-    ("GET", picture("study_03"), {}),
+    ("GET", picture("study_03.nii.gz"), {}),
     ("GET", picture("nobody"), {}),
-    ("GET", "/firstpick/lookalikes/study_03", {}),
+    ("GET", "/firstpick/lookalikes/study_03.nii.gz", {}),
     ("GET", "/firstpick/lookalikes/nobody", {}),
     ("GET", "/firstpick/", {}),
     ("GET", "/firstpick/page/nonsense.js", {}),
@@ -90,41 +91,41 @@ STORY = [
     ("POST", "/activelearning/kmeens", body(client_id="alice")),
     ("POST", "/activelearning/firstpick", body(strategy="kmeens")),
     ("POST", "/activelearning/firstpick", {"data": "no JSON", "headers": {"Content-Type": "application/json"}}),
-    ("POST", "/firstpick/reserve", body(study_id="study_05", client_id="dora")),
-    ("POST", "/firstpick/reserve", body(study_id="study_05", client_id="eve")),
+    ("POST", "/firstpick/reserve", body(study_id="study_05.nii.gz", client_id="dora")),
+    ("POST", "/firstpick/reserve", body(study_id="study_05.nii.gz", client_id="eve")),
     ("POST", "/firstpick/reserve", body(study_id="nobody", client_id="dora")),
     ("POST", "/firstpick/reserve", body(client_id="dora")),
-    ("POST", "/firstpick/heartbeat", body(study_id="study_05", client_id="dora")),
-    ("POST", "/firstpick/heartbeat", body(study_id="study_05", client_id="eve")),
-    ("POST", "/firstpick/release", body(study_id="study_05", client_id="eve")),
-    ("POST", "/firstpick/release", body(study_id="study_05", client_id="dora")),
-    ("POST", "/firstpick/skip", body(study_id="study_06", client_id="dora", reason="metal")),
-    ("POST", "/firstpick/skip", body(study_id="study_06", client_id="dora")),
+    ("POST", "/firstpick/heartbeat", body(study_id="study_05.nii.gz", client_id="dora")),
+    ("POST", "/firstpick/heartbeat", body(study_id="study_05.nii.gz", client_id="eve")),
+    ("POST", "/firstpick/release", body(study_id="study_05.nii.gz", client_id="eve")),
+    ("POST", "/firstpick/release", body(study_id="study_05.nii.gz", client_id="dora")),
+    ("POST", "/firstpick/skip", body(study_id="study_06.nii.gz", client_id="dora", reason="metal")),
+    ("POST", "/firstpick/skip", body(study_id="study_06.nii.gz", client_id="dora")),
     ("POST", "/firstpick/skip", body(study_id="nobody", client_id="dora", reason="metal")),
     ("GET", "/firstpick/proposal", {}),
-    ("POST", "/firstpick/unskip", body(study_id="study_06", client_id="dora")),
-    ("POST", "/firstpick/unskip", body(study_id="study_06", client_id="dora")),
-    ("PUT", "/datastore/label", save("study_05")),
-    ("PUT", "/datastore/label", save("study_05", tag="draft")),
+    ("POST", "/firstpick/unskip", body(study_id="study_06.nii.gz", client_id="dora")),
+    ("POST", "/firstpick/unskip", body(study_id="study_06.nii.gz", client_id="dora")),
+    ("PUT", "/datastore/label", save("study_05.nii.gz")),
+    ("PUT", "/datastore/label", save("study_05.nii.gz", tag="draft")),
     ("PUT", "/datastore/label", save("nobody")),
-    ("PUT", "/datastore/label", save("study_05", tag="../evil")),
-    ("PUT", "/datastore/label", save("study_05", data={"params": "{no JSON"})),
-    ("PUT", "/datastore/label", asked(image="study_05")),
-    ("PUT", "/datastore/label/info", asked(label="study_05", tag="final", info="{no JSON")),
-    ("GET", "/datastore/label", asked(label="study_05", tag="final")),
-    ("GET", "/datastore/label", asked(label="study_07", tag="final")),
-    ("GET", "/datastore/label/info", asked(label="study_05", tag="final")),
+    ("PUT", "/datastore/label", save("study_05.nii.gz", tag="../evil")),
+    ("PUT", "/datastore/label", save("study_05.nii.gz", data={"params": "{no JSON"})),
+    ("PUT", "/datastore/label", asked(image="study_05.nii.gz")),
+    ("PUT", "/datastore/label/info", asked(label="study_05.nii.gz", tag="final", info="{no JSON")),
+    ("GET", "/datastore/label", asked(label="study_05.nii.gz", tag="final")),
+    ("GET", "/datastore/label", asked(label="study_07.nii.gz", tag="final")),
+    ("GET", "/datastore/label/info", asked(label="study_05.nii.gz", tag="final")),
     ("GET", "/datastore/", {}),
     ("GET", "/datastore/", asked(output="train")),
     ("GET", "/firstpick/status", {}),
     ("GET", "/firstpick/map", {}),
     ("GET", "/info/", {}),
-    ("POST", "/firstpick/heartbeat", body(study_id="study_05", client_id="alice")),
-    ("POST", "/firstpick/reopen", body(study_id="study_05", client_id="dora")),
-    ("POST", "/firstpick/reopen", body(study_id="study_07", client_id="dora")),
-    ("DELETE", "/datastore/label", asked(id="study_05", tag="draft")),
-    ("DELETE", "/datastore/label", asked(id="study_07", tag="final")),
-    ("DELETE", "/datastore/image", asked(id="study_05")),
+    ("POST", "/firstpick/heartbeat", body(study_id="study_05.nii.gz", client_id="alice")),
+    ("POST", "/firstpick/reopen", body(study_id="study_05.nii.gz", client_id="dora")),
+    ("POST", "/firstpick/reopen", body(study_id="study_07.nii.gz", client_id="dora")),
+    ("DELETE", "/datastore/label", asked(id="study_05.nii.gz", tag="draft")),
+    ("DELETE", "/datastore/label", asked(id="study_07.nii.gz", tag="final")),
+    ("DELETE", "/datastore/image", asked(id="study_05.nii.gz")),
     ("PUT", "/datastore/", {"params": {"image": "new"}, "files": {"file": ("new.nii.gz", b"an image")}}),
     ("GET", "/openapi.json", {}),
 ]
@@ -137,10 +138,10 @@ EMPTY = [
     ("GET", "/firstpick/proposal", {}),
     ("POST", "/firstpick/proposal", body(batch_size=4)),
     ("GET", "/firstpick/map", {}),
-    ("GET", picture("study_03"), {}),
-    ("GET", "/firstpick/lookalikes/study_03", {}),
+    ("GET", picture("study_03.nii.gz"), {}),
+    ("GET", "/firstpick/lookalikes/study_03.nii.gz", {}),
     ("POST", "/activelearning/firstpick", body(client_id="alice")),
-    ("POST", "/firstpick/reserve", body(study_id="study_03", client_id="alice")),
+    ("POST", "/firstpick/reserve", body(study_id="study_03.nii.gz", client_id="alice")),
 ]
 
 
@@ -156,11 +157,15 @@ def names(steps, server=""):
 def told(server, steps, folder, prefix=""):
     """Every answer, asked for in the order of the steps."""
     return {
-        name: shown(
-            requests.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=30, **sent), folder, path=path
-        )
-        for name, (method, path, sent) in zip(names(steps, prefix), steps, strict=True)
+        name: shown(wait_for(lambda step=step: said(server, *step), 30), folder, path=step[1])
+        for name, step in zip(names(steps, prefix), steps, strict=True)
     }
+
+
+def said(server, method, path, sent):
+    """The answer, in a list; nothing yet while a file is being prepared."""
+    answer = requests.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=30, **sent)
+    return [answer] if "being prepared" not in answer.text[:300] else []
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +194,9 @@ def sent_text(sent):
     return " ".join(parts)
 
 
-def shown(answer, folder, *, path):
+def shown(answers, folder, *, path):
     """Status, kind and JSON of an answer; of files what they hold, of pages whether they are there."""
+    (answer,) = answers
     kind = answer.headers.get("content-type", "")
     found = {"status": answer.status_code, "type": kind, "is_empty": not answer.content}
     if kind.startswith("application/json") and answer.content:
@@ -227,7 +233,8 @@ def steady(value, key=""):
     if key in PASSING or (key == "until" and value):
         return f"<{key}>"
     if isinstance(value, str):
-        value = re.sub(r"/converted/\w+/", "/converted/<stamp>/", value)
+        value = re.sub(r"/served/\w+/\w+/", "/served/<stamp>/", value)
+        value = re.sub(r"\b[0-9a-f]{8}-(?=study_|series)", "<stamp>-", value)
         return re.sub(r"\buntil ([\w-]+ )?\d\d:\d\d", "until <time>", value)
     return value
 

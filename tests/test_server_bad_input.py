@@ -24,7 +24,7 @@ BROKEN = {
     "empty.nii.gz": "empty",
     "nan.nii.gz": "no finite value",
     "hangs.nhdr": "longer than the time limit",
-    "text.nii": "cannot be read",
+    "text.nii": "is text, not NIfTI",
 }
 HANGS = """NRRD0004
 type: short
