@@ -103,7 +103,7 @@ def test_a_patient_with_several_studies_is_none(phantom_volume, patients):
 def test_placeholders_and_lost_series_uids_are_said_once(phantom_volume, caplog):
     for number in range(4):
         phantom_volume.series(
-            "ct", uid=f"1.2.{number}", PatientID="Anonymous", StudyInstanceUID="1.2", without={*range(8)} - {number}
+            "ct\nx", uid=f"1.2.{number}", PatientID="Anonymous", StudyInstanceUID="1.2", without={*range(8)} - {number}
         )
     known = {}
     for _ in range(2):
@@ -112,7 +112,7 @@ def test_placeholders_and_lost_series_uids_are_said_once(phantom_volume, caplog)
     assert left_out == []
     assert len(caplog.messages) == 2
     assert caplog.messages[0].startswith("The PatientID of 4 DICOM studies is empty or a placeholder")
-    assert caplog.messages[1].startswith("ct holds 4 DICOM series of one slice each, all of one visit")
+    assert caplog.messages[1].startswith(r"ct\nx holds 4 DICOM series of one slice each, all of one visit")
 
 
 def test_a_pool_gets_groups_and_strata_in_its_own_order():

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from firstpick.sources.eligibility import Facts
 from firstpick.sources.group import Series
+from firstpick.sources.names import printable
 from firstpick.studies import Study
 
 _LEAST = 4  # studies or series, for it to be no chance
@@ -48,8 +49,8 @@ def series_of_one_slice(found: Iterable[Series]) -> list[str]:
     single = [series for series in found if len(series.slices) == 1]
     visits = Counter(_visit(series) for series in single)
     return [
-        f"{folder or 'The top folder'} holds {n} DICOM series of one slice each, all of one visit; each is a study. "
-        "If they are one volume, a tool gave each slice a SeriesInstanceUID of its own: give them one."
+        f"{printable(folder) or 'The top folder'} holds {n} DICOM series of one slice each, all of one visit; "
+        "each is a study. If they are one volume, a tool gave each slice a SeriesInstanceUID of its own: give them one."
         for (folder, *_), n in sorted(visits.items())
         if n >= _LEAST
     ]
