@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from firstpick.voxels.labels import LabelError, on_grid, read_grid
+from firstpick.voxels.grids import read_grid
+from firstpick.voxels.label_formats import LabelError
+from firstpick.voxels.labels import on_grid
 
 SIZE = (10, 12, 8)
 LAS = np.array([[-1.5, 0, 0, 20], [0, 1.2, 0, -5], [0, 0, 3, 7], [0, 0, 0, 1]])

@@ -28,7 +28,7 @@ from firstpick.sources.label_files import first_free, match_labels, spelled, spl
 from firstpick.sources.names import bare
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
-from firstpick.voxels.labels import SEGMENTATION
+from firstpick.voxels.label_formats import SEGMENTATION
 from firstpick.voxels.served import SERVED_RECIPE
 
 logger = logging.getLogger(__name__)

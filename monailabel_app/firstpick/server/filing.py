@@ -17,7 +17,9 @@ from typing import Any
 from fastapi import HTTPException
 
 from firstpick.studies import Study
-from firstpick.voxels.labels import Label, LabelError, label_ending, on_grid, read_grid
+from firstpick.voxels.grids import read_grid
+from firstpick.voxels.label_formats import LabelError, label_ending
+from firstpick.voxels.labels import Label, on_grid
 from firstpick.voxels.served import serve_file
 from firstpick.voxels.volumes import VolumeError
 from firstpick.workers import Executor, ProcessExpired

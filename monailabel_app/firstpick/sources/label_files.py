@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from firstpick.sources.names import bare, names_of
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
-from firstpick.voxels.labels import SEGMENTATION, label_ending
+from firstpick.voxels.label_formats import SEGMENTATION, label_ending
 
 _MAX_BYTES = 200  # of a folder's or file's name: leaves room for an ending within 255
 _MAX_PATH_BYTES = 1000

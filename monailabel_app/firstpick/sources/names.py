@@ -11,7 +11,7 @@ from types import MappingProxyType
 from firstpick.studies import Study
 from firstpick.voxels import dicom
 from firstpick.voxels.formats import ENDINGS, ending_of
-from firstpick.voxels.labels import label_ending
+from firstpick.voxels.label_formats import label_ending
 
 _LONGEST_TITLE = 200
 _DIGITS = re.compile(r"-[0-9a-f]{6}$")  # behind the UID of a series
