@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from firstpick.database import StoreError
+from firstpick.database import StoreError, open_database
 from firstpick.embedding.cache import CACHE_VERSION, Cache, Embedded
 from firstpick.studies import LeftOut, Study
 
@@ -98,6 +98,35 @@ def test_a_corrupt_file_is_kept_aside_and_built_anew(tmp_path, damage):
     assert len(rebuilt.pool("f", [A])) == 1
     assert list(tmp_path.glob("cache.corrupt-*"))
     rebuilt.close()
+
+
+def test_a_cache_of_a_former_schema_is_kept_aside_and_built_anew(tmp_path, caplog):
+    with closing(sqlite3.connect(tmp_path / "cache.sqlite")) as connection:
+        connection.execute("create table pictures (study_id text primary key, thumbnail blob, notes text)")
+        connection.execute("insert into pictures values ('a', x'00', '')")
+        connection.execute(f"pragma user_version = {CACHE_VERSION - 1}")
+        connection.commit()
+    with closing(Cache(tmp_path)) as rebuilt:
+        assert rebuilt.missing("f", [A]) == [A]
+        rebuilt.put("f", [embedded(A)])
+        assert rebuilt.served([A]) == {"a": ".nii.gz"}
+    (aside,) = tmp_path.glob("cache.outdated-*")
+    with closing(sqlite3.connect(aside)) as connection:
+        assert connection.execute("select study_id from pictures").fetchall() == [("a",)]
+    assert f"an older FirstPick (schema {CACHE_VERSION - 1}): kept aside as {aside.name}" in caplog.text
+    Cache(tmp_path).close()
+    assert len(list(tmp_path.glob("cache.outdated-*"))) == 1
+
+
+def test_a_database_of_a_former_schema_is_refused_untouched(tmp_path):
+    """Only what can be made again is set aside: decisions cannot."""
+    path, tables = tmp_path / "any.sqlite", "create table if not exists things (name text);"
+    open_database(path, tables=tables, version=1, durable=True).close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"any\.sqlite was written by an older FirstPick \(schema 1; .*--state"):
+        open_database(path, tables=tables, version=2, durable=True)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["any.sqlite"]
 
 
 def test_state_of_a_newer_version_is_refused_untouched(tmp_path):

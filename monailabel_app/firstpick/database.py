@@ -14,6 +14,17 @@ class StoreError(Exception):
     """State cannot be read or written; the text says which folder, why and what to do."""
 
 
+class OutdatedError(StoreError):
+    """A file has the tables of an older version; only what can be made again may be set aside for that."""
+
+    def __init__(self, path: Path, found: int, version: int) -> None:
+        super().__init__(
+            f"{path} was written by an older FirstPick (schema {found}; this one writes {version}). "
+            "Choose another folder with --state, or take the FirstPick that wrote it."
+        )
+        self.found = found
+
+
 def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sqlite3.Connection:
     """Open or create one SQLite file in WAL mode.
 
@@ -30,7 +41,8 @@ def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sq
     Raises
     ------
     StoreError
-        If the file was written by a newer version, or its folder cannot be written.
+        If the file was written by a newer version, or its folder cannot be written; `OutdatedError` if it was
+        written by an older one.
     sqlite3.DatabaseError
         If the file is not a database.
     """
@@ -58,6 +70,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version
                 "Upgrade FirstPick, or choose another folder with --state."
             )
             raise StoreError(msg)
+        if 0 < found < version:  # 0: a new file
+            raise OutdatedError(path, found, version)
         problem = connection.execute("pragma quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
@@ -92,9 +106,9 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
         connection.execute("commit")
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a corrupt database (and drop its journal) so that nothing is deleted for good."""
-    aside = path.with_suffix(f".corrupt-{time.time_ns()}")
+def set_aside(path: Path, why: str = "corrupt") -> Path:
+    """Rename a database that is corrupt or outdated (and drop its journal) so that nothing is deleted for good."""
+    aside = path.with_suffix(f".{why}-{time.time_ns()}")
     path.rename(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.database import explain_errors, open_database, set_aside, transaction
+from firstpick.database import OutdatedError, explain_errors, open_database, set_aside, transaction
 from firstpick.studies import LeftOut, Pool, Sample, Slice, Study
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Embedded:
 
 
 class Cache:
-    """Embeddings, thumbnails and failures; rebuilds itself when corrupt.
+    """Embeddings, thumbnails and failures; rebuilds itself when corrupt or of an older version.
 
     Embeddings are keyed by fingerprint, study and stamp: a changed recipe or file is a new key, so
     nothing is ever invalidated. Used from several threads of one process; other processes may read
@@ -86,6 +86,11 @@ class Cache:
         self._lock = threading.Lock()
         self._failed_now: defaultdict[str, set[tuple[object, ...]]] = defaultdict(set)
         try:
+            self._connection = self._open()
+        except OutdatedError as error:
+            aside = set_aside(self.path, "outdated")
+            text = "%s was written by an older FirstPick (schema %d): kept aside as %s and built anew."
+            logger.warning(text, self.path, error.found, aside.name)
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
             logger.warning("%s is corrupt (%s): kept aside as *.corrupt and built anew.", self.path, error)
