@@ -1,6 +1,8 @@
 """Files that readers open: made by workers, ahead or when somebody asks, within a limit."""
 
 import os
+import re
+from concurrent import futures
 from concurrent.futures import Future
 
 import numpy as np
@@ -14,6 +16,7 @@ from fastapi import HTTPException
 
 from firstpick.server.served import ServedFiles
 from firstpick.sources.folder import list_studies
+from firstpick.workers import ProcessExpired
 
 
 class Later:
@@ -129,6 +132,18 @@ def test_a_study_that_cannot_be_served_is_refused_with_the_reason_until_it_chang
     assert room.refused(broken).status_code == 503
     room.executor.run_all()
     assert room.files.open(broken).exists()
+
+
+def test_a_study_that_hangs_or_ends_its_worker_is_refused_and_not_tried_again(room):
+    for study_id, error, reason in [
+        (room.series[0], futures.TimeoutError(), r"Reading it took longer than the time limit\."),
+        (room.series[1], ProcessExpired(-9), r"Reading it ended the process \(exit code -9\)"),
+    ]:
+        assert room.refused(study_id).status_code == 503
+        room.executor.run(error)
+        assert re.search(reason, room.refused(study_id).detail)
+        assert room.refused(study_id).status_code == 422
+        assert room.executor.asked() == []
 
 
 def test_a_full_disk_is_nobody_s_fault_and_is_tried_again(room):

@@ -50,6 +50,19 @@ class NotReadyError(Exception):
     """What a worker must do before its tasks went wrong; the cause says how."""
 
 
+def why_failed(error: BaseException, doing: str) -> str:
+    """Say in a sentence why a task on a file gave nothing; `doing` begins it.
+
+    >>> why_failed(ProcessExpired(-9), "Reading it")
+    'Reading it ended the process (exit code -9): the file is broken, or memory ran out.'
+    """
+    if isinstance(error, futures.TimeoutError):
+        return f"{doing} took longer than the time limit."
+    if isinstance(error, ProcessExpired):
+        return f"{doing} ended the process (exit code {error.exitcode}): the file is broken, or memory ran out."
+    return f"{doing} failed ({type(error).__name__}: {error})."
+
+
 class _RemoteError(Exception):
     """The traceback of an error in a worker, as text."""
 

@@ -21,7 +21,7 @@ from firstpick.embedding.chunk import STAGES, ChunkResult
 from firstpick.embedding.start import Step, not_ready, start
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.studies import Study
-from firstpick.workers import Executor, LocalPool, NotReadyError, ProcessExpired
+from firstpick.workers import Executor, LocalPool, NotReadyError, why_failed
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class _Run:
             elif attempt == 1 and not isinstance(error, futures.TimeoutError):
                 self._todo.append((chunk, attempt + 1))
             else:
-                self._fail(chunk[0], _why(error))
+                self._fail(chunk[0], why_failed(error, "Reading and encoding it"))
             return None
 
     def _store(self, result: ChunkResult) -> None:
@@ -243,14 +243,3 @@ def _size(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:
         return 0  # the reader will say what is wrong
-
-
-def _why(error: BaseException) -> str:
-    """One sentence about how a worker ended."""
-    if isinstance(error, futures.TimeoutError):
-        return "Reading and encoding it took longer than the time limit for one study."
-    if isinstance(error, ProcessExpired):
-        return (
-            f"The process that read it died twice (exit code {error.exitcode}): the file is broken, or memory ran out."
-        )
-    return f"It cannot be embedded ({type(error).__name__}: {error})."

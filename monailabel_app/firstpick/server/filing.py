@@ -22,7 +22,7 @@ from firstpick.voxels.label_formats import LabelError, label_ending
 from firstpick.voxels.labels import Label, on_grid
 from firstpick.voxels.served import serve_file
 from firstpick.voxels.volumes import VolumeError
-from firstpick.workers import Executor, ProcessExpired
+from firstpick.workers import Executor, ProcessExpired, why_failed
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,8 @@ class Filing:
             label: Label = self._executor.submit(check, source, target, study, served, self._served_folder).result()
         except LabelError as error:
             reason = str(error)
-        except ProcessExpired:
-            reason = "The label cannot be read: the process that read it died. It is damaged, or too large."
-        except futures.TimeoutError:
-            reason = "The label cannot be read: that took longer than the time limit."
+        except (ProcessExpired, futures.TimeoutError) as error:
+            reason = why_failed(error, "Reading it")
         else:
             return label
         logger.warning("A label of study %s was refused: %s", study.study_id, reason)

@@ -18,7 +18,7 @@ from fastapi import HTTPException
 from firstpick.studies import Study
 from firstpick.voxels.served import serve_file, served_path
 from firstpick.voxels.volumes import VolumeError
-from firstpick.workers import Executor, ProcessExpired
+from firstpick.workers import Executor, why_failed
 
 logger = logging.getLogger(__name__)
 
@@ -181,12 +181,15 @@ class ServedFiles:
             self._running = None
             try:
                 self._made(study, made.result())
-            except OSError as error:
-                self._trouble[study.study_id] = error.strerror or str(error)
-                logger.warning("The file of study %s cannot be made: %s", study.study_id, error)
             except Exception as error:  # noqa: BLE001 - a worker may die of anything
-                self._refused[_key(study)] = _why(error)
-                logger.warning("Study %s cannot be opened: %s", study.study_id, _why(error))
+                # a time-out is an OSError since Python 3.11, but no fault of the disk
+                if isinstance(error, OSError) and not isinstance(error, futures.TimeoutError):
+                    self._trouble[study.study_id] = error.strerror or str(error)
+                    logger.warning("The file of study %s cannot be made: %s", study.study_id, error)
+                else:
+                    why = str(error) if isinstance(error, VolumeError) else why_failed(error, "Reading it")
+                    self._refused[_key(study)] = why
+                    logger.warning("Study %s cannot be opened: %s", study.study_id, why)
             self._tidy()
             self._trim()
         self._make_next()
@@ -260,14 +263,3 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:
         return None
-
-
-def _why(error: BaseException) -> str:
-    """One sentence about a file that could not be made."""
-    if isinstance(error, VolumeError):
-        return str(error)
-    if isinstance(error, futures.TimeoutError):
-        return "Reading it took longer than the time limit for one study."
-    if isinstance(error, ProcessExpired):
-        return f"The process that read it died (exit code {error.exitcode}): the file is broken, or memory ran out."
-    return f"It cannot be read ({type(error).__name__}: {error})."
