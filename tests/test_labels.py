@@ -204,6 +204,33 @@ def test_what_is_no_label_is_refused_in_a_sentence(tmp_path, kind, reason):
     assert "\n" not in str(refused.value)
 
 
+NRRD_HEAD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 10 12 8\nencoding: raw\n"
+META_HEAD = "ObjectType = Image\nNDims = 3\nDimSize = 10 12 8\nElementType = MET_UCHAR\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "naming"),
+    [
+        ("label.nrrd", NRRD_HEAD, "DATA FILE: {}\n"),
+        ("label.nrrd", NRRD_HEAD + "# a comment of a hundred letters\n" * 10_000, "data file: {}\n"),
+        ("label.nrrd", NRRD_HEAD, "# a comment\rdata file: {}\n"),
+        ("label.nrrd", NRRD_HEAD.replace("\n", "\r"), "data file: {}\r"),
+        ("label.mha", META_HEAD, "ElementDataFile : {}\n"),
+        ("label.mha", META_HEAD, "\tElementDataFile\t=\t{}\n"),
+        ("label.mha", META_HEAD, "ElementDataFile\n= {}\n"),
+        ("label.mha", META_HEAD + "Comment = ElementDataFile = LOCAL\n", "ElementDataFile = {}\n"),
+    ],
+)
+def test_no_header_gets_at_another_file(tmp_path, name, head, naming):
+    """Each of these names it in a way that ITK follows."""
+    other, source = tmp_path / "others.raw", tmp_path / name
+    other.write_bytes(b"\1" * 960)
+    source.write_bytes((head + naming.format(other)).encode())
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(source))).all()
+    with pytest.raises(LabelError, match="names another file"):
+        on_grid(source, study(tmp_path), tmp_path / f"out{source.suffix}")
+
+
 def test_whole_numbers_kept_as_floats_are_a_label(tmp_path):
     label = on_grid(saved(tmp_path, mask().astype(np.float32), LAS), study(tmp_path), tmp_path / "out.nii.gz")
     assert [value.value for value in label.values] == [1, 2, 7]

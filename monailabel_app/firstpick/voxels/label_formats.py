@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ sitk: Any = SimpleITK  # has no types
 _nibabel: Any = nibabel
 
 _MAX_LAYERS = 64
+_NRRD_END = re.compile(rb"\n\r?\n")
+_NRRD_NAMES = re.compile(rb"(?i)[\r\n]data ?file *:")
+_META_NAMES = re.compile(rb"ElementDataFile(?! *= *LOCAL *\r?\n)")
 _NIFTI = (".nii", ".nii.gz")
 SEGMENTATION = ".seg.nrrd"
 LABEL_ENDINGS = (SEGMENTATION, *_NIFTI, ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff")
@@ -118,15 +122,16 @@ def _read_itk(path: Path, ending: str, n_expected: int | None) -> SentLabel:
 
 
 def _refuse_detached(path: Path) -> None:
-    """Refuse a header that names another file: what that holds is nobody's to send."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    is_nrrd = head.startswith(b"NRRD")
-    header = re.split(rb"\r?\n\r?\n", head)[0] if is_nrrd else head
-    named = re.search(rb"(?im)^data ?file *: *(.+)" if is_nrrd else rb"(?m)^ElementDataFile *= *(\S+)", header)
-    if named and (is_nrrd or named[1] != b"LOCAL"):
-        msg = "The label names another file for its voxels. Send one file that holds all."
-        raise LabelError(msg)
+    """Refuse a header that names another file: what that holds is nobody's to send.
+
+    ITK reads more spellings than the formats allow, and headers of any length.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = _NRRD_END.search(content)
+        named = _NRRD_NAMES.search(content, 0, end.start() if end else len(content))
+        if (content[:4] == b"NRRD" and named) or _META_NAMES.search(content):
+            msg = "The label names another file for its voxels. Send one file that holds all."
+            raise LabelError(msg)
 
 
 def write_label(array: NDArray[Any], grid: Grid, segments: Mapping[str, str], target: Path) -> None:
