@@ -20,9 +20,10 @@ from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
 from firstpick.server.background import Background
-from firstpick.server.datastore import StudiesDatastore, copy_labels
+from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
+from firstpick.server.label_folder import copy_labels
 from firstpick.server.routes import make_router
 from firstpick.server.served import ServedFiles
 from firstpick.server.strategy import BatchStrategy, batch_strategies

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 import threading
 import time
@@ -19,21 +18,19 @@ from typing import Any, NoReturn
 
 from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
-from monailabel.interfaces.datastore import DefaultLabelTag
 
 from firstpick.board.log import Decisions
 from firstpick.server.filing import Filing, rename_durably
+from firstpick.server.label_folder import FINAL, LabelFolder
 from firstpick.server.served import ServedFiles, being_prepared
-from firstpick.sources.label_files import first_free, match_labels, spelled, split_label
+from firstpick.sources.label_files import split_label
 from firstpick.sources.names import bare
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
-from firstpick.voxels.label_formats import SEGMENTATION
 from firstpick.voxels.served import SERVED_RECIPE
 
 logger = logging.getLogger(__name__)
 
-FINAL = str(DefaultLabelTag.FINAL.value)
 _TAG = re.compile(r"\w[\w .@+-]{0,63}")
 _NAME_LETTERS = 60
 
@@ -56,11 +53,6 @@ class StudiesDatastore(LocalDatastore):
         The files that readers open.
     filing : Filing
         Checks labels.
-
-    Attributes
-    ----------
-    unmatched : list of str
-        Label files that are nobody's, or could be several studies', as ``tag/path``.
     """
 
     def __init__(
@@ -68,13 +60,11 @@ class StudiesDatastore(LocalDatastore):
     ) -> None:
         self._folder = folder
         self._studies_dir = studies_dir
-        self._decisions = decisions
+        self._labels = LabelFolder(folder / "labels", decisions)
         self.served = served
         self._filing = filing
         self._studies: dict[str, Study] = {}
-        self._names = decisions.label_names()
         self._changing = threading.RLock()
-        self.unmatched: list[str] = []
         try:
             self._start()
         except ValueError as error:
@@ -108,6 +98,11 @@ class StudiesDatastore(LocalDatastore):
         """Studies with a label under the tag ``final``, and when each was written."""
         times = {study_id: self.labelled_at(study_id) for study_id in self._datastore.objects}
         return {study_id: at for study_id, at in times.items() if at is not None}
+
+    @property
+    def unmatched(self) -> list[str]:
+        """Label files that are nobody's, or could be several studies', as ``tag/path``."""
+        return self._labels.unmatched
 
     def unknown_values(self) -> list[dict[str, Any]]:
         """Labels with values that are no configured label's."""
@@ -168,8 +163,8 @@ class StudiesDatastore(LocalDatastore):
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a study's label; empty if there is none."""
-        label, name = self._datastore.label(label_id, label_tag), self._names.get(label_id)
-        return os.path.realpath(self._label_file(label_tag, f"{name}{label.ext}")) if label and name else ""
+        label, name = self._datastore.label(label_id, label_tag), self._labels.name(label_id)
+        return os.path.realpath(self._labels.path(label_tag, f"{name}{label.ext}")) if label and name else ""
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Save a label on its study's grid below ``labels/<tag>/``; what was there before stays until then.
@@ -187,8 +182,8 @@ class StudiesDatastore(LocalDatastore):
             if known is None:
                 raise HTTPException(404, f"Study '{image_id}' has just gone from the studies folder.")
             _, ending = split_label(source.name)
-            target = self._label_file(label_tag, f"{self._name(study)}{ending}")
-            before = self._label_files_of(image_id, label_tag)  # also in other formats
+            target = self._labels.path(label_tag, f"{self._labels.name_for(study)}{ending}")
+            before = self._labels.files_of(image_id, label_tag)  # also in other formats
             rename_durably(checked, target)
             now = time.time()
             os.utime(target, (now, now))  # finer than the clock of the file system
@@ -208,7 +203,7 @@ class StudiesDatastore(LocalDatastore):
         with self._changing:
             if not self.get_label_uri(label_id, label_tag):
                 raise HTTPException(404, f"Study '{label_id}' has no label under the tag '{label_tag}'.")
-            for path in self._label_files_of(label_id, label_tag):
+            for path in self._labels.files_of(label_id, label_tag):
                 path.unlink(missing_ok=True)
             self.refresh()
 
@@ -255,15 +250,14 @@ class StudiesDatastore(LocalDatastore):
         Requests read ``objects`` meanwhile: it is replaced, never changed in place.
         """
         with self._changing:
-            before, found = self._datastore.objects, self._label_files()
-            self._find_names(found)
+            before, found = self._datastore.objects, self._labels.find(self._studies.values())
             objects = {
                 study_id: ImageLabelModel(image=self._image(study, before.get(study_id)))
                 for study_id, study in self._studies.items()
             }
             for tag, files in found.items():
                 for study_id, known in objects.items():
-                    ending = files.get(self._names.get(study_id, ""))
+                    ending = files.get(self._labels.name(study_id))
                     if ending is not None:
                         former = before[study_id].labels.get(tag) if study_id in before else None
                         is_same = former is not None and former.ext == ending
@@ -280,63 +274,8 @@ class StudiesDatastore(LocalDatastore):
         return DataModel(info={"ts": int(time.time()), "name": Path(study.source).name}, ext=ending)
 
     def _label(self, study_id: str, ending: str) -> DataModel:
-        name = Path(f"{self._names[study_id]}{ending}").name
+        name = Path(f"{self._labels.name(study_id)}{ending}").name
         return DataModel(info={"ts": int(time.time()), "name": name}, ext=ending)
-
-    # -- names of label files
-
-    def _name(self, study: Study) -> str:
-        """Return the name of a study's label files; one that it has now, it keeps."""
-        if study.study_id not in self._names:
-            taken = {spelled(name) for name in self._names.values()}
-            taken |= {spelled(split_label(file.split("/", 1)[1])[0]) for file in self.unmatched}
-            self._keep_names({study.study_id: first_free(study, taken)})
-        return self._names[study.study_id]
-
-    def _keep_names(self, names: Mapping[str, str]) -> None:
-        if names:
-            self._decisions.name_labels(names)
-            self._names = self._decisions.label_names()
-
-    def _find_names(self, found: Mapping[str, Mapping[str, str]]) -> None:
-        """Find out whose the label files are that have no owner yet."""
-        owned = set(self._names.values())
-        orphans = {name for files in found.values() for name in files} - owned
-        if orphans and self._studies:
-            matched = match_labels(orphans, self._studies.values())
-            self._keep_names({study_id: name for study_id, name in matched.items() if study_id not in self._names})
-            orphans -= set(self._names.values())
-        unmatched = sorted(
-            f"{tag}/{name}{ending}" for tag, files in found.items() for name, ending in files.items() if name in orphans
-        )
-        if unmatched != self.unmatched and self._studies:
-            logger.warning("%d label files belong to no study, such as %s.", len(unmatched), unmatched[:1])
-        self.unmatched = unmatched if self._studies else []
-
-    def _label_file(self, tag: str, name: str) -> Path:
-        return Path(self._datastore.label_path(tag), name)
-
-    def _label_files_of(self, study_id: str, tag: str) -> list[Path]:
-        """A study's label files under a tag, in whatever formats."""
-        name = self._names.get(study_id)
-        if name is None or not self._label_file(tag, name).parent.is_dir():
-            return []
-        beside = (path for path in self._label_file(tag, name).parent.iterdir() if _is_label(path.name))
-        return [path for path in beside if split_label(path.name)[0] == Path(name).name]
-
-    def _label_files(self) -> dict[str, dict[str, str]]:
-        """Label files on disk: for each tag the names and the ending of the newest file of that name."""
-        found: dict[str, dict[str, str]] = {}
-        root = Path(self._datastore.label_path(None))
-        for folder in (entry for entry in root.iterdir() if entry.is_dir()):
-            files = [(file.stat().st_mtime, file) for file in folder.rglob("*") if _is_label(file.name)]
-            names = (split_label(file.relative_to(folder).as_posix()) for _, file in sorted(files))
-            found[folder.name] = dict(names)
-        return found
-
-
-def _is_label(file: str) -> bool:
-    return not file.startswith(".") and split_label(file)[1].lower() in {*ENDINGS, SEGMENTATION}
 
 
 def _file_stamp(path: str) -> str:
@@ -360,16 +299,3 @@ def _refuse(status: int, reason: str, upload: str) -> NoReturn:
     """Refuse an upload; MONAI Label would keep its temporary file."""
     Path(upload).unlink(missing_ok=True)
     raise HTTPException(status, reason)
-
-
-def copy_labels(studies_dir: Path, folder: Path) -> None:
-    """Take over labels that lay in the studies folder before FirstPick (``labels/<tag>/``), at the first start.
-
-    Copies, not links: MONAI Label overwrites and deletes label files.
-    """
-    target, partial = folder / "labels", folder / "labels.partial"
-    if target.exists() or not (studies_dir / "labels" / FINAL).is_dir():
-        return
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(studies_dir / "labels", partial)
-    partial.rename(target)
