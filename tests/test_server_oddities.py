@@ -49,6 +49,17 @@ def server(tmp_path_factory):
         yield server
 
 
+def next_sample(server):
+    """The next study, once its file is prepared; empty when there is none."""
+
+    def ask():
+        url = f"http://127.0.0.1:{server.port}/activelearning/firstpick"
+        answer = requests.post(url, json={"client_id": "alice"}, timeout=30)
+        return None if answer.status_code == 503 else answer
+
+    return wait_for(ask, what="the next sample").json().get("id", "")
+
+
 def downloaded(server, study_id, folder):
     """Download as the stock plugin does, again while it is being prepared, under the name that the server gives."""
 
@@ -64,7 +75,7 @@ def downloaded(server, study_id, folder):
     content = wait_for(ask, what=study_id)
     name = server.get("/datastore/image/info", image=study_id)["name"]
     ending = next(ending for ending in (".nii.gz", ".nii", ".nrrd") if name.endswith(ending))
-    path = folder / f"image{ending}"
+    path = folder / f"image-{len(list(folder.iterdir()))}{ending}"  # ITK takes x.nii for the voxels of x.nii.gz
     path.write_bytes(content)
     return path
 
@@ -78,12 +89,12 @@ def test_every_study_is_picked_opened_as_embedded_and_labelled(server, tmp_path)
     assert all(word in told for word in ("labelsTr", "case_seg.nii.gz", "case.seg.nrrd", "UTF-8"))
     assert not status["failed"]
     seen = set()
-    while study_id := server.next_sample("alice").get("id"):
+    while study_id := next_sample(server):
         seen.add(study_id)
         path = downloaded(server, study_id, tmp_path)
         assert_same_as_served(read_volume(listed[study_id]), path)
         info = server.get("/datastore/image/info", image=study_id)
-        assert Path(info["path"]).name.endswith(path.name.removeprefix("image"))
+        assert Path(info["path"]).name.endswith("".join(path.suffixes))
         assert (
             server.ask("GET", "/firstpick/thumbnail/" + requests.utils.quote(study_id, safe="")).content[:4]
             == b"\x89PNG"
@@ -101,7 +112,7 @@ def there_and_back(server, study_id, image_path, folder):
     mask[1, 2, 3:6] = 1
     label = sitk.GetImageFromArray(mask)
     label.CopyInformation(image)
-    path = folder / "label.nrrd" if image_path.suffix == ".nrrd" else folder / "label.nii.gz"
+    path = image_path.with_name(f"label-of-{image_path.name}")
     sitk.WriteImage(label, str(path))
     with path.open("rb") as file:
         answer = server.ask(
@@ -113,7 +124,7 @@ def there_and_back(server, study_id, image_path, folder):
         )
     assert answer["image"] == study_id
     content = server.ask("GET", "/datastore/label", params={"label": study_id, "tag": "final"}).content
-    back = folder / f"back{path.suffix if path.suffix == '.nrrd' else '.nii.gz'}"
+    back = folder / f"back-of-{image_path.name}"
     back.write_bytes(content)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(back))), mask)
 
