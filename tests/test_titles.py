@@ -41,7 +41,9 @@ def worklist(tmp_path):
     datastore = StudiesDatastore(folder, labels, decisions=decisions, served=served, filing=filing)
     worklist = Worklist(config, cache, decisions, datastore)
     vectors = np.random.default_rng(0).normal(size=(6, 1, 4)).astype(np.float32)
-    cache.put(worklist.now.fingerprint, [Embedded(*one, (), b"PNG", ()) for one in zip(STUDIES, vectors, strict=True)])
+    cache.put(
+        worklist.now.fingerprint, [Embedded(*one, (), b"PNG", (), "") for one in zip(STUDIES, vectors, strict=True)]
+    )
     cache.put_failure(worklist.now.fingerprint, BROKEN, "It is empty.")
     worklist.take_listing([*STUDIES, BROKEN], [LEFT_OUT], {})
     worklist.now.take_pool()
