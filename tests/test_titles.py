@@ -13,10 +13,13 @@ from firstpick.board.log import Decisions
 from firstpick.config import load_config
 from firstpick.embedding.cache import Cache, Embedded
 from firstpick.studies import LeftOut, Study
+from firstpick.workers import LocalPool
 
 with warnings.catch_warnings():  # of what MONAI Label imports
     warnings.simplefilter("ignore")
     from firstpick.server.datastore import StudiesDatastore
+    from firstpick.server.filing import Filing
+    from firstpick.server.served import ServedFiles
     from firstpick.server.worklist import Worklist
 
 STUDIES = [Study(f"1.2.840.{n}-0a1b2c", "1-1", f"/studies/{n}", f"Knee {n}: T1 sag") for n in range(6)]
@@ -31,14 +34,22 @@ def worklist(tmp_path):
     (tmp_path / "studies").mkdir()
     config = load_config(None, {"encoder": "pixels", "batch_size": "2"})
     cache, decisions = Cache(tmp_path), Decisions(tmp_path)
-    worklist = Worklist(config, cache, decisions, StudiesDatastore(str(tmp_path / "studies"), tmp_path / "datastore"))
+    pool = LocalPool(n_workers=1)
+    served = ServedFiles(tmp_path / "served", 1e9, pool)
+    filing = Filing(tmp_path / "incoming", tmp_path / "served", set(), pool)
+    folder, labels = str(tmp_path / "studies"), tmp_path / "datastore"
+    datastore = StudiesDatastore(folder, labels, decisions=decisions, served=served, filing=filing)
+    worklist = Worklist(config, cache, decisions, datastore)
     vectors = np.random.default_rng(0).normal(size=(6, 1, 4)).astype(np.float32)
-    cache.put(worklist.now.fingerprint, [Embedded(*one, (), b"PNG", ()) for one in zip(STUDIES, vectors, strict=True)])
+    cache.put(
+        worklist.now.fingerprint, [Embedded(*one, (), b"PNG", (), "") for one in zip(STUDIES, vectors, strict=True)]
+    )
     cache.put_failure(worklist.now.fingerprint, BROKEN, "It is empty.")
-    worklist.take_listing([*STUDIES, BROKEN], [LEFT_OUT])
+    worklist.take_listing([*STUDIES, BROKEN], [LEFT_OUT], {})
     worklist.now.take_pool()
     worklist.keep_standing()
     yield worklist
+    pool.close()
     cache.close()
     decisions.close()
 

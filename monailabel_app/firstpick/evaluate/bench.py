@@ -171,7 +171,7 @@ def make_bench(
 def read_examples(
     bench: Bench, names: Mapping[int, str]
 ) -> Generator[Step, None, tuple[Bench, list[Example], tuple[str, ...]]]:
-    """Read images and masks; return the bench without what cannot be read, the examples, and the labels' names.
+    """Read studies and masks; return the bench without what cannot be read, the examples, and the labels' names.
 
     Parameters
     ----------

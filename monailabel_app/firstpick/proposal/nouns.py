@@ -36,7 +36,7 @@ class Pick:
     lookalikes : tuple of str
         Up to five studies that it stands for, nearest first.
     unusual : bool
-        Far from everything, see `firstpick.explain.explain`.
+        Far from everything, see `firstpick.proposal.explain.explain`.
     reason : str
         All that in one sentence; it names studies by their titles.
     replaces : str

@@ -132,7 +132,7 @@ class Worklist:
                 self._decisions.reopen(study_id, "", detail="label deleted")
 
     def label_saved(self, study_id: str) -> None:
-        """Close a study if a final label newer than its last reopening is there; drafts do not close."""
+        """Close a study if a final label newer than its last reopening is there; saved work closes nothing."""
         at = self._datastore.labelled_at(study_id)
         if at is not None and at > self._decisions.status(study_id).reopened_at:
             self._decisions.mark_done({study_id: self._annotator(study_id)})

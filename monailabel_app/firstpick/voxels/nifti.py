@@ -34,7 +34,7 @@ _SINGULAR = 1e-4  # of the volume that three axes of such lengths could span
 _DISAGREE = 0.5  # of a voxel
 _CIFTI = range(3000, 3100)  # intents
 _SEVERE = 40  # nibabel's level for what it cannot mend
-_quiet = logging.Logger("firstpick.nifti")  # noqa: LOG001  nobody listens: nibabel repairs, our notes say so
+_quiet = logging.Logger("firstpick.voxels.nifti")  # noqa: LOG001  nobody listens: nibabel repairs, our notes say so
 _quiet.addHandler(logging.NullHandler())
 
 

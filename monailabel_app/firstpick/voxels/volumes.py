@@ -14,7 +14,7 @@ from firstpick.studies import Study
 from firstpick.voxels.formats import read_stored
 from firstpick.voxels.stored import N_AXES, Stored, VolumeError, affine_of, one_sentence, pixel_grid
 
-__all__ = ["Volume", "VolumeError", "convert_series", "read_volume"]
+__all__ = ["Volume", "VolumeError", "read_volume"]
 
 _orientations: Any = nibabel.orientations  # has no types
 
@@ -106,13 +106,6 @@ def read_volume(study: Study | str | Path) -> Volume:
     except Exception as error:  # the libraries raise whatever a damaged file makes them stumble over
         msg = f"{path.name} cannot be read, it may be damaged or incomplete: {one_sentence(error, path)}."
         raise VolumeError(msg) from error
-
-
-def convert_series(source: str, target: Path, files: tuple[str, ...] = ()) -> None:
-    """Write a DICOM series as ``.nii.gz``, for programs that open single files; raise VolumeError as `read_volume`."""
-    from firstpick.voxels.served import write_volume  # noqa: PLC0415  which serves what is read here
-
-    write_volume(read_volume(Study("", "", source, files=tuple(files))), target)
 
 
 def _to_ras(stored: Stored) -> Volume:
