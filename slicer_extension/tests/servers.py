@@ -111,10 +111,11 @@ class Server:
 
     def label(self, study_id, tag="final"):
         """Read a label file from the server's disk by other means than Slicer's."""
-        return nib.load(self.state / "datastore" / "labels" / tag / f"{study_id}.nii.gz")
+        name = study_id.removesuffix("".join(Path(study_id).suffixes))  # of what `write_studies` writes
+        return nib.load(self.state / "datastore" / "labels" / tag / f"{name}.nii.gz")
 
     def study(self, study_id):
-        return nib.load(self.studies / f"{study_id}.nii.gz")
+        return nib.load(self.studies / study_id)
 
     def let_reservations_expire(self):
         """Set the clock of all reservations back, as if half an hour had passed."""

@@ -30,8 +30,8 @@ class Recorded:
         with urllib.request.urlopen(self.address + "/test/requests", timeout=10) as answer:
             return json.load(answer)
 
-    def fail(self, path, how):
-        self.post("/test/fail", path=path, how=str(how), times=20 if how == "drop" else 1)
+    def fail(self, path, how, **more):
+        self.post("/test/fail", path=path, how=str(how), **{"times": 20 if how == "drop" else 1, **more})
 
     def heal(self):
         self.post("/test/fail", path="", how="", times=0)
@@ -210,6 +210,21 @@ def test_a_study_that_somebody_took_meanwhile_is_said_before_anything_is_loaded(
 
 
 # -- submitting
+
+
+def test_a_label_that_the_server_refuses_is_told_why_and_kept(drawn, recorded):
+    study_id = drawn.reading.studyId
+    why = f"The label of study '{study_id}' was not saved. It has 12 x 15 x 9 voxels, the study 12 x 15 x 10."
+    for button in ("draftButton", "submitButton"):
+        recorded.fail("/datastore/label", 422, detail=why)
+        drawn.press(button)
+        assert why in drawn.message
+        assert "kept on this computer" in drawn.message
+        assert drawn.reading.studyId == study_id
+        assert drawn.reading.isDirty
+    assert Path(drawn.logic.kept.path(drawn.logic.client, study_id)).exists()
+    drawn.press("submitButton")
+    assert "Submitted" in drawn.message
 
 
 @pytest.mark.parametrize("how", [401, 503, 500, "drop"])

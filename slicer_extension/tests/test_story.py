@@ -248,7 +248,7 @@ def test_a_study_that_was_deleted_on_the_server_is_said_to_be_gone(reader, twelv
         mask = threshold(server, opened)
         reader.draw("organ", mask)
         for study_id in (gone, opened):
-            (studies / f"{study_id}.nii.gz").unlink()
+            (studies / study_id).unlink()
         wait_for(lambda: server.get("/firstpick/status")["n_pool"] == 10)
         reader.press("submitButton")
         assert f"'{opened}' is not in the studies folder" in reader.message
@@ -265,12 +265,12 @@ def test_names_in_any_script_and_pictures_in_two_dimensions(reader, tmp_path):
     studies = tmp_path / "studies"
     (studies / "été #1").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    names = ["été #1/сердце & 心臓?", "été #1/b%20c", "plain"]
+    names = ["été #1/сердце & 心臓?.mha", "été #1/b%20c.mha", "plain.mha"]
     for name in names:
         pixels = rng.integers(0, 80, (30, 40)).astype(np.uint8)
         pixels[5:12, 20:33] = 250
         header = "ObjectType = Image\nNDims = 2\nDimSize = 40 30\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
-        (studies / f"{name}.mha").write_bytes(header.encode() + pixels.tobytes())
+        (studies / name).write_bytes(header.encode() + pixels.tobytes())
     with Server(studies, tmp_path / "state", labels=LABELS, batch_size="3") as server:
         server.wait_until_ready()
         reader.connect(server.address, "Łukasz ß/7")
@@ -290,15 +290,64 @@ def test_names_in_any_script_and_pictures_in_two_dimensions(reader, tmp_path):
         wait_for(lambda: reader.widget.table._icons)
 
 
+def assert_same_place(one, other):
+    """Two images have the same values at the same places, however their axes run."""
+    one, other = nib.as_closest_canonical(one), nib.as_closest_canonical(other)
+    np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+    np.testing.assert_allclose(one.affine, other.affine, atol=1e-4)
+
+
+def test_a_study_in_a_format_that_slicer_does_not_read_is_prepared_and_labelled_where_it_lies(reader, tmp_path):
+    studies = write_studies(tmp_path / "studies", 3)
+    image = nib.load(studies / "study_02.nii.gz")
+    nib.save(nib.MGHImage(np.asarray(image.dataobj).astype(np.int16), image.affine), studies / "scan.mgz")
+    with Server(studies, tmp_path / "state", labels=LABELS, batch_size="4") as server:
+        server.wait_until_ready()
+        reader.connect(server.address)
+        reader.open("scan.mgz")
+        assert reader.reading.cached.endswith(".nii.gz"), reader.message
+        voxels = slicer.util.arrayFromVolume(reader.reading.volume).T
+        assert_same_place(nib.load(reader.reading.cached), server.study("scan.mgz"))
+        reader.draw("organ", voxels > 200)
+        reader.press("submitButton")
+        study = server.study("scan.mgz")
+        organ = np.where(np.asarray(study.dataobj) > 200, 2, 0).astype(np.uint8)
+        assert_same_place(server.label("scan.mgz"), nib.Nifti1Image(organ, study.affine))
+
+
+def test_a_label_of_another_grid_is_refused_in_a_sentence_and_kept(reader, server, monkeypatch):
+    reader.connect(server.address)
+    reader.press("openButton")
+    study_id = reader.reading.studyId
+    reader.draw("organ", threshold(server, study_id))
+    write = reader.logic.kept.write
+
+    def write_half(client, reading):
+        path = write(client, reading)
+        label = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(label.dataobj)[::2].copy(), label.affine), path)
+        return path
+
+    monkeypatch.setattr(reader.logic.kept, "write", write_half)
+    reader.press("submitButton")
+    assert f"The label of study '{study_id}' was not saved." in reader.message
+    assert "kept on this computer" in reader.message
+    assert reader.reading.isDirty
+    assert server.pick(study_id)["status"] == "reserved"
+    monkeypatch.undo()
+    reader.press("submitButton")
+    assert_label(server, study_id, np.where(threshold(server, study_id), 2, 0))
+
+
 def test_a_study_on_another_computer_is_streamed_and_the_next_one_fetched_ahead(reader, server, monkeypatch):
-    monkeypatch.setattr("FirstPickLib.logic.isHere", lambda info: False)
+    monkeypatch.setattr("FirstPickLib.studyfile.isHere", lambda info: False)
     reader.connect(server.address)
     reader.press("openButton")
     first = reader.reading
-    assert Path(first.cached).read_bytes() == (server.studies / f"{first.studyId}.nii.gz").read_bytes()
-    wait_for(lambda: reader.logic._prefetch.isOver)
+    assert Path(first.cached).read_bytes() == (server.studies / first.studyId).read_bytes()
+    wait_for(lambda: not reader.logic.files.isFetchingAhead)
     ahead = set(Path(reader.logic.cacheFolder).iterdir()) - {Path(first.cached)}
-    assert [path.stat().st_size for path in ahead] == [(server.studies / f"{reader.ids()[1]}.nii.gz").stat().st_size]
+    assert [path.stat().st_size for path in ahead] == [(server.studies / reader.ids()[1]).stat().st_size]
     reader.draw("organ", threshold(server, first.studyId))
     reader.press("submitButton")
     assert not Path(first.cached).exists()

@@ -33,7 +33,7 @@ def title_of(study_id):
 
 def renamed(value):
     """The recorded answers about studies with other ids and titles."""
-    ids = {f"study_{number:02d}": study_id for number, study_id in enumerate(IDS)}
+    ids = {f"study_{number:02d}.nii.gz": study_id for number, study_id in enumerate(IDS)}
     if isinstance(value, dict):
         value = {ids.get(key, key): renamed(one) for key, one in value.items()}
         return {**value, "title": title_of(value["study_id"])} if "title" in value else value
@@ -106,7 +106,7 @@ def test_a_study_is_read_and_kept_whatever_its_id_is(connected, recorded, study_
     assert connected.message.startswith(f"Submitted {title_of(study_id)}.")
     assert f"PUT /datastore/label?image={quote(study_id, safe='')}&tag=final" in recorded.requests()
     assert os.listdir(logic.kept.folder) == []
-    wait_for(lambda: logic._prefetch is None or logic._prefetch.isOver)
+    wait_for(lambda: not logic.files.isFetchingAhead)
 
 
 def test_the_server_says_the_format_not_the_id(connected, recorded):  # noqa: F811

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urlsplit
 
 FINAL = "final"
+UNAVAILABLE = 503
 NORMAL_SECONDS, LONG_SECONDS = 30, 300
 
 
@@ -27,12 +28,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: JSON as objects, anything else as bytes; or why nothing did."""
+    """What came back: JSON as objects, anything else as bytes; or why nothing did.
+
+    ``retryAfter`` is after how many seconds the server wants to be asked again; 0 if it said nothing of it.
+    """
 
     status: int = 0
     data: object = None
     error: str = ""
     isCancelled: bool = False
+    retryAfter: int = 0
 
     @property
     def isGood(self) -> bool:
@@ -135,7 +140,9 @@ def fullAddress(text: str) -> str:
     return text
 
 
-def readAnswer(status: int, body: bytes, contentType: str, networkError: str, address: str) -> Answer:
+def readAnswer(
+    status: int, body: bytes, contentType: str, networkError: str, address: str, retryAfter: str = ""
+) -> Answer:
     """Make an answer of what the network brought: objects of JSON, and one sentence for each thing that went wrong."""
     data: object = body
     if contentType.startswith("application/json"):
@@ -149,7 +156,9 @@ def readAnswer(status: int, body: bytes, contentType: str, networkError: str, ad
     if status == 401 or (status == 403 and not detail):
         return Answer(status, data, f"{address} wants a login, which FirstPick does not have. Ask who runs the server.")
     if status >= 400 and detail:
-        return Answer(status, data, detail if isinstance(detail, str) else "; ".join(_problems(detail)))
+        text = detail if isinstance(detail, str) else "; ".join(_problems(detail))
+        isTold = status == UNAVAILABLE and re.fullmatch("[0-9]+", retryAfter)  # a date is not what this server gives
+        return Answer(status, data, text, retryAfter=max(int(retryAfter), 1) if isTold else 0)
     if status == 404:
         return Answer(status, data, f"{address} does not know this. Is it a FirstPick server?")
     if status >= 400:

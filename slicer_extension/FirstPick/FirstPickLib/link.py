@@ -120,14 +120,12 @@ class ServerLink:
 
     def _progress(self, text):
         """Make a function that shows how far a transfer is."""
-        self.transfer = (text, 0, 0)
+        self._showTransfer(text)
+        return lambda done, total: self._showTransfer(text, done, total)
+
+    def _showTransfer(self, text, done=0, total=0):
+        self.transfer = (text, done, max(total, 0))
         self._tell("notice")
-
-        def progress(done, total):
-            self.transfer = (text, done, max(total, 0))
-            self._tell("notice")
-
-        return progress
 
     # -- the server
 

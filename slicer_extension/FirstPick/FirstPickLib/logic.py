@@ -14,9 +14,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
 from . import scene
-from .client import FINAL, cacheName, clock, isHere
+from .client import FINAL, clock
 from .link import ServerLink
 from .reading import Kept, Reading
+from .studyfile import StudyFiles
 from .tasks import Download, Task, Upload
 
 
@@ -51,6 +52,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         The open study.
     kept : Kept
         Labels that did not reach the server yet.
+    files : StudyFiles
+        The studies' files on this computer.
     views : dict
         Window, level and layout by modality.
     """
@@ -62,9 +65,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         settings = os.path.dirname(slicer.app.slicerUserSettingsFilePath)
         self.kept = Kept(os.path.join(settings, "FirstPick"))
         self.cacheFolder = os.path.join(slicer.app.temporaryPath, "FirstPick")
+        self.files = StudyFiles(self.network, self.cacheFolder)
         self.views = {}
-        self._prefetch = None
-        self._prefetching = ""
 
     def getParameterNode(self):
         """Return what belongs to the scene."""
@@ -133,29 +135,17 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _fetchAndShow(self, studyId):
         """Fetch volume and label and show them; return what went wrong."""
-        answer = yield self.client.imageInfo(studyId)
-        if not answer.isGood:
-            return answer.error or _("Cancelled.")
-        info = answer.data
-        volumePath = self._volumePath(studyId, info)
-        if self._prefetching == volumePath and not self._prefetch.isOver:
-            self._progress(_("Loading {study} ...").format(study=self.title(studyId)))
-            answer = yield self._prefetch
-            if answer.isCancelled:
-                return _("Cancelled.")
-        if not os.path.exists(volumePath):
-            progress = self._progress(_("Loading {study} ...").format(study=self.title(studyId)))
-            answer = yield Download(self.client.image(studyId), volumePath, progress)
-            if not answer.isGood:
-                return answer.error or _("Cancelled.")
-        drawn = yield from self._fetchLabel(studyId)
-        return drawn.error or self._show(studyId, info, volumePath, drawn)
+        title = self.title(studyId)
 
-    def _volumePath(self, studyId, info):
-        if isHere(info):
-            return info["path"]
-        os.makedirs(self.cacheFolder, exist_ok=True)
-        return os.path.join(self.cacheFolder, cacheName(self.client.address, studyId, info))
+        def stage(isPreparing, *howFar):
+            text = _("The server is preparing {study} ...") if isPreparing else _("Loading {study} ...")
+            self._showTransfer(text.format(study=title), *howFar)
+
+        fetched = yield from self.files.fetch(self.client, studyId, stage)
+        if fetched.error:
+            return fetched.error
+        drawn = yield from self._fetchLabel(studyId)
+        return drawn.error or self._show(studyId, fetched, drawn)
 
     def _fetchLabel(self, studyId):
         """Fetch what was drawn before: what is kept here, else the newer one of draft and final label."""
@@ -181,12 +171,12 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         seconds = float(newest.get("seconds", 0))
         return Drawn(path, seconds, note.format(time=clock(newest["ts"])), isDraft=newestTag != FINAL)
 
-    def _show(self, studyId, info, volumePath, drawn):
+    def _show(self, studyId, fetched, drawn):
         """Put the study into the scene; return what went wrong."""
         labels, title = self.status["labels"], self.title(studyId)
         made = []
         try:
-            volume = scene.loadVolume(volumePath, title)
+            volume = scene.loadVolume(fetched.path, title)
             made.append(volume)
             segmentation = scene.makeSegmentation(volume, labels)
             made.append(segmentation)
@@ -203,8 +193,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             segmentation,
             labels,
             slices=row.slices if row else (),
-            modality=info.get("modality", ""),
-            cached="" if volumePath == info.get("path") else volumePath,
+            modality=fetched.info.get("modality", ""),
+            cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
             isDirty=bool(self.kept.read(self.client, studyId)),
             hasDraft=drawn.isDraft,
@@ -423,17 +413,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     def _prefetchNext(self):
         """Fetch the next pick's file while this one is read."""
         row = self.worklist.nextOpen(self.reading.studyId) if self.worklist and self.reading else None
-        if row is not None and (self._prefetch is None or self._prefetch.isOver):
-            self._prefetch = Task(self.network, self._fetchAhead(row.studyId))
-            self._prefetch.start()
-
-    def _fetchAhead(self, studyId):
-        answer = yield self.client.imageInfo(studyId)
-        if answer.isGood:
-            path = self._volumePath(studyId, answer.data)
-            if not os.path.exists(path):
-                self._prefetching = path
-                yield Download(self.client.image(studyId), path)
+        if row is not None:
+            self.files.fetchAhead(self.client, row.studyId)
 
     # -- endings
 

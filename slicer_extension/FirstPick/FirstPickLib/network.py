@@ -6,13 +6,13 @@ import os
 
 import qt
 
-from .client import Answer, Request, readAnswer
+from .client import UNAVAILABLE, Answer, Request, readAnswer
 
 
 class Network:
     """Sends to one address and calls back with answers; nothing here waits.
 
-    Every method returns a `Transfer`, whose ``cancel`` ends it.
+    Every method returns a `Transfer` or a `Pause`, whose ``cancel`` ends it.
     """
 
     def __init__(self) -> None:
@@ -36,13 +36,19 @@ class Network:
         """Send a file as the form field ``label``."""
         return self._start(request, done, progress, None, path)
 
+    def wait(self, seconds: float, done) -> Pause:
+        """Hand an empty answer to ``done`` after some time."""
+        return self._begin(Pause(seconds), done)
+
     def cancelAll(self) -> None:
         """End everything that is under way; nobody is called back."""
         for transfer in list(self._transfers):
             transfer.forget()
 
     def _start(self, request, done, progress, target, source) -> Transfer:
-        transfer = Transfer(self._manager, request, target, source)
+        return self._begin(Transfer(self._manager, request, target, source, progress), done)
+
+    def _begin(self, transfer, done):
         self._transfers.add(transfer)
 
         def finished(answer):
@@ -50,20 +56,52 @@ class Network:
             if answer is not None:
                 done(answer)
 
-        transfer.start(finished, progress)
+        transfer.start(finished)
         return transfer
+
+
+class Pause:
+    """Time that passes between two requests."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(int(seconds * 1000))
+        self._timer.connect("timeout()", self._onTimeout)
+
+    def start(self, finished) -> None:
+        """Begin."""
+        self._finished = finished
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """End it; it is answered with a cancelled `Answer`."""
+        self._end(Answer(isCancelled=True))
+
+    def forget(self) -> None:
+        """End it; nobody is told."""
+        self._end(None)
+
+    def _onTimeout(self) -> None:
+        self._end(Answer())
+
+    def _end(self, answer) -> None:
+        self._timer.stop()
+        self._timer.deleteLater()
+        self._finished(answer)
 
 
 class Transfer:
     """One request on its way."""
 
-    def __init__(self, manager, request: Request, target: str | None, source: str | None) -> None:
+    def __init__(self, manager, request: Request, target: str | None, source: str | None, progress) -> None:
         self._manager, self._request, self._target, self._source = manager, request, target, source
+        self._progress = progress
         self._file = None
         self._size = 0
         self._isCancelled = self._isForgotten = False
 
-    def start(self, finished, progress) -> None:
+    def start(self, finished) -> None:
         """Send it."""
         self._finished = finished
         url = qt.QUrl(self._request.url)
@@ -79,9 +117,8 @@ class Transfer:
             self._reply = self._manager.post(request, qt.QByteArray(self._request.body))
         else:
             self._reply = self._manager.get(request)
-        if progress is not None:
-            signal = "uploadProgress(qint64,qint64)" if self._source is not None else "downloadProgress(qint64,qint64)"
-            self._reply.connect(signal, progress)
+        if self._progress is not None and self._source is not None:
+            self._reply.connect("uploadProgress(qint64,qint64)", self._progress)
         if self._target is not None:
             self._reply.connect("readyRead()", self._onData)
         self._reply.connect("finished()", self._onFinished)
@@ -115,6 +152,11 @@ class Transfer:
     def _status(self) -> int:
         return int(self._reply.attribute(qt.QNetworkRequest.HttpStatusCodeAttribute) or 0)
 
+    def _retryAfter(self) -> str:
+        if self._status() != UNAVAILABLE:
+            return ""
+        return self._reply.rawHeader(qt.QByteArray(b"Retry-After")).data().decode("latin-1")
+
     def _onData(self) -> None:
         if self._status() != 200:
             return  # an error's text: read when it is whole
@@ -123,6 +165,8 @@ class Transfer:
         data = self._reply.readAll().data()
         self._size += len(data)
         self._file.write(data)
+        if self._progress is not None:
+            self._progress(self._size, int(self._reply.header(qt.QNetworkRequest.ContentLengthHeader) or 0))
 
     def _onFinished(self) -> None:
         reply = self._reply
@@ -147,4 +191,4 @@ class Transfer:
         contentType = str(self._reply.header(qt.QNetworkRequest.ContentTypeHeader) or "")
         networkError = "" if isWhole else self._reply.errorString()
         body = b"" if self._file is not None else self._reply.readAll().data()
-        return readAnswer(self._status(), body, contentType, networkError, self._address)
+        return readAnswer(self._status(), body, contentType, networkError, self._address, self._retryAfter())

@@ -25,6 +25,13 @@ class Upload:
     progress: object = None
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Let some time pass; the window stays alive meanwhile."""
+
+    seconds: float
+
+
 class Task:
     """Runs one story; the window stays alive meanwhile.
 
@@ -32,7 +39,7 @@ class Task:
     ----------
     network : Network
     story : generator
-        Yields a `Request`, a `Download`, an `Upload` or another `Task` to wait for; is sent an `Answer`.
+        Yields a `Request`, a `Download`, an `Upload`, a `Wait` or another `Task` to wait for; is sent an `Answer`.
     ended : callable
         Called once, when the story is over or failed.
     """
@@ -77,6 +84,8 @@ class Task:
             return self._network.download(wanted.request, wanted.path, self._step, wanted.progress)
         if isinstance(wanted, Upload):
             return self._network.upload(wanted.request, wanted.path, self._step, wanted.progress)
+        if isinstance(wanted, Wait):
+            return self._network.wait(wanted.seconds, self._step)
         return self._network.send(wanted, self._step)
 
     def _end(self) -> None:

@@ -4,7 +4,8 @@ Runs as a process of its own (Slicer's Python threads stand still while its wind
 ``POST /test/fail`` with ``{"path": ..., "how": ..., "times": ...}`` makes the next requests to a path
 fail: with a number as HTTP status, ``drop`` (the connection breaks off), ``truncate`` (half the answer,
 then the connection breaks off) or ``slow`` (three seconds late). Qt asks again by itself
-when a connection is dropped, so that ``times`` must be a few then.
+when a connection is dropped, so that ``times`` must be a few then. ``"image"`` names the one study that is
+failed with, ``"detail"`` is the sentence of an HTTP status, ``"retry_after"`` its header.
 """
 
 import base64
@@ -24,12 +25,13 @@ class Room:
         self.recorded = recorded
         self.statuses, self.labels, self.failures, self.requests = {}, {}, [], []
 
-    def failure(self, path):
+    def failure(self, path, query):
         for failure in self.failures:
-            if failure["path"] == path and failure["times"] > 0:
+            isMeant = failure["path"] == path and failure.get("image") in (None, query.get("image"))
+            if isMeant and failure["times"] > 0:
                 failure["times"] -= 1
-                return failure["how"]
-        return ""
+                return failure
+        return {"how": ""}
 
     def status(self, study_id):
         return self.statuses.get(study_id, {"status": "open", "client": "", "reason": "", "until": 0.0})
@@ -115,7 +117,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _handle(self, body):
         parts = urlsplit(self.path)
-        how = self.room.failure(parts.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        failure = self.room.failure(parts.path, query)
+        how = failure["how"]
         if how == "drop":
             self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 100))
             self.connection.close()
@@ -124,9 +128,10 @@ class Handler(BaseHTTPRequestHandler):
         self.room.requests.append(f"{self.command} {self.path}")
         if how == "slow":
             time.sleep(3)
-        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         if how.isdigit():
-            self._answer(int(how), {"detail": "Ask again in a minute."} if how == "503" else {})
+            detail = failure.get("detail") or ("Ask again in a minute." if how == "503" else "")
+            headers = {"Retry-After": str(failure["retry_after"])} if "retry_after" in failure else {}
+            self._answer(int(how), {"detail": detail} if detail else {}, headers=headers)
         else:
             self._answer(*self._result(parts.path, query, body), isCut=how == "truncate")
 
@@ -156,12 +161,14 @@ class Handler(BaseHTTPRequestHandler):
         found = self.room.get(path, query)
         return (404, {"detail": "Not Found"}) if found is None else (200, found)
 
-    def _answer(self, status, answer, isCut=False):
+    def _answer(self, status, answer, isCut=False, headers=None):
         isJson = not isinstance(answer, bytes)
         data = json.dumps(answer).encode() if isJson else answer
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if isJson else "application/octet-stream")
         self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if isCut else data)
         self.close_connection = True
