@@ -37,7 +37,7 @@ MONAILABEL_VERSION = "0.8.5"
 
 
 @dataclass(frozen=True)
-class _House:
+class _Services:
     """What lives as long as the process: MONAI Label makes a new app on ``/reload``."""
 
     config: Config
@@ -47,7 +47,7 @@ class _House:
     background: Background
 
 
-_houses: dict[tuple[str, str], _House] = {}
+_services: dict[tuple[str, str], _Services] = {}
 
 
 class FirstPickApp(MONAILabelApp):
@@ -57,12 +57,12 @@ class FirstPickApp(MONAILabelApp):
         _check_monailabel()
         key = (app_dir, studies)
         try:
-            if key not in _houses:
-                _houses[key] = _build(app_dir, studies, conf)
+            if key not in _services:
+                _services[key] = _build(app_dir, studies, conf)
         except (ConfigError, StoreError) as error:
             logger.critical("FirstPick cannot start. %s", error)
             raise
-        self._house = _houses[key]
+        self._services = _services[key]
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -70,21 +70,21 @@ class FirstPickApp(MONAILabelApp):
             name="FirstPick",
             description="Which studies to segment first, and why",
             version=__version__,
-            labels=[label.name for label in sorted(self._house.config.labels, key=lambda label: label.value)],
+            labels=[label.name for label in sorted(self._services.config.labels, key=lambda label: label.value)],
         )
         self._auto_update_scoring = False  # else MONAI Label starts a process at every next sample
 
     def init_datastore(self) -> StudiesDatastore:
         """The studies folder, read only; labels go to the state folder."""
-        return self._house.datastore
+        return self._services.datastore
 
     def init_strategies(self) -> dict[str, BatchStrategy]:
         """Every strategy under its name, the configured one first as ``firstpick``."""
-        return batch_strategies(self._house.worklist, self._house.config.strategy)
+        return batch_strategies(self._services.worklist, self._services.config.strategy)
 
     def info(self) -> dict[str, Any]:
         """MONAI Label's facts, and the labels' values and colours."""
-        labels = self._house.config.labels
+        labels = self._services.config.labels
         return {
             **super().info(),
             "label_values": {label.name: label.value for label in labels},
@@ -104,23 +104,23 @@ class FirstPickApp(MONAILabelApp):
     def on_save_label(self, image_id: str, label_id: str) -> None:
         """Close the study if the label is final."""
         super().on_save_label(image_id, label_id)
-        self._house.worklist.label_saved(image_id)
+        self._services.worklist.label_saved(image_id)
 
     def on_init_complete(self) -> None:
         """Add our routes and start looking at the studies."""
         super().on_init_complete()
         server = sys.modules.get("monailabel.app")
         if server is not None:
-            server.app.include_router(make_router(self._house.worklist), prefix=settings.MONAI_LABEL_API_STR)
-            server.app.include_router(make_upload_router(self._house.filing), prefix=settings.MONAI_LABEL_API_STR)
+            server.app.include_router(make_router(self._services.worklist), prefix=settings.MONAI_LABEL_API_STR)
+            server.app.include_router(make_upload_router(self._services.filing), prefix=settings.MONAI_LABEL_API_STR)
             routes = server.app.router.routes
             routes.insert(0, routes.pop())  # before MONAI Label's own
             server.app.openapi_schema = None
             explain_errors(server.app)
-        self._house.background.start()
+        self._services.background.start()
 
 
-def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _House:
+def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     """Check the configuration, open the state and put everything together."""
     if studies.startswith(("http://", "https://")):
         msg = f"FirstPick reads a folder of studies; got the address {studies}. Export the studies to a folder."
@@ -141,7 +141,7 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _House:
     datastore = StudiesDatastore(studies, folder, decisions=decisions, served=served, filing=filing)
     worklist = Worklist(config, cache, decisions, datastore)
     background = Background(Path(studies), config, cache, filing, worklist)
-    return _House(config, datastore, worklist, filing, background)
+    return _Services(config, datastore, worklist, filing, background)
 
 
 def _check_monailabel() -> None:
