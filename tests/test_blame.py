@@ -78,9 +78,10 @@ def reasons(studies, spec, cache, **how):
     return {failure.study_id: failure.reason for failure in failures}
 
 
-def test_a_studys_clock_does_not_run_while_the_encoder_is_built(studies, cache, encoder):
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_studys_clock_does_not_run_while_the_encoder_is_built(studies, cache, encoder, apart):
     spec = encoder(build="time.sleep(3)")
-    assert reasons(studies, spec, cache, time_limit_s=2) == {}
+    assert reasons(studies, spec, cache, time_limit_s=2, apart=apart) == {}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_one_process_encodes_what_others_read_and_nothing_else_differs(studies, 
     def spy(method):
         def spied(self, *args):
             names = [item.__name__ for item in args if callable(item) and hasattr(item, "__name__")]
-            done.setdefault(names[0], set()).add(self.n_workers)
+            done.setdefault((method.__name__, names[0]), set()).add(self.n_workers)
             return method(self, *args)
 
         return spied
@@ -176,7 +177,12 @@ def test_one_process_encodes_what_others_read_and_nothing_else_differs(studies, 
     (phantom := cache.path.parent.parent / "studies" / "case_9.nii").write_bytes(b"no such thing")
     found = reasons(list_studies(phantom.parent)[0], spec, cache, apart=True)
     assert list(found) == ["case_9.nii"]
-    assert done == {"on_gpu": {2}, "cutter": {1}, "cut_chunk": {2}, "encode_chunk": {1}}
+    assert done == {  # only what is submitted plainly, or after the encoder was built, is on a study's clock
+        ("submit_slow", "on_gpu"): {2},
+        ("submit_slow", "cutter"): {1},
+        ("submit", "cut_chunk"): {2},
+        ("submit_after", "encode_chunk"): {1},
+    }
     pool = cache.pool(spec.fingerprint(), studies)
     together = {item.study.study_id: item.vectors[0] for item in embed_chunk(studies, spec).embedded}
     np.testing.assert_allclose(pool.vectors, [together[study_id] for study_id in pool.study_ids], rtol=1e-5, atol=1e-6)

@@ -13,7 +13,7 @@ from firstpick.sources.masks import is_mask_by_header, is_mask_by_name, why_no_f
 MASKS = [
     "case_seg", "case-seg", "case.seg", "case_segmentation", "case_label", "case-label", "case_labels", "case_mask",
     "case-mask", "case_masks", "case_gt", "case_dseg", "case_probseg", "case_msk", "case_roi", "case_groundtruth",
-    "case_ground_truth", "case_annotation", "case_pred", "case_labelmap", "case_seg-2", "case-label_1",
+    "case_ground_truth", "case_annotation", "case_pred", "case_labelmap", "case_seg-2", "case-label_1", "case_gts",
     "case_mask_12", "case_seg_a", "case_mask-b", "case_seg1", "patient001_frame01_gt", "BraTS-GLI-00000-000-seg",
     "BraTS19_2013_0_1_seg", "sub-01_space-T1w_desc-brain_mask", "sub-01_label-GM_probseg",
     "sub-verse500_dir-ax_seg-vert_msk", "sub-01_label-L_desc-T1lesion_mask", "ISIC_0000000_segmentation",

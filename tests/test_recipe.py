@@ -25,13 +25,14 @@ def ramp(shape):
 
 
 def heavy_tailed(shape):
-    """A few voxels far above and below all others, so that it shows where intensities are cut."""
+    """A few voxels far above all others, so that it shows where intensities are cut; far below if it is negated."""
     return np.sinh(4 * ramp(shape) / 7) ** 3
 
 
 VOLUMES = {
     "ct": Volume((600 * ramp((50, 44, 36)) - 1500).astype(np.float32), (1.5, 1.0, 2.5), modality="CT"),
     "mr": Volume(heavy_tailed((40, 52, 30)).astype(np.float32), (1.0, 0.8, 3.0), modality="MR"),
+    "dark tail": Volume(-heavy_tailed((40, 52, 30)).astype(np.float32), (1.0, 0.8, 3.0), modality="MR"),
     "thin": Volume(heavy_tailed((60, 48, 3)).astype(np.float32), (0.7, 0.7, 6.0)),
     "picture": Volume(heavy_tailed((70, 45, 1)).astype(np.float32), (1.0, 1.0, 1.0), is_picture=True),
 }
@@ -83,11 +84,17 @@ def test_the_numbers_were_recorded_for_this_recipe():
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"percentiles": (1.0, 99.0)}, {"percentiles": (0.0, 100.0)}, {"per_plane": 2}, {"planes": ("axial",)}],
+    ("kind", "change"),
+    [
+        ("dark tail", {"percentiles": (1.0, 99.5)}),
+        ("mr", {"percentiles": (0.5, 99.0)}),
+        ("mr", {"percentiles": (0.0, 100.0)}),
+        ("mr", {"per_plane": 2}),
+        ("mr", {"planes": ("axial",)}),
+    ],
 )
-def test_a_change_of_the_views_is_seen_in_the_numbers(change):
+def test_a_change_of_the_views_is_seen_in_the_numbers(kind, change):
     """What the test above is for, tried."""
     spec = SPECS["pixels"]
     changed = replace(spec, views=replace(spec.views, **change))
-    assert not np.allclose(numbers(changed, VOLUMES["mr"]), numbers(spec, VOLUMES["mr"]), rtol=1e-3, atol=1e-3)
+    assert not np.allclose(numbers(changed, VOLUMES[kind]), numbers(spec, VOLUMES[kind]), rtol=1e-3, atol=1e-3)
