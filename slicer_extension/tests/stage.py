@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+BREAK = "\u200b"  # where a title may go on in the next line
 MODULE = HERE.parent / "FirstPick"
 sys.path[:0] = [str(HERE), str(HERE / "host"), str(MODULE)]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -89,7 +90,7 @@ class Reader:
     def titles(self):
         """What is to be read in the lines on the screen."""
         table = self.ui.table
-        return [table.item(row, 2).text() for row in range(table.rowCount)]
+        return [table.item(row, 2).text().replace(BREAK, "") for row in range(table.rowCount)]
 
     def cell(self, study_id, column):
         return self.ui.table.item(self.ids().index(study_id), column).text().replace("\n", " ")

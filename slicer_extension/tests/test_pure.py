@@ -11,7 +11,7 @@ from stage import HERE, MODULE
 
 from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, readAnswer, statusText
 from FirstPickLib.poolmap import PoolMap, nearest
-from FirstPickLib.worklist import WorkList, rankColor, sliceText
+from FirstPickLib.worklist import WorkList, breakable, rankColor, sliceText
 
 GOLDEN = json.loads((HERE.parents[1] / "tests" / "data" / "proposal_v1.json").read_text(encoding="utf-8"))
 SERVER = "http://host:8000"
@@ -33,6 +33,20 @@ def worklist(statuses=None, points=()):
 
 
 # -- the work list
+
+
+@pytest.mark.parametrize(
+    ("title", "parts"),
+    [
+        ("ct/case_12.nii.gz", ["ct/", "case_", "12.", "nii.", "gz"]),
+        ("T1 0.8 mm", ["T1 0.", "8 mm"]),
+        ("été/сердце.mha", ["été/", "сердце.", "mha"]),
+        ("a -- <b>./", ["a -- <b>./"]),
+    ],
+)
+def test_a_title_goes_on_in_the_next_line_and_stays_what_it_is(title, parts):
+    assert breakable(title).split("\u200b") == parts
+    assert "".join(parts) == title
 
 
 def test_the_golden_proposal_is_understood_as_it_is():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qt
 
-from .worklist import plainTooltip
+from .worklist import breakable, plainTooltip
 
 COLUMNS = ("", "", "Study", "Stands for", "Status")
 RANK, PICTURE, STUDY, SHARE, STATUS = range(len(COLUMNS))
@@ -71,7 +71,7 @@ class WorkListTable:
         texts = (
             str(row.rank or ""),
             "",
-            row.title,
+            breakable(row.title),
             worklist.shareText(row),
             row.statusText(worklist.reader).replace(" by ", "\nby "),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import functools
 import html
+import re
 from dataclasses import dataclass
 
 from .client import clock
@@ -181,6 +182,15 @@ def plainTooltip(text: str) -> str:
     '<p style="white-space: pre-wrap">a &lt;b&gt;</p>'
     """
     return f'<p style="white-space: pre-wrap">{html.escape(text, quote=False)}</p>'
+
+
+def breakable(text: str) -> str:
+    """Let a path or a file's name go on in the next line, where it would lose its middle.
+
+    >>> breakable("ct/case_12.nii.gz").split("\u200b")
+    ['ct/', 'case_', '12.', 'nii.', 'gz']
+    """
+    return re.sub(r"(?<=[^\W_])([_./-])(?=[^\W_])", "\\1\u200b", text)
 
 
 @functools.lru_cache(maxsize=1024)
