@@ -107,6 +107,10 @@ class ServedFiles:
         study = self._studies.get(study_id)
         return "" if study is None else self._refused.get(_key(study), "")
 
+    def refused(self) -> set[str]:
+        """Studies that cannot be opened as they are now."""
+        return {study.study_id for study in self._studies.values() if _key(study) in self._refused}
+
     def ask(self, study_id: str) -> None:
         """Have a study's file made before those that are only wanted ahead."""
         with self._lock:

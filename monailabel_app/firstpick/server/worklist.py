@@ -110,7 +110,7 @@ class Worklist:
                     encoder=config.encoder,
                     fingerprint=self.now.fingerprint,
                     labelled=self._with_status("done") | picked,
-                    excluded=self._with_status("skipped"),
+                    excluded=self._shut(),
                     **config.choice(standing.strategy),
                 )
                 found = tuple(pick.study_id for pick in following.picks)
@@ -153,7 +153,7 @@ class Worklist:
                 self._propose(strategy, batch_size=standing.batch_size, keep_open=True)
             else:
                 picks = {pick.study_id for pick in standing.picks}
-                gone = (picks - set(self.now.ready_pool().study_ids)) | (picks & self._with_status("skipped"))
+                gone = (picks - set(self.now.ready_pool().study_ids)) | (picks & self._shut())
                 self._replace(strategy, gone - self._with_status("done"))
         except HTTPException as error:
             logger.info("No batch of strategy %s: %s", strategy, error.detail)  # the routes say so
@@ -244,7 +244,7 @@ class Worklist:
         reserved = self._with_status("reserved")
         picks = standing.picks if standing else ()
         keep = [pick for pick in picks if keep_open or pick.study_id in reserved]
-        taken: dict[str, Any] = {"labelled": self._with_status("done"), "excluded": self._with_status("skipped")}
+        taken: dict[str, Any] = {"labelled": self._with_status("done"), "excluded": self._shut()}
         choice = config.choice(strategy, seed)
         try:
             proposal = propose(
@@ -281,7 +281,7 @@ class Worklist:
                         pool,
                         study_id,
                         labelled=self._with_status("done"),
-                        excluded=self._with_status("skipped"),
+                        excluded=self._shut(),
                         unavailable=self._with_status("reserved"),
                     )
             if proposal != standing:
@@ -324,6 +324,10 @@ class Worklist:
 
     def _with_status(self, *names: str) -> set[str]:
         return {study_id for study_id, status in self._decisions.statuses().items() if status.status in names}
+
+    def _shut(self) -> set[str]:
+        """Studies that nobody is to open: skipped, or no file that a reader could open can be made of them."""
+        return (self._with_status("skipped") | self._datastore.served.refused()) - self._with_status("done")
 
     # -- facts
 

@@ -1,4 +1,4 @@
-"""Whoever reads gets titles, whoever computes gets ids: what the server answers about studies with unreadable ids."""
+"""The work list in process: titles for readers, ids for programs; and picks that nobody can open."""
 
 import warnings
 
@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 
 from fastapi import HTTPException
+from server_process import wait_for
 
 from firstpick.board.log import Decisions
 from firstpick.config import load_config
@@ -17,6 +18,7 @@ from firstpick.workers import LocalPool
 
 with warnings.catch_warnings():  # of what MONAI Label imports
     warnings.simplefilter("ignore")
+    from firstpick.server.answers import NewProposal
     from firstpick.server.datastore import StudiesDatastore
     from firstpick.server.filing import Filing
     from firstpick.server.served import ServedFiles
@@ -85,3 +87,17 @@ def test_a_refusal_says_the_title(worklist):
     for missing in (worklist.lookalikes, worklist.now.thumbnail):
         with pytest.raises(HTTPException, match="Knee 9: T1 sag"):
             missing(BROKEN.study_id)
+
+
+def test_a_pick_that_cannot_be_opened_is_replaced_and_not_proposed_again(worklist):
+    before = [pick.study_id for pick in worklist.proposal().picks]
+    with pytest.raises(HTTPException) as asked:
+        worklist._datastore.get_image_uri(before[0])  # there is no such file
+    assert asked.value.status_code == 503
+    wait_for(lambda: worklist._datastore.served.refused() == {before[0]}, what="the refusal")
+    worklist.keep_standing()
+    picks = worklist.proposal().picks
+    assert before[0] not in {pick.study_id for pick in picks}
+    assert {pick.replaces for pick in picks} == {"", before[0]}
+    again = worklist.new_proposal(NewProposal(batch_size=5))
+    assert {pick.study_id for pick in again.picks} == TITLES.keys() - {before[0], BROKEN.study_id}
