@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from firstpick.sources.folder import list_studies
 from firstpick.studies import LeftOut, Study
+from firstpick.voxels.itk import kept_locale
 from firstpick.voxels.served import serve_file
 from firstpick.voxels.volumes import Volume, VolumeError, read_volume
 
@@ -77,7 +78,8 @@ def assert_same_as_served(volume: Volume, served: Path) -> None:
 
 def read_by_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Voxels (x, y, z) and RAS+ affine as SimpleITK reads them; colour as luminance, the first of several frames."""
-    image = sitk.ReadImage(str(path))
+    with kept_locale():
+        image = sitk.ReadImage(str(path))
     view = sitk.GetArrayFromImage(image)
     n = image.GetDimension()
     if image.GetNumberOfComponentsPerPixel() > 1:

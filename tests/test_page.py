@@ -389,7 +389,7 @@ def test_the_servers_page_follows_the_work(server, open_page):
     assert all(url.startswith((home, "data:")) or url == home[:-1] for url in tab.requested)
     picks = server.picks()
     assert visible_cards(tab) == [pick["study_id"] for pick in picks]
-    assert "<img src=x onerror=alert(1)>#?%41&" in visible_cards(tab)
+    assert "<img src=x onerror=alert(1)>#?%41&.nii.gz" in visible_cards(tab)
     until(tab, "[...document.querySelectorAll('#sheet img')].every((i) => i.naturalWidth === 160)")
     first, second, third = (pick["study_id"] for pick in picks[:3])
     state = tab.locator("#sheet li").first.locator(".status")

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from firstpick.studies import Study
 from firstpick.voxels import served
 from firstpick.voxels.formats import data_files
+from firstpick.voxels.itk import kept_locale
 from firstpick.voxels.served import serve_file, served_ending, served_path, write_volume
 from firstpick.voxels.volumes import Volume, VolumeError, read_volume
 
@@ -33,7 +34,8 @@ def noise(*shape, dtype=np.int16, low=-900, high=3000):
 
 def by_simpleitk(path):
     """Voxels (x, y, z) and RAS+ affine as SimpleITK reads them, colour as luminance."""
-    image = sitk.ReadImage(str(path))
+    with kept_locale():
+        image = sitk.ReadImage(str(path))
     n, view = image.GetDimension(), sitk.GetArrayFromImage(image)
     assert n <= 3
     if image.GetNumberOfComponentsPerPixel() > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import locale
 import os
 import pickle
 import tracemalloc
@@ -447,3 +448,12 @@ def test_reading_needs_little_more_memory_than_the_result(phantom_volume):
     tracemalloc.stop()
     assert volume.array.nbytes == 256 * 256 * 200 * 4
     assert peak < 1.2 * volume.array.nbytes
+
+
+def test_reading_leaves_the_locale_as_it_was(phantom_volume):
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        read_volume(phantom_volume.itk("a.vtk"))
+        assert locale.setlocale(locale.LC_ALL) == before
+    finally:
+        locale.setlocale(locale.LC_ALL, before)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 
+from firstpick.voxels.itk import itk_reader
 from firstpick.voxels.stored import N_AXES
-
-sitk: Any = SimpleITK  # has no types
 
 EXACT = 1e-3
 """Of a voxel: what is off by less lies on a grid as it is."""
@@ -51,9 +49,7 @@ class Fit:
 
 def read_grid(path: Path) -> Grid:
     """Read from its header where the voxels of a file lie; raises what the library raises."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    reader = itk_reader(path)
     size = (*reader.GetSize(), 1)[:N_AXES]
     return Grid((size[0], size[1], size[2]), itk_affine(reader), is_picture=reader.GetDimension() < N_AXES)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
+import locale
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,6 +79,17 @@ def read_hdf5(path: Path) -> Stored:
     return read_itk(path, ITK_FORMATS[".h5"])
 
 
+@contextlib.contextmanager
+def kept_locale() -> Iterator[None]:
+    """Put back the locale of the process, which ITK's VTK reader sets to C: text would be ASCII from then on."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+@kept_locale()
 def read_itk(path: Path, image_io: str) -> Stored:
     """Read a volume by one part of ITK; of several frames or components the first."""
     reader = itk_reader(path, image_io)
@@ -91,6 +105,7 @@ def read_itk(path: Path, image_io: str) -> Stored:
     )
 
 
+@kept_locale()
 def itk_reader(path: Path, image_io: str = "") -> Any:
     """Return a reader that has read the header, bound to a format so that no other one tries its luck."""
     reader = sitk.ImageFileReader()
