@@ -11,6 +11,7 @@ import venv
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -381,7 +382,9 @@ def test_if_all_was_done_before_the_first_batch_a_stock_client_gets_an_empty_ans
     from firstpick.sources.folder import list_studies
 
     class AllLabelled:
-        """A datastore in which every study has a label."""
+        """A datastore in which every study has a label, and none is without a file to open."""
+
+        served = SimpleNamespace(refused=set)
 
         def update(self, studies, _):
             self.all = {study.study_id: 1.0 for study in studies}

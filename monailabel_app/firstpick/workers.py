@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -169,6 +170,7 @@ class LocalPool:
     def _tend(self) -> None:
         """Hand tasks to one process after the other, each until it ends."""
         if hasattr(signal, "pthread_sigmask"):  # inherited, so that Ctrl-C does not reach a process that still starts
+            resource_tracker.ensure_running()  # before: where it starts with a process, it lifts what is blocked
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         worker: _Worker | None = None
         while (task := self._next()) is not None:
