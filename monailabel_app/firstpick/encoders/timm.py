@@ -35,5 +35,5 @@ def hub_name(name: str) -> str:
     """Where timm keeps the weights that go by a name such as ``vit_small_patch14_dinov2.lvd142m``."""
     if not timm.is_model(name):
         return name
-    hub_id: str = timm.get_pretrained_cfg(name).hfhub_name or name
+    hub_id: str = timm.get_pretrained_cfg(name).hf_hub_id or name
     return hub_id
