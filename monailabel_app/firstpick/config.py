@@ -118,6 +118,14 @@ class Config(_Settings):
     state_dir: str = Field(
         "", description="Folder for all state, on a local disk; empty for one in the user's state folder."
     )
+    readers_per_study: int = Field(1, ge=1, description="Readers who label each study before it is done.")
+    hold_minutes: float = Field(
+        240.0,
+        ge=1,
+        description="Minutes for which a study stays reserved that MONAI Label's own *Next Sample* gave; it knows no "
+        "heartbeat.",
+    )
+    label_versions: int = Field(3, ge=0, description="Earlier final labels that are kept of each study.")
     served_gb: float = Field(
         20.0, ge=0, description="Gigabytes of files that the server makes for readers, such as of DICOM series."
     )

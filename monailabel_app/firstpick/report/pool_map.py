@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firstpick.board.log import OPEN, Status
+from firstpick.board.board import OPEN, Status
 from firstpick.proposal import Pick
 from firstpick.selection.geometry import distances, in_blocks, nearest, unit_rows
 from firstpick.studies import Pool

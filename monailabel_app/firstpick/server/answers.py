@@ -46,6 +46,13 @@ class StudyOfClient:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reservation(StudyOfClient):
+    """A study to reserve, and of which strategy's batch it is a pick; empty for the configured one's."""
+
+    strategy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skip(StudyOfClient):
     """A study to take out, who says so and why."""
 
@@ -138,10 +145,13 @@ class HeldStudy:
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who works on studies now."""
+    """A reader: the studies in progress, how many are done and skipped, and how long the labels took that say so."""
 
     client: str
     studies: list[HeldStudy]
+    n_done: int
+    n_skipped: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,8 @@ class UnknownValues:
 class ServerStatus:
     """How things stand; ``state`` is listing, embedding, ready, empty or problem.
 
-    ``unmatched_labels`` are label files that are nobody's, or could be several studies'.
+    ``unmatched_labels`` are label files that are nobody's, or could be several studies'; ``unclaimed_labels`` studies
+    with a label of which nobody knows who drew it, where several readers label each study.
     """
 
     version: str
@@ -172,10 +183,12 @@ class ServerStatus:
     n_labelled: int
     n_skipped: int
     readers: list[Reader]
+    readers_per_study: int
     labels: tuple[Label, ...]
     failed: list[LeftOut]
     left_out: list[LeftOut]
     notes: Mapping[str, list[str]]
     unmatched_labels: list[str]
+    unclaimed_labels: list[str]
     unknown_values: list[UnknownValues]
     notice: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 def explain_errors(server: FastAPI) -> None:
     """Give every error a text under ``detail``, for MONAI Label's own routes too, instead of a bare 500."""
     server.add_exception_handler(StoreError, _cannot_store)
+    server.add_exception_handler(OSError, _disk)
     server.add_exception_handler(Exception, _unexpected)
     server.middleware_stack = server.build_middleware_stack()  # it was built when the server started
 
@@ -23,6 +25,13 @@ def explain_errors(server: FastAPI) -> None:
 def _cannot_store(_: Request, error: Any) -> JSONResponse:
     logger.error("%s", error)
     return JSONResponse({"detail": str(error)}, status_code=507)
+
+
+def _disk(request: Request, error: Any) -> JSONResponse:
+    """Tell a disk that is full or read-only from what nobody expects."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return _cannot_store(request, f"The disk of the state folder cannot be written: {error.strerror}.")
+    return _unexpected(request, error)
 
 
 def _unexpected(_: Request, error: Any) -> JSONResponse:

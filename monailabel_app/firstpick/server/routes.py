@@ -12,6 +12,7 @@ from firstpick.server.answers import (
     Lookalikes,
     NewProposal,
     PoolMap,
+    Reservation,
     ServerStatus,
     ShownProposal,
     Skip,
@@ -77,9 +78,9 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
         return worklist.lookalikes(study_id)
 
     @router.post("/reserve")
-    def reserve(wanted: StudyOfClient) -> StudyStatus:
+    def reserve(wanted: Reservation) -> StudyStatus:
         """Reserve a study for 30 minutes, or renew; 409 if somebody else has it."""
-        return worklist.reserve(wanted.study_id, wanted.client_id)
+        return worklist.reserve(wanted.study_id, wanted.client_id, wanted.strategy)
 
     @router.post("/heartbeat")
     def heartbeat(wanted: StudyOfClient) -> StudyStatus:
@@ -103,7 +104,7 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
 
     @router.post("/reopen")
     def reopen(wanted: StudyOfClient) -> StudyStatus:
-        """Open a done study again; only a newer final label closes it."""
+        """Open a done study again; a new final label closes it, or giving it back unchanged."""
         return worklist.reopen(wanted.study_id, wanted.client_id)
 
     return router

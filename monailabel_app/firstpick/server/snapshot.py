@@ -118,12 +118,11 @@ class Snapshot:
 
     # -- in words
 
-    def report(self) -> dict[str, Any]:
-        """How far the embedding is, as plain JSON."""
+    def report(self, *, is_first_made: bool) -> dict[str, Any]:
+        """How far the embedding is, as plain JSON; it is not ready before the first batch stands."""
         progress, pool, studies = self._progress, self.pool, self.studies or {}
         return {
-            "state": self.state(),
-            "message": self.message(),
+            **self._said(is_first_made=is_first_made),
             "progress": {
                 "total": progress.n_total,
                 "done": progress.n_done,
@@ -139,6 +138,11 @@ class Snapshot:
             "left_out": self.left_out,
             "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
         }
+
+    def _said(self, *, is_first_made: bool) -> dict[str, str]:
+        if self.state() == "ready" and not is_first_made:
+            return {"state": "embedding", "message": "The first batch is being made. Ask again in a few seconds."}
+        return {"state": self.state(), "message": self.message()}
 
     def state(self) -> str:
         """One word: listing, embedding, ready, empty or problem."""

@@ -11,8 +11,8 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
+from firstpick.board.events import FINAL
 from firstpick.server.filing import Filing
-from firstpick.server.label_folder import FINAL
 
 _ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 
