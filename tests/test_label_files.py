@@ -244,7 +244,7 @@ def test_what_a_label_holds_is_known_and_strange_values_are_named(room):
     assert (info["client_id"], info["n_voxels"], info["values"]) == ("alice", 8, [{"value": 7, "n_voxels": 8}])
     assert info["checksum"].startswith("SHA256:")
     assert room.store.get_label_info("none.nii", "final")["n_voxels"] == 0
-    assert room.store.unknown_values() == [{"study_id": "case.nii", "tag": "final", "values": ["7"]}]
+    assert room.store.odd_labels()["unknown_values"] == [{"study_id": "case.nii", "tag": "final", "values": ["7"]}]
     assert room.desk.board.with_status("done") == {"case.nii", "none.nii"}
 
 

@@ -109,19 +109,18 @@ class StudiesDatastore(LocalDatastore):
         """Label files that are nobody's, or could be several studies', as ``tag/path``."""
         return self._labels.unmatched
 
-    def unclaimed(self) -> list[str]:
-        """Studies with a label that belongs to no reader, where each needs several."""
-        statuses = self._desk.board.statuses
-        return sorted(i for i in statuses if any(tag.startswith(UNCLAIMED) for tag in statuses[i].labels))
-
-    def unknown_values(self) -> list[dict[str, Any]]:
-        """Labels with values that are no configured label's."""
-        return [
-            {"study_id": study_id, "tag": tag, "values": values}
+    def odd_labels(self) -> dict[str, list[Any]]:
+        """Studies with a label that belongs to no reader, where each needs several; and with values of no label."""
+        labels = [
+            (study_id, tag, label.info.get("unknown_values"))
             for study_id, status in sorted(self._desk.board.statuses.items())
             for tag, label in sorted(status.labels.items())
-            if study_id in self._studies and (values := label.info.get("unknown_values"))
+            if study_id in self._studies
         ]
+        return {
+            "unclaimed_labels": [study_id for study_id, tag, _ in labels if tag.startswith(UNCLAIMED)],
+            "unknown_values": [{"study_id": i, "tag": tag, "values": odd} for i, tag, odd in labels if odd],
+        }
 
     def write_json(self) -> None:
         """Write MONAI Label's JSON beside and rename it, if anything changed; FirstPick itself never reads it."""

@@ -25,6 +25,7 @@ from firstpick.studies import Pool
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
+_LOOK_AT_START_S = 0.2
 _ATTEMPTS = 5
 
 
@@ -33,8 +34,8 @@ class Proposer(threading.Thread):
 
     Attributes
     ----------
-    has_tried : bool
-        Whether the first batch stands, or cannot be made.
+    is_ready : bool
+        Whether the first batch stands and its first study can be opened, or that cannot be: whoever asks need not wait.
     """
 
     def __init__(self, config: Config, desk: Desk, now: Snapshot, files: ServedFiles) -> None:
@@ -47,7 +48,7 @@ class Proposer(threading.Thread):
         self._orders: SimpleQueue[tuple[str, NewProposal | None, Future[Proposal]]] = SimpleQueue()
         self._making = threading.Lock()
         self._following: dict[tuple[str, tuple[str, ...], int], tuple[str, ...]] = {}
-        self.has_tried = False
+        self.is_ready = False
         self._is_stopped = False
 
     # -- what others ask
@@ -89,7 +90,7 @@ class Proposer(threading.Thread):
     def run(self) -> None:
         """Work until the process ends, or `stop` is called."""
         while not self._is_stopped:
-            self._wanted.wait(_LOOK_S)
+            self._wanted.wait(_LOOK_S if self.is_ready else _LOOK_AT_START_S)
             self._wanted.clear()
             try:
                 self.work()
@@ -106,8 +107,9 @@ class Proposer(threading.Thread):
             for strategy in dict.fromkeys([self._config.strategy, *self._desk.board.proposals]):
                 self._keep_standing(strategy)
                 self._make_ordered()
-        self.has_tried = True
         self._want_files()
+        standing = self.standing(self._config.strategy)
+        self.is_ready = self.is_ready or standing is None or self._files.is_settled(standing.picks[0].study_id)
 
     def _make_ordered(self) -> bool:
         """Make one ordered batch; False if none is ordered."""

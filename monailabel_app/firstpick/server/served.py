@@ -97,6 +97,11 @@ class ServedFiles:
         study, place = self._studies.get(study_id), self.place(study_id)
         return study is not None and place is not None and (self._is_own(study) or place.exists())
 
+    def is_settled(self, study_id: str) -> bool:
+        """Whether nothing more will be done for a study before somebody asks: it is there, or it cannot be."""
+        cannot = self.refusal(study_id) or study_id in self._trouble or self.place(study_id) in self._no_room
+        return bool(cannot) or self.is_ready(study_id)
+
     def is_own(self, study_id: str) -> bool:
         """Whether a study's own file is served, as it lies."""
         study = self._studies.get(study_id)
@@ -174,8 +179,7 @@ class ServedFiles:
             if not self.is_ready(study.study_id) and not self.refusal(study.study_id):
                 return study
         for study_id in self._ahead:
-            is_settled = self.is_ready(study_id) or self.refusal(study_id) or self.place(study_id) in self._no_room
-            if study_id in self._studies and not is_settled and study_id not in self._trouble:
+            if study_id in self._studies and not self.is_settled(study_id):
                 return self._studies[study_id]
         return None
 

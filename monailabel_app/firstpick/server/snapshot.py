@@ -41,6 +41,7 @@ class Snapshot:
         self.pool: Pool | None = None
         self.problem = ""
         self._progress = Progress(0, 0, 0)
+        self._notes: Mapping[str, list[str]] = {}
         self._plane: tuple[Pool, Pool, dict[str, tuple[float, float]]] | None = None
         self._drawing = threading.Lock()
 
@@ -63,6 +64,8 @@ class Snapshot:
         failed = self._cache.failures(self.fingerprint, studies)
         pool = self._with_attributes(self._cache.pool(self.fingerprint, studies))
         self._progress = Progress(len(studies), pool.n_studies, len(failed))
+        known = self.studies or {}
+        self._notes = {i: list(notes) for i, notes in self._cache.notes().items() if i in known}
         self.failed, self.pool = failed, pool
 
     # -- what requests need
@@ -120,7 +123,7 @@ class Snapshot:
 
     def report(self, *, is_first_made: bool) -> dict[str, Any]:
         """How far the embedding is, as plain JSON; it is not ready before the first batch stands."""
-        progress, pool, studies = self._progress, self.pool, self.studies or {}
+        progress, pool = self._progress, self.pool
         return {
             **self._said(is_first_made=is_first_made),
             "progress": {
@@ -136,7 +139,7 @@ class Snapshot:
             "n_pool": 0 if pool is None else pool.n_studies,
             "failed": self.failed,
             "left_out": self.left_out,
-            "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
+            "notes": self._notes,
         }
 
     def _said(self, *, is_first_made: bool) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -34,6 +34,7 @@ from firstpick.server.desk import NOBODY, Desk
 from firstpick.server.proposer import Proposer
 from firstpick.server.served import being_prepared
 from firstpick.server.snapshot import Snapshot
+from firstpick.studies import Study
 
 _PATIENCE_S = 25.0
 _STATUS = TypeAdapter(ServerStatus)
@@ -50,6 +51,7 @@ class Worklist:
         self._datastore = datastore
         self._proposer = proposer
         self.now = now
+        self._count: tuple[Board, Mapping[str, Study], Mapping[str, Any]] = (Board(), {}, {})
 
     # -- batches
 
@@ -160,24 +162,32 @@ class Worklist:
 
     def status(self) -> ServerStatus:
         """How things stand, for people and for the Slicer module."""
-        studies, board = self.now.studies or {}, self._desk.board
         return _STATUS.validate_python(
             {
                 "version": __version__,
-                **self.now.report(is_first_made=self._proposer.has_tried),
+                **self.now.report(is_first_made=self._proposer.is_ready),
                 "strategy": self._config.strategy,
                 "batch_size": self._config.batch_size,
-                "n_labelled": len(board.with_status("done") & studies.keys()),
-                "n_skipped": len(board.with_status("skipped") & studies.keys()),
+                **self._counted(),
                 "readers": self._readers(),
                 "readers_per_study": self._desk.readers_per_study,
                 "labels": self._config.labels,
                 "unmatched_labels": self._datastore.unmatched,
-                "unclaimed_labels": self._datastore.unclaimed(),
-                "unknown_values": self._datastore.unknown_values(),
                 "notice": self._desk.notice,
             }
         )
+
+    def _counted(self) -> Mapping[str, Any]:
+        """Count what was decided of the studies that are there; once for each board, whoever asks."""
+        studies, board = self.now.studies or {}, self._desk.board
+        if self._count[0] is not board or self._count[1] is not studies:
+            counted = {
+                "n_labelled": len(board.with_status("done") & studies.keys()),
+                "n_skipped": len(board.with_status("skipped") & studies.keys()),
+                **self._datastore.odd_labels(),
+            }
+            self._count = (board, studies, counted)
+        return self._count[2]
 
     def _readers(self) -> list[Reader]:
         """Who works on what, and what each has done."""
