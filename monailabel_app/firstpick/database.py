@@ -90,7 +90,10 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version
         connection.execute(f"pragma user_version = {version}")
 
 
-def lock_folder(folder: Path, who: str) -> FileLock:
+_locks: dict[Path, FileLock] = {}  # a lock is given up with its object
+
+
+def lock_folder(folder: Path, who: str) -> None:
     """Keep a state folder for this process until it ends, and say there who has it.
 
     Raises
@@ -98,7 +101,7 @@ def lock_folder(folder: Path, who: str) -> FileLock:
     LockedError
         If another process has it; the text says who.
     """
-    lock = FileLock(folder / "server.lock", timeout=0, thread_local=False, is_singleton=True)
+    lock = _locks.setdefault(folder, FileLock(folder / "server.lock", timeout=0, thread_local=False))
     holder = folder / "server.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,6 @@ def lock_folder(folder: Path, who: str) -> FileLock:
     except OSError as error:
         raise _unusable(folder, error) from error
     holder.write_text(who, encoding="utf-8")
-    return lock
 
 
 @contextlib.contextmanager

@@ -73,29 +73,17 @@ class Log:
         if restored is not None:
             self.append(Restored(at=time.time(), tick=self.tick, known_until=restored))
         self.notice = self._notice(is_restored=restored is not None)
+        if self.notice:
+            logger.warning("%s", self.notice)
 
     # -- open and restore
 
     def _restore(self, *, has_labels: bool) -> float | None:
         """Put the copy in the place of a file that is not usable; return until when decisions are known then."""
-        problem = _problem(self.path)
-        if problem is None:
+        if not check_log(self.path.parent, has_labels=has_labels):
             return None
-        copy = _problem(self._backup)
-        if copy is not None:
-            if not has_labels and problem == copy == "missing":
-                return None  # the first start
-            if not has_labels and {problem, copy} <= {"missing", "empty"}:
-                self.path.unlink(missing_ok=True)  # killed in its first moment: nothing was decided yet
-                return None
-            msg = (
-                f"What was decided is lost: {self.path} is {problem} and its copy {self._backup.name} is {copy}. "
-                "Restore one of them from a backup; or begin anew with --new-state: labels are kept and count as done, "
-                "both files are set aside."
-            )
-            raise StoreError(msg)
         if self.path.exists():
-            logger.warning("%s is %s; it is kept as %s.", self.path, problem, set_aside(self.path).name)
+            logger.warning("%s is damaged; it is kept as %s.", self.path, set_aside(self.path).name)
         with contextlib.closing(sqlite3.connect(self._backup)) as source:
             known_until = float(source.execute("select coalesce(max(at), 0) from events").fetchone()[0])
             _copy(source, self.path)
@@ -180,6 +168,24 @@ class Log:
         """Copy what changed and close the file; the object cannot be used afterwards."""
         self.back_up()
         self._connection.close()
+
+
+def check_log(folder: Path, *, has_labels: bool) -> bool:
+    """Tell whether the log has to be restored from its copy; StoreError if what was decided is lost."""
+    path, backup = folder / "decisions.sqlite", folder / "decisions.backup.sqlite"
+    problem = _problem(path)
+    if problem is None:
+        return False
+    copy = _problem(backup)
+    if copy is None:
+        return True
+    if not has_labels and {problem, copy} <= {"missing", "empty"}:
+        return False  # the first start, or one that was killed in its first moment
+    msg = (
+        f"What was decided is lost: {path} is {problem} and its copy {backup.name} is {copy}. Restore one of them from "
+        "a backup; or begin anew with --new-state: labels are kept and count as done, both files are set aside."
+    )
+    raise StoreError(msg)
 
 
 def read_log(folder: Path) -> tuple[Board, list[Event]]:

@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from firstpick.board.log import Log, new_state
+from firstpick.board.log import check_log, new_state
 from firstpick.cli.session import UsageError, add_configuration, add_studies, configuration, overrides
 from firstpick.config import state_folder
 from firstpick.database import lock_folder
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     Cache(state).close()  # says now, in one line, if the state cannot be used
     if options.new_state:
         new_state(state)
-    Log(state, has_labels=has_labels(state / "datastore" / "labels")).close()
+    check_log(state, has_labels=has_labels(state / "datastore" / "labels"))
     command, environment = server_command(options, folder, state, host=options.host, port=options.port)
     print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
     os.environ.update(environment)
