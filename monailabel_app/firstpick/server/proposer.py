@@ -234,7 +234,7 @@ class Proposer(threading.Thread):
         ranked = [pick.study_id for pick in sorted((p for b in batches for p in b.picks), key=lambda pick: pick.rank)]
         closed = self._desk.board.with_status("done", "skipped")
         ahead = [study_id for study_id in ranked if study_id not in closed]
-        if not all(map(self._files.is_own, self._now.studies or {})):
+        if not self._files.are_all_own():
             ahead += [study_id for batch in batches for study_id in self._next_best(batch)]
         self._files.take_wanted(dict.fromkeys(ahead), self._desk.held())
 
