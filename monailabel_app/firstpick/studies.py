@@ -238,11 +238,25 @@ class Pool:
         return sorted(found)
 
     def trimmed(self, annotated: Mapping[str, Collection[Slice]]) -> Pool:
-        """Drop the slices of some studies that nobody annotated; a study with no slices given stays as it is."""
-        if not any(annotated.values()) or not any(sample.at for sample in self.samples):
+        """Drop the slices of some studies that nobody annotated; a study with no slices given stays as it is.
+
+        Asked again with the same slices, the same pool is returned, with all that is `kept` with it.
+        """
+        given = {study_id: frozenset(slices) for study_id, slices in annotated.items() if slices}
+        if not given or not any(sample.at for sample in self.samples):
             return self
-        kept = {study_id: self.rows_at(study_id, slices) for study_id, slices in annotated.items() if slices}
-        others = [row for row, sample in enumerate(self.samples) if sample.study_id not in kept]
+        before = self._trimmed.get("last")
+        if before is None or before[0] != given:
+            before = self._trimmed["last"] = (given, self._without_other_slices(given))
+        return before[1]
+
+    @cached_property
+    def _trimmed(self) -> dict[str, tuple[Mapping[str, Collection[Slice]], Pool]]:
+        return {}
+
+    def _without_other_slices(self, annotated: Mapping[str, Collection[Slice]]) -> Pool:
+        kept = {study_id: self.rows_at(study_id, slices) for study_id, slices in annotated.items()}
+        others = [row for row, study_id in enumerate(self.study_ids) if study_id not in kept]
         rows = sorted({*others, *(row for own in kept.values() for row in own)})
         return replace(
             self,

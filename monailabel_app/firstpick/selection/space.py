@@ -21,7 +21,7 @@ from firstpick.selection.outliers import Reference, stride
 
 _KEPT_BYTES = 64 * 2**20
 _AT_ONCE = 64
-_KEPT_SETS = 8
+_KEPT_SETS = 16
 _BLOCK = 4096
 
 
@@ -104,20 +104,20 @@ class Space:
         for place, squared in enumerate(self.squared(rows)):
             coarse = squared.astype(np.float32)
             is_nearer = coarse < nearer_than
-            index[is_nearer] = place
-            np.copyto(nearer_than, coarse, where=is_nearer)
+            np.copyto(index, place, where=is_nearer)
+            np.minimum(nearer_than, coarse, out=nearer_than)
             np.minimum(least, squared, out=least)
         return index, as_distance(least)
 
     def nearest_squared(self, rows: Collection[int]) -> NDArray[np.float64]:
         """Return the squared distance of all rows to the nearest of some; infinite where there are none.
 
-        What is kept of a smaller set is taken on from there. Not to be modified.
+        Measured from the largest part of the set on of which that is known. Not to be modified.
         """
         wanted = frozenset(rows)
         with self._lock:
             start = max((known for known in self._sets if known <= wanted), key=len)
-            least = self._sets[start]
+            least = self._sets[start] = self._sets.pop(start)  # the last asked for stands last
         missing = sorted(wanted - start)
         if not missing:
             return least
