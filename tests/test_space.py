@@ -115,6 +115,7 @@ def test_even_if_nearly_all_neighbours_of_one_are_excluded():
     np.testing.assert_array_equal(reference.unusual(X, ~is_out), expected)
     np.testing.assert_array_equal(reference.unusual(X, ~is_out), unusual(X, X[~is_out]))
     assert expected[97:].any()
+    np.testing.assert_array_equal(reference._usual(~is_out, 5)[~is_out], Reference(X[~is_out]).neighbour(5))
 
 
 def test_neighbours_are_counted_without_the_row_itself():

@@ -65,12 +65,10 @@ class Reference:
         if n_here < _MIN_DISTINCT:
             return np.zeros(len(rows), np.bool_)
         k = min(_NEIGHBOURS, max(1, n_here // 10))
-        usual = self._usual(here, k)
-        middle = np.median(usual[here])
-        deviation = 1.4826 * np.median(np.abs(usual[here] - middle))
-        found = distances(rows, self.rows)
-        found[:, ~here] = np.inf
-        near, distance = _nearest(found, k + 1)
+        usual = self._usual(here, k)[here]
+        middle = np.median(usual)
+        deviation = 1.4826 * np.median(np.abs(usual - middle))
+        near, distance = _nearest(distances(rows, self.rows)[:, here], k + 1)
         column = (distance[:, :1] < _SAME) + k - 1  # the row itself is no neighbour
         last, own = np.take_along_axis(near, column, axis=1)[:, 0], np.take_along_axis(distance, column, axis=1)[:, 0]
         return np.asarray((own > middle + 3 * deviation) & (own > 1.5 * usual[last]))
@@ -116,7 +114,7 @@ def stride(n_rows: int) -> int:
 
 
 def _nearest(found: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the places of the ``n`` least distances in each row, least first and ties by place, and the distances."""
+    """Return the places of the ``n`` least distances in each row, least first, and the distances."""
     if not found.size:
         return np.empty((len(found), n), np.intp), np.empty((len(found), n))
     order = np.sort(np.argpartition(found, n - 1, axis=1)[:, :n], axis=1)
