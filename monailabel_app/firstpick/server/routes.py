@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import gzip
+
+from fastapi import APIRouter, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from firstpick.encoders import ENCODERS
@@ -62,10 +64,13 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
         """Return the encoders by name."""
         return [Described(name, row.description) for name, row in sorted(ENCODERS.items())]
 
-    @router.get("/map")
-    def pool_map(strategy: str = "") -> PoolMap:
+    @router.get("/map", response_model=PoolMap)
+    def pool_map(request: Request, strategy: str = "") -> Response:
         """Return the pool in two dimensions, with statuses and the ranks of the standing batch."""
-        return worklist.map(strategy)
+        packed, headers = worklist.map(strategy), {"Vary": "Accept-Encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(packed, media_type="application/json", headers=headers | {"Content-Encoding": "gzip"})
+        return Response(gzip.decompress(packed), media_type="application/json", headers=headers)
 
     @router.get("/thumbnail/{study_id:id}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
     def thumbnail(study_id: str) -> Response:
