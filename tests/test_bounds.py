@@ -4,6 +4,7 @@ import bz2
 import gzip
 import re
 import struct
+import tracemalloc
 import zlib
 from contextlib import closing
 
@@ -16,7 +17,7 @@ from fastapi import HTTPException
 from oddities import dicom
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 from server_process import wait_for
 
 from firstpick.config import load_config
@@ -245,3 +246,30 @@ def test_a_label_too_large_for_any_study_is_refused_where_that_of_its_own_is_not
         LabelError, match=r"^The label is too large: .* at most 0\.001 GB are read\. Raise max_study_gb"
     ):
         on_grid(tmp_path / name, None, tmp_path / f"target-{name}")
+
+
+def deflated(path, pixels, n_bytes):
+    """Write a deflated DICOM file with so many more bytes of pixels, all 0."""
+    dicom(path, pixels, SeriesInstanceUID="1.2.3", ImagePositionPatient=[0, 0, 0])
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    pydicom.dcmwrite(path, header)
+    data = path.read_bytes()
+    start = 144 + int.from_bytes(data[140:144], "little")
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    whole = zlib.decompress(data[start:], -zlib.MAX_WBITS)
+    blocks = [packer.compress(block) for block in (whole, *(bytes(10**6) for _ in range(n_bytes // 10**6)))]
+    path.write_bytes(data[:start] + b"".join(blocks) + packer.flush())
+    return path
+
+
+def test_the_header_of_a_deflated_file_is_read_without_unpacking_the_rest(tmp_path):
+    pixels = np.arange(80, dtype=np.int16).reshape(8, 10)
+    path = deflated(tmp_path / "a.dcm", pixels, 200 * 10**6)
+    tracemalloc.start()
+    (study,), left_out = list_studies(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    assert (study.files, study.modality, left_out) == (("a.dcm",), "CT", [])
+    np.testing.assert_array_equal(read_volume(deflated(path, pixels, 0)).array[:, :, 0].T, pixels)

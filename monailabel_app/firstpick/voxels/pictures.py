@@ -18,7 +18,7 @@ from firstpick.voxels.itk import is_colour, itk_affine, itk_image, itk_reader, i
 from firstpick.voxels.stored import Stored, VolumeError, check_size, fill, grey, note_first, pixel_grid
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which speaks of attacks
-_BYTES_EACH = 12  # of a pixel while luminance is made of three colours
+_BYTES_EACH = 24  # of a pixel, colour or grey: what reading and viewing a picture was found to take
 _PLAIN = {
     "PNG": {"1", "L", "P", "RGB", "RGBA", "I;16"},
     "BMP": {"L", "P", "RGB", "RGBA"},
