@@ -22,6 +22,7 @@ from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
 from firstpick.sources.attributes import RULES, read_attribute
 from firstpick.sources.folder import Eligibility
+from firstpick.voxels.bounds import DEFAULT_GB, allow_gb
 from firstpick.voxels.views import ViewSpec
 
 if TYPE_CHECKING:
@@ -135,6 +136,17 @@ class Config(_Settings):
     time_limit_s: float = Field(
         300.0, ge=1, description="Seconds after which reading and encoding one study is given up."
     )
+    max_study_gb: float = Field(
+        DEFAULT_GB,
+        gt=0,
+        description="Gigabytes that the voxels of one study may take, unpacked; a header that says more is refused.",
+    )
+    worker_memory_gb: float = Field(
+        0.0,
+        ge=0,
+        description="Gigabytes of memory at which a worker process is ended and its study fails; 0 for half of the "
+        "machine's.",
+    )
     rescan_s: float = Field(10.0, ge=0.1, description="Seconds between two looks at the studies folder while serving.")
 
     @field_validator("labels")
@@ -157,6 +169,15 @@ class Config(_Settings):
         """What is kept to, whatever the strategy."""
         limits = (self.slices.max_per_study, self.slices.min_distance_mm) if self.unit == "slice" else (0, 0.0)
         return Guards(self.duplicates, self.groups.max, self.strata.share, self.outliers, *limits)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What a worker process may take, as keywords of `firstpick.workers.LocalPool`."""
+        return {
+            "time_limit_s": self.time_limit_s,
+            "memory_gb": self.worker_memory_gb,
+            "prepare": (allow_gb, self.max_study_gb),
+        }
 
     def choice(self, strategy: str = "", seed: int | None = None) -> dict[str, Any]:
         """How a batch is chosen, as keywords of `firstpick.proposal.propose`; another strategy has its own defaults."""
@@ -283,6 +304,7 @@ def _fitted(value: Any, schema: Mapping[str, Any]) -> Any:
 _PROBLEMS = {  # by the type of pydantic's error, or its first word
     "missing": "{key} is missing.",
     "value_error": "{key}: {error}",
+    "greater_than": "{key} must be more than {gt}; got {input}.",
     "greater_than_equal": "{key} must be at least {ge}; got {input}.",
     "too_long": "{key} must be a list of {max_length} values; got {input!r}.",
     "string_pattern_mismatch": "{key} must look like #ffcc00; got {input!r}.",  # a colour

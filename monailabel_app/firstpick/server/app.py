@@ -143,9 +143,7 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     desk = Desk(Log(state, has_labels=has_labels(folder / "labels")), readers_per_study=config.readers_per_study)
     copy_labels(Path(studies), folder)
     cache = Cache(state)
-    making, checking = (
-        LocalPool(n_workers=1, time_limit_s=config.time_limit_s, background=is_patient) for is_patient in (True, False)
-    )
+    making, checking = (LocalPool(n_workers=1, **config.limits, background=is_patient) for is_patient in (True, False))
     known = {what for label in config.labels for what in (label.name, label.value)}
     filing = Filing(folder / "incoming", served_folder, known, checking)
     served = ServedFiles(served_folder, config.served_gb * 1e9, making)
