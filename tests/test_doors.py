@@ -315,12 +315,13 @@ def test_a_page_of_another_site_can_be_led_to_ours_by_a_link_and_cannot_frame_it
         tab.wait_for_selector("#sheet li img")
         assert tab.url == f"{base}/firstpick/"
     tab = open_tab(f"http://other.example:{elsewhere.port}/")
-    for path in ("/firstpick/", "/docs", "/firstpick/status"):
-        tab.evaluate(
-            "(url) => document.body.append(Object.assign(document.createElement('iframe'), {src: url}))", base + path
-        )
-    tab.wait_for_timeout(1000)
-    assert not [frame for frame in tab.frames[1:] if frame.evaluate("document.body.innerText").count("FirstPick")]
+    for path in ("/firstpick/", "/docs", "/firstpick/strategies"):
+        framed = "(url) => document.body.append(Object.assign(document.createElement('iframe'), {src: url}))"
+        tab.evaluate(framed, base + path)
+    tab.wait_for_timeout(1500)
+    texts = [frame.evaluate("document.documentElement.textContent") for frame in tab.frames[1:]]
+    assert len(texts) == 3
+    assert [text for text in texts if "FirstPick" in text or "kmeans" in text] == []
 
 
 def test_the_page_of_an_allowed_origin_can(server, open_tab, elsewhere):
