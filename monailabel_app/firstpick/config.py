@@ -9,14 +9,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
 import psutil
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
+from firstpick.origins import host_name, network, origin
 from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
@@ -148,6 +149,18 @@ class Config(_Settings):
         "machine's.",
     )
     rescan_s: float = Field(10.0, ge=0.1, description="Seconds between two looks at the studies folder while serving.")
+    allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
+        (), description="Names to call the server by, besides IPs and its machine's names, such as [reads.example]."
+    )
+    allowed_origins: tuple[Annotated[str, AfterValidator(origin)], ...] = Field(
+        (), description="Origins of other pages that may use the server, such as [https://viewer.example]; else none."
+    )
+    public_url: Annotated[str, AfterValidator(lambda url: url and origin(url))] = Field(
+        "", description="Address by which browsers reach the server through a proxy, such as https://reads.example."
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(network)], ...] = Field(
+        ("127.0.0.0/8", "::1/128"), description="IPs or networks whose X-Forwarded-Host and -Proto headers count."
+    )
 
     @field_validator("labels")
     @classmethod

@@ -22,6 +22,7 @@ from firstpick.database import LockedError, StoreError, lock_folder
 from firstpick.embedding.cache import Cache
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import Desk
+from firstpick.server.documentation import document
 from firstpick.server.embedder import Embedder
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
@@ -29,6 +30,7 @@ from firstpick.server.keeper import Keeper
 from firstpick.server.label_folder import LabelFolder, copy_labels
 from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
+from firstpick.server.security import guard
 from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
 from firstpick.server.strategy import BatchStrategy, batch_strategies
@@ -124,7 +126,9 @@ class FirstPickApp(MONAILabelApp):
             routes = server.app.router.routes
             routes.insert(0, routes.pop())  # before MONAI Label's own
             server.app.openapi_schema = None
+            document(server.app)
             explain_errors(server.app)
+            guard(server.app, self._services.config)
         for thread in self._services.threads:
             thread.start()
         self._services.threads[-1].at_the_end()
