@@ -31,7 +31,7 @@ class NewProposal:
     """
 
     strategy: Name = ""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, Field(le=1_000_000)] = None
     seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
     advice: bool = False
     partial: bool = False

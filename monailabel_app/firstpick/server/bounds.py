@@ -14,6 +14,8 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from firstpick.server.errors import problem_text
+
 MAX_BODY = 1_000_000
 """Bytes of a body that is no upload."""
 
@@ -27,7 +29,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def _one_line(text: str) -> str:
     if _CONTROLS.search(text):
-        msg = "line breaks and other control characters are not allowed"
+        msg = "Line breaks and other control characters are not allowed"
         raise ValueError(msg)
     return text
 
@@ -122,7 +124,7 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     try:
         _NAME.validate_python(value.get("client_id") or "")
     except ValidationError as error:
-        raise HTTPException(422, f"{name}.client_id: {error.errors()[0]['msg']}.") from error
+        raise HTTPException(422, f"{name}.client_id: {problem_text(error.errors()[0])}") from error
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -38,8 +39,13 @@ def _disk(request: Request, error: Any) -> JSONResponse:
 
 def _not_valid(_: Request, error: Any) -> JSONResponse:
     """Say what is wrong with which value. FastAPI would send the value back, which need not be possible as JSON."""
-    texts = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}." for problem in error.errors()]
+    texts = [f"{'.'.join(map(str, problem['loc']))}: {problem_text(problem)}" for problem in error.errors()]
     return JSONResponse({"detail": " ".join(texts).encode("utf-8", "replace").decode()}, status_code=422)
+
+
+def problem_text(problem: Mapping[str, Any]) -> str:
+    """Say what pydantic found, as a sentence."""
+    return f"{problem['msg'].removeprefix('Value error, ')}."
 
 
 def _unexpected(_: Request, error: Any) -> JSONResponse:
