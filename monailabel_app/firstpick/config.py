@@ -131,6 +131,7 @@ class Config(_Settings):
     served_gb: float = Field(
         20.0, ge=0, description="Gigabytes of files that the server makes for readers, such as of DICOM series."
     )
+    max_upload_gb: float = Field(2.0, gt=0, description="Gigabytes that one upload of a label may hold.")
     auto_next: bool = Field(False, description="When a batch is finished, add the next one by itself.")
     n_workers: int = Field(0, ge=0, description="Embedding processes; 0 for one a core.")
     n_jobs: int = Field(0, ge=0, description="Threads that choose a batch; 0 for one a core.")

@@ -20,6 +20,8 @@ from firstpick.board.log import Log
 from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.database import LockedError, StoreError, lock_folder
 from firstpick.embedding.cache import Cache
+from firstpick.server.auth import check_tokens
+from firstpick.server.bounds import limit_bodies
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import Desk
 from firstpick.server.documentation import document
@@ -33,6 +35,7 @@ from firstpick.server.routes import make_router
 from firstpick.server.security import guard
 from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
+from firstpick.server.stock import make_stock_router, put_first
 from firstpick.server.strategy import BatchStrategy, batch_strategies
 from firstpick.server.uploads import make_upload_router
 from firstpick.server.worklist import Worklist
@@ -122,11 +125,11 @@ class FirstPickApp(MONAILabelApp):
         server = sys.modules.get("monailabel.app")
         if server is not None:
             server.app.include_router(make_router(self._services.worklist), prefix=settings.MONAI_LABEL_API_STR)
-            server.app.include_router(make_upload_router(self._services.filing), prefix=settings.MONAI_LABEL_API_STR)
-            routes = server.app.router.routes
-            routes.insert(0, routes.pop())  # before MONAI Label's own
+            routers = [make_upload_router(self._services.filing), make_stock_router(), *check_tokens(server.app)]
+            put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
             document(server.app)
+            limit_bodies(server.app, self._services.config.max_upload_gb)
             explain_errors(server.app)
             guard(server.app, self._services.config)
         for thread in self._services.threads:
