@@ -306,18 +306,19 @@ class TestProposal:
         assert pool_hash(moved) != pool_hash(POOL)
 
 
-def labelled(study_id, client):
-    return Labelled(study_id=study_id, client=client, tag="final", label=SavedLabel(".nii", "", {"client_id": client}))
+def labelled(study_id, client, given=None):
+    label = SavedLabel(".nii", "", {"client_id": client})
+    return Labelled(study_id=study_id, client=client, tag="final", label=label, given=given)
 
 
 def test_a_done_study_was_annotated_where_its_reader_was_given_it():
     proposal = propose(POOL, strategy="kmeans", batch_size=12)
     of_b = next(pick.slices for pick in proposal.picks if pick.study_id == "b")
-    board = Board().after(
-        Proposed(proposal=proposal),
+    board = Board().after(Proposed(proposal=proposal))
+    board = board.after(
         Reserved(study_id="a", client="alice", seconds=60, given=Given("random", (at(1), at(3)))),
-        labelled("a", "alice"),
-        labelled("b", "bob"),
+        labelled("a", "alice", board.proposed("a")),
+        labelled("b", "bob", board.proposed("b")),
         labelled("elsewhere", ""),
     )
     assert board.annotated == {"a": (at(1), at(3)), "b": of_b, "elsewhere": ()}

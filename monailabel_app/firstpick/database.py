@@ -133,17 +133,22 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
         connection.execute("begin immediate")
         try:
             yield
+            connection.execute("commit")
         except BaseException:
             if connection.in_transaction:  # SQLite itself rolls back on a full disk
                 connection.execute("rollback")
             raise
-        connection.execute("commit")
 
 
 def set_aside(path: Path, why: str = "corrupt") -> Path:
     """Rename a database that is corrupt or outdated (and drop its journal) so that nothing is deleted for good."""
     aside = path.with_suffix(f".{why}-{time.time_ns()}")
     path.rename(aside)
+    drop_journal(path)
+    return aside
+
+
+def drop_journal(path: Path) -> None:
+    """Delete the journal of a database that is gone: SQLite would apply it to the next one of that name."""
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return aside

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from firstpick.board.events import (
+    FACTS,
     FINAL,
     READING,
     Event,
@@ -87,9 +88,11 @@ class Status:
         return replace(self, until=float(round(since_epoch + self.until))) if self.until else self
 
     def closed(self) -> Status:
-        """Return it as one that is done by whoever made its final label."""
+        """Return it as one that is done by whoever made its final label; every reading of it counts."""
         client = str(self.labels[FINAL].info.get("client_id", ""))
-        return replace(self.opened(), status="done", client=client, reopened_by=None)
+        readers = (_reader(label) for tag, label in self.labels.items() if tag.startswith(READING))
+        read_by = tuple(dict.fromkeys([*self.read_by, *filter(None, readers)]))
+        return replace(self.opened(), status="done", client=client, reopened_by=None, read_by=read_by)
 
 
 OPEN = Status()
@@ -161,7 +164,8 @@ class Board:
         for event in events:
             match event:
                 case Proposed():
-                    proposals[event.proposal.strategy] = event.proposal
+                    proposals.pop(event.proposal.strategy, None)
+                    proposals[event.proposal.strategy] = event.proposal  # the newest is the last
                 case Named():
                     names.setdefault(event.study_id, event.name)
                 case Noted(tag=""):
@@ -170,7 +174,7 @@ class Board:
                     known_until = event.known_until
                 case _:
                     before = statuses.get(event.study_id, OPEN)
-                    statuses[event.study_id] = _after(before, event, proposals)
+                    statuses[event.study_id] = _after(before, event)
         return Board(statuses, proposals, names, notes, known_until)
 
     def check(self, event: Event) -> None:
@@ -185,7 +189,7 @@ class Board:
             case Released():
                 refused = is_others
             case Proposed():
-                former = self.proposals.get(event.proposal.strategy)
+                former = self.proposals.get(event.proposal.strategy) if event.is_mended else None
                 kept = {pick.study_id for pick in former.picks} if former else set()
                 fresh = [pick.study_id for pick in event.proposal.picks if pick.study_id not in kept]
                 shut = [study_id for study_id in fresh if self.statuses.get(study_id, OPEN).status == "done"]
@@ -228,6 +232,14 @@ class Board:
             is_left = anonymous and status.anonymous and taken + RESERVED_SECONDS <= now
             if status.client == client or is_left:
                 return study_id
+        return None
+
+    def proposed(self, study_id: str) -> Given | None:
+        """Return what is proposed of a study in the newest batch that has it."""
+        for strategy, proposal in reversed([*self.proposals.items()]):
+            for pick in proposal.picks:
+                if pick.study_id == study_id:
+                    return Given(strategy, pick.slices)
         return None
 
     def with_status(self, *names: str) -> frozenset[str]:
@@ -275,24 +287,13 @@ class Board:
         return {i: self.statuses[i].annotated or () for i in done}
 
 
-def _after(before: Status, event: Event, proposals: Mapping[str, Proposal]) -> Status:  # noqa: PLR0911 - one a kind
+def _after(before: Status, event: Event) -> Status:  # noqa: PLR0911 - one a kind
     """Return where a study stands after something happened to it."""
     match event:
         case Reserved():
-            given = {**before.given, event.client: event.given} if event.given else before.given
-            return replace(
-                before,
-                status="reserved",
-                client=event.client,
-                reason="",
-                since=event.at,
-                until=event.tick + event.seconds,
-                taken=event.tick,
-                anonymous=event.anonymous,
-                given=given,
-            )
+            return _reserved(before, event)
         case Renewed():
-            is_held = (before.status, before.client) == ("reserved", event.client)
+            is_held = (before.status, before.client) == ("reserved", event.client) and event.tick >= before.taken
             return replace(before, until=max(before.until, event.tick + event.seconds)) if is_held else before
         case Released() if before.status in ("open", "reserved"):
             is_unchanged = before.reopened_by == event.client and FINAL in before.labels
@@ -301,12 +302,11 @@ def _after(before: Status, event: Event, proposals: Mapping[str, Proposal]) -> S
             return replace(before.opened(), status="skipped", client=event.client, reason=event.reason, since=event.at)
         case Unskipped():
             return before.opened() if before.status == "skipped" else before
-        case Reopened():
-            others = tuple(reader for reader in before.read_by if reader != event.client)
-            is_done = before.status == "done"
-            return replace(before.opened(), reopened_by=event.client, read_by=others) if is_done else before
+        case Reopened() if before.status == "done":
+            again = event.client if event.client in before.read_by else ""
+            return replace(before.opened(), reopened_by=event.client, read_by=_still_read(before, again))
         case Labelled():
-            return _labelled(before, event, proposals)
+            return _labelled(before, event)
         case Unlabelled():
             return _unlabelled(before, event)
         case Noted():
@@ -315,43 +315,68 @@ def _after(before: Status, event: Event, proposals: Mapping[str, Proposal]) -> S
             return before
 
 
-def _labelled(before: Status, event: Labelled, proposals: Mapping[str, Proposal]) -> Status:
+def _reserved(before: Status, event: Reserved) -> Status:
+    others = {client: given for client, given in before.given.items() if client != event.client}
+    return replace(
+        before,
+        status="reserved",
+        client=event.client,
+        reason="",
+        since=event.at,
+        until=event.tick + event.seconds,
+        taken=event.tick,
+        anonymous=event.anonymous,
+        given={**others, event.client: event.given} if event.given else before.given,  # the newest is the last
+    )
+
+
+def _labelled(before: Status, event: Labelled) -> Status:
     status = replace(before, labels={**before.labels, event.tag: event.label})
     if event.tag.startswith(READING):
-        readers = tuple(dict.fromkeys([*before.read_by, event.client]))
+        readers = (*_still_read(before, event.client), event.client) if event.client else before.read_by
         is_own = before.status == "reserved" and before.client == event.client
         return replace(status.opened() if is_own else status, read_by=readers)
     if event.tag != FINAL:
         return status
-    annotated = _united(before.annotated, _given(before, event, proposals))
+    annotated = _united(before.annotated, _given(before, event))
     return replace(status.closed(), client=event.client, since=event.at, annotated=annotated)
 
 
 def _unlabelled(before: Status, event: Unlabelled) -> Status:
     labels = {tag: label for tag, label in before.labels.items() if tag != event.tag}
     gone = before.labels.get(event.tag)
-    reader = str(gone.info.get("client_id", "")) if gone and event.tag.startswith(READING) else None
-    status = replace(before, labels=labels, read_by=tuple(name for name in before.read_by if name != reader))
+    status = replace(before, labels=labels)
     if event.tag == FINAL:
-        status = replace(status, annotated=None, reopened_by=None)
+        read_by = _still_read(before, _reader(gone) if gone else "")
+        status = replace(status, annotated=None, reopened_by=None, read_by=read_by)
         return status.opened() if before.status == "done" else status
+    if gone and _reader(gone) and event.tag.startswith(READING):
+        return replace(status, read_by=_still_read(before, _reader(gone)))
     return status
+
+
+def _still_read(before: Status, reader: str) -> tuple[str, ...]:
+    """Whose readings count but one reader's, who is to read again; where nobody knows whose, the newest one's."""
+    again = reader or (before.read_by[-1] if before.read_by else "")
+    return tuple(name for name in before.read_by if name != again)
+
+
+def _reader(label: SavedLabel) -> str:
+    return str(label.info.get("client_id") or "")
 
 
 def _noted(before: Status, event: Noted) -> Status:
     label = before.labels.get(event.tag)
     if label is None:
         return before
-    return replace(before, labels={**before.labels, event.tag: replace(label, info={**label.info, **event.info})})
+    added = {key: value for key, value in event.info.items() if key not in FACTS}
+    return replace(before, labels={**before.labels, event.tag: replace(label, info={**label.info, **added})})
 
 
-def _given(status: Status, event: Labelled, proposals: Mapping[str, Proposal]) -> tuple[Slice, ...]:
-    """Return what a label is of: what its reader was given, else what the last one was, else what is proposed now."""
-    given = status.given.get(event.client) or next(reversed([*status.given.values()]), None)
-    if given is not None:
-        return given.slices
-    picks = (pick for proposal in reversed([*proposals.values()]) for pick in proposal.picks)
-    return next((pick.slices for pick in picks if pick.study_id == event.study_id), ())
+def _given(status: Status, event: Labelled) -> tuple[Slice, ...]:
+    """Return what a label is of: what its reader was given, else what the last one was, else what it says itself."""
+    given = status.given.get(event.client) or next(reversed([*status.given.values()]), event.given)
+    return given.slices if given else ()
 
 
 def _united(before: tuple[Slice, ...] | None, new: tuple[Slice, ...]) -> tuple[Slice, ...]:

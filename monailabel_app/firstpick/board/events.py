@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
-from pydantic_core import to_jsonable_python
 
 from firstpick.proposal import Proposal
 from firstpick.studies import Slice
@@ -18,6 +17,11 @@ FINAL = "final"
 
 READING = "reading-"
 """Begins the tag of one reader's label where a study needs several; the label itself is not shown to the others."""
+
+FACTS = ("client_id", "ts", "checksum", "n_voxels", "values", "unknown_values", "changes")
+"""What FirstPick itself knows of a label: no client adds to these."""
+
+_LONGEST_S = 1e9
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ class SavedLabel:
 
     @property
     def seconds(self) -> float:
-        """How long the reader worked on it, as the client says; 0 if it does not."""
+        """How long the reader worked on it, as the client says; 0 if it does not, or says what cannot be."""
         said = self.info.get("seconds")
-        return float(said) if isinstance(said, int | float) and 0 <= said < float("inf") else 0.0
+        return float(said) if isinstance(said, int | float) and 0 <= said < _LONGEST_S else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +95,10 @@ class _Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposed(_Event):
-    """A batch was made or mended: it now is the standing one of its strategy."""
+    """A batch was made, or mended: then picks that are done stay. It now is the standing one of its strategy."""
 
     proposal: Proposal
+    is_mended: bool = False
     kind: Literal["proposed"] = "proposed"
 
 
@@ -139,10 +144,14 @@ class Unskipped(_Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled(_Event):
-    """A label was saved under a tag; under `FINAL` it closes the study."""
+    """A label was saved under a tag; under `FINAL` it closes the study.
+
+    ``given`` is what is proposed of the study by then: a final label is of that where nobody was given anything.
+    """
 
     tag: str
     label: SavedLabel
+    given: Given | None = None
     kind: Literal["labelled"] = "labelled"
 
 
@@ -208,7 +217,7 @@ _COLUMNS = ("at", "tick", "kind")
 def to_text(event: Event) -> str:
     """Write what the columns of the log do not hold as JSON; ASCII, so that any id can be stored."""
     facts = {key: value for key, value in vars(event).items() if key not in _COLUMNS}
-    return json.dumps(to_jsonable_python(facts), separators=(",", ":"))
+    return json.dumps(facts, default=vars, separators=(",", ":"))
 
 
 def from_text(at: float, tick: float, kind: str, text: str) -> Event:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from firstpick.board.board import Board
 from firstpick.board.events import Event, Renewed, Restored, from_text, to_text
-from firstpick.database import StoreError, open_database, set_aside, transaction
+from firstpick.database import StoreError, drop_journal, open_database, set_aside, transaction
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Log:
             return None
         if self.path.exists():
             logger.warning("%s is damaged; it is kept as %s.", self.path, set_aside(self.path).name)
+        drop_journal(self.path)
         with contextlib.closing(sqlite3.connect(self._backup)) as source:
             known_until = float(source.execute("select coalesce(max(at), 0) from events").fetchone()[0])
             _copy(source, self.path)
@@ -91,13 +92,16 @@ class Log:
 
     def _notice(self, *, is_restored: bool) -> str:
         aside = ", ".join(sorted(path.name for path in self.path.parent.glob("decisions.corrupt-*")))
-        if not is_restored and not aside:
+        if not is_restored and not (aside and self.board.known_until):
             return ""
-        known_until = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.board.known_until))
+        known = "nothing was decided by then"
+        if self.board.known_until:
+            known = "decisions are known up to "
+            known += time.strftime("%Y-%m-%d %H:%M", time.localtime(self.board.known_until))
         look = f" Look at {aside}, then remove it." if aside else ""
         return (
-            f"decisions.sqlite was damaged or missing and was restored from its copy: decisions are known up to "
-            f"{known_until}; newer labels were found on the disk.{look}"
+            f"decisions.sqlite was damaged or missing and was restored from its copy: {known}; "
+            f"newer labels were found on the disk.{look}"
         )
 
     @staticmethod
@@ -192,12 +196,22 @@ def read_log(folder: Path) -> tuple[Board, list[Event]]:
     """Read the board and the events of a state folder, oldest first, without changing anything.
 
     Where nothing was decided both are empty.
+
+    Raises
+    ------
+    StoreError
+        If what was decided is lost or has to be restored first, or another version wrote it.
     """
     path = folder / "decisions.sqlite"
-    if _problem(path) is not None:
+    if check_log(folder, has_labels=False):
+        msg = f"{path} is damaged or missing. Start the server once: it restores what was decided from its copy."
+        raise StoreError(msg)
+    if not path.exists():
         return Board(), []
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
         version = int(connection.execute("pragma user_version").fetchone()[0])
+        if version == 0:  # nothing was written yet
+            return Board(), []
         if version != LOG_VERSION:
             msg = f"{path} was written by another FirstPick (schema {version}; this one reads {LOG_VERSION})."
             raise StoreError(msg)

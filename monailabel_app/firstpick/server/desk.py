@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from firstpick.board.board import RESERVED_SECONDS, Board, Refused, Status
 from firstpick.board.events import (
+    FINAL,
     Event,
     Given,
+    Labelled,
     Released,
     Renewed,
     Reopened,
@@ -23,8 +25,6 @@ from firstpick.board.log import Log
 
 NOBODY = ("", "admin", "user-xyz")
 """Client ids that clients send when nobody said who they are: each such call is a new reader."""
-
-_E = TypeVar("_E", bound=Event)
 
 
 class Desk:
@@ -156,7 +156,9 @@ class Desk:
         with self._lock:
             self._log.close()
 
-    def _stamped(self, event: _E) -> _E:
+    def _stamped(self, event: Event) -> Event:
+        if isinstance(event, Labelled) and event.tag == FINAL:
+            event = replace(event, given=self.board.proposed(event.study_id))
         return replace(event, at=time.time(), tick=self.now())
 
     def _shown(self, status: Status) -> Status:

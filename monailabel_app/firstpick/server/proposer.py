@@ -217,7 +217,7 @@ class Proposer(threading.Thread):
         if mended == standing:
             return
         try:
-            self._desk.decide(Proposed(proposal=mended))
+            self._desk.decide(Proposed(proposal=mended, is_mended=True))
         except Refused:
             self._wanted.set()  # a label came meanwhile
 
