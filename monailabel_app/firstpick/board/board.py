@@ -374,7 +374,10 @@ def with_statuses(
     picks = []
     for pick in proposal.picks:
         status = statuses.get(pick.study_id, OPEN)
-        picks.append(LivePick(**vars(pick), status=status.status, client=status.client, until=status.until))
+        stands = LivePick(
+            **vars(pick), status=status.status, client=status.client, until=status.until, read_by=status.read_by
+        )
+        picks.append(stands)
     live = {"picks": tuple(picks), "failed": tuple(failed), "left_out": tuple(left_out)}
     return LiveProposal(**{**vars(proposal), **live})
 
