@@ -296,7 +296,7 @@ def _after(before: Status, event: Event, proposals: Mapping[str, Proposal]) -> S
             return replace(before, until=max(before.until, event.tick + event.seconds)) if is_held else before
         case Released() if before.status in ("open", "reserved"):
             is_unchanged = before.reopened_by == event.client and FINAL in before.labels
-            return before.closed() if is_unchanged else before.opened()
+            return replace(before.closed(), read_by=_readers(before)) if is_unchanged else before.opened()
         case Skipped():
             return replace(before.opened(), status="skipped", client=event.client, reason=event.reason, since=event.at)
         case Unskipped():
@@ -325,6 +325,13 @@ def _labelled(before: Status, event: Labelled, proposals: Mapping[str, Proposal]
         return status
     annotated = _united(before.annotated, _given(before, event, proposals))
     return replace(status.closed(), client=event.client, since=event.at, annotated=annotated)
+
+
+def _readers(status: Status) -> tuple[str, ...]:
+    """Return whose readings there are of a study."""
+    readings = (label for tag, label in status.labels.items() if tag.startswith(READING))
+    names = (str(label.info.get("client_id", "")) for label in readings)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _unlabelled(before: Status, event: Unlabelled) -> Status:
