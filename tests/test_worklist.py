@@ -100,6 +100,18 @@ def test_a_refusal_says_the_title(worklist):
             missing(BROKEN.study_id)
 
 
+def test_a_heartbeat_after_the_end_of_a_reservation_keeps_what_its_reader_was_given(worklist):
+    order = worklist._proposer.order("random", NewProposal(strategy="random", batch_size=6))
+    worklist._proposer._make_ordered()
+    order.result()
+    study_id = worklist.proposal().picks[0].study_id
+    worklist.reserve(study_id, "alice", "random")
+    worklist._desk._start += 1801  # half an hour later
+    assert worklist._desk.status(study_id).status == "open"
+    assert worklist.heartbeat(study_id, "alice").status == "reserved"
+    assert worklist._desk.board.statuses[study_id].given["alice"].strategy == "random"
+
+
 def test_a_pick_that_cannot_be_opened_is_replaced_and_not_proposed_again(worklist):
     before = [pick.study_id for pick in worklist.proposal().picks]
     with pytest.raises(HTTPException) as asked:

@@ -81,7 +81,7 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
     @looking.post("/heartbeat")
     def heartbeat(wanted: StudyOfClient) -> StudyStatus:
         """Say that the reader is still at it; 409, with whose it is, if the reservation is lost."""
-        return worklist.reserve(wanted.study_id, wanted.client_id)
+        return worklist.heartbeat(wanted.study_id, wanted.client_id)
 
     @looking.post("/release")
     def release(wanted: StudyOfClient) -> StudyStatus:

@@ -123,6 +123,10 @@ class Worklist:
         given = self._given(study_id, strategy)
         return self._change(study_id, lambda: self._desk.reserve(study_id, client_name(client), given))
 
+    def heartbeat(self, study_id: str, client: str) -> StudyStatus:
+        """Renew a client's reservation, or take it again: what the client was given before stays given."""
+        return self._change(study_id, lambda: self._desk.reserve(study_id, client_name(client)))
+
     def _given(self, study_id: str, strategy: str) -> Given | None:
         """Find of which batch a study is a pick: the named one's, the configured one's, or any."""
         batches = self._desk.board.proposals
