@@ -52,9 +52,10 @@ _KEPT |= {"checksum", "n_voxels", "values", "unknown_values", "changes"}
 
 @dataclass(frozen=True)
 class NextSample:
-    """Who wants the next study; MONAI Label's other options are for strategies that FirstPick has not."""
+    """Who wants the next study, and by which strategy; MONAI Label's other options are for models."""
 
     client_id: Name | None = None
+    strategy: Name | None = None
 
 
 def put_first(server: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -88,10 +89,11 @@ def _refusal(status: int, reason: str) -> Callable[[], None]:
 def _add_samples(router: APIRouter) -> None:
     @router.post("/activelearning/{strategy}", tags=["ActiveLearning"])
     def next_sample(strategy: Name, wanted: NextSample | None = None, user: User = USER) -> dict[str, Any]:
-        """Reserve the next study; the strategy is the path's, whatever the body says."""
+        """Reserve the next study by the strategy of the body, else of the path."""
         said = (wanted and wanted.client_id) or ""
         client = user.username if said in NOBODY else said
-        found: dict[str, Any] = sample(strategy, {"client_id": client}, user.username)
+        chosen = (wanted and wanted.strategy) or strategy
+        found: dict[str, Any] = sample(chosen, {"client_id": client}, user.username)
         return found
 
     @router.head("/datastore/image", tags=["Datastore"], dependencies=[USER])
