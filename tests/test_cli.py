@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from firstpick.board.log import Decisions
+from firstpick.board.events import Labelled, Reopened, SavedLabel, Skipped
+from firstpick.board.log import Log
 from firstpick.cli import main
 from firstpick.sources.folder import list_studies
 
@@ -109,7 +110,7 @@ def test_embed_export_and_list_agree(run):
         assert pool["vectors"].dtype == np.float32
     assert run("list", "--failed")[1] == "broken.nii\tfailed\tbroken.nii is empty (0 bytes).\n"
     run("export", "--decisions", "--out", str(run.folder / "decisions.csv"))
-    assert (run.folder / "decisions.csv").read_text().strip() == "at,study_id,title,kind,client,detail"
+    assert (run.folder / "decisions.csv").read_text().strip() == "at,study_id,title,kind,client,seconds,detail"
 
 
 @pytest.mark.slow
@@ -125,13 +126,16 @@ def test_people_read_titles_and_programs_get_both(run, monkeypatch):
     assert re.findall(r"^ +\d  Knee \d ", out, re.MULTILINE)
     assert "case_" not in out
     assert run("list", "--failed")[1] == "Knee 9\tfailed\tcase_9.nii is empty (0 bytes).\n"
-    with closing(Decisions(run.folder / "state")) as decisions:
-        decisions.skip("case_3.nii", "alice", "metal")
-        decisions.skip("gone", "alice", "metal")
-    run("export", "--decisions", "--out", str(run.folder / "decisions.csv"))
+    with closing(Log(run.folder / "state")) as log:
+        log.append(*(Skipped(study_id=i, client="alice", reason="metal") for i in ("case_3.nii", "gone")))
+        label = SavedLabel(".nii", "", {"client_id": "bob", "seconds": 90})
+        log.append(Labelled(study_id="case_4.nii", client="bob", tag="final", label=label))
+    out = run("export", "--decisions", "--out", str(run.folder / "decisions.csv"))[1]
+    assert out.splitlines()[1:] == ["alice: 0 done, 2 skipped, 0 min.", "bob: 1 done, 0 skipped, 2 min."]
     with (run.folder / "decisions.csv").open(newline="") as file:
-        rows = [(row["study_id"], row["title"], row["detail"]) for row in csv.DictReader(file)]
-    assert rows == [("case_3.nii", "Knee 3", "metal"), ("gone", "gone", "metal")]
+        rows = [(row["study_id"], row["title"], row["seconds"], row["detail"]) for row in csv.DictReader(file)]
+    skipped = [("case_3.nii", "Knee 3", "", "metal"), ("gone", "gone", "", "metal")]
+    assert rows == [*skipped, ("case_4.nii", "Knee 4", "90.0", "final")]
 
 
 def test_the_studies_folder_is_left_as_it_was(run):
@@ -151,16 +155,16 @@ def test_final_labels_that_lie_where_monai_label_keeps_them_count(run):
     proposal = json.loads(out)
     assert "1 of the final labels are no single study's, such as stranger.nii.gz." in err
     assert [pick["study_id"] for pick in proposal["picks"]] == ["case_7.nii"]
-    with closing(Decisions(run.folder / "state")) as decisions:
-        decisions.mark_done({"case_3.nii": ""})
-        decisions.reopen("case_3.nii", "alice")
+    with closing(Log(run.folder / "state")) as log:
+        log.append(Labelled(study_id="case_3.nii", tag="final", label=SavedLabel(".nii.gz", "")))
+        log.append(Reopened(study_id="case_3.nii", client="alice"))
     assert len(json.loads(run("pick", "--json")[1])["picks"]) == 2
     served = run.folder / "state" / "datastore" / "labels" / "final"  # a server has taken them over, one was deleted
     served.mkdir(parents=True)
     for number in range(6):
         (served / f"case_{number}.nrrd").write_bytes(b"a label")
     picks = {pick["study_id"] for pick in json.loads(run("pick", "--json")[1])["picks"]}
-    assert picks == {"case_6.nii", "case_7.nii"}
+    assert picks == {"case_3.nii", "case_6.nii", "case_7.nii"}  # the first stays open until the server sees a new label
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 
 from fastapi import HTTPException
 
-from firstpick.board.log import Decisions
+from firstpick.board.events import Named
+from firstpick.board.log import Log
 from firstpick.server.filing import Filing
 from firstpick.server.served import ServedFiles
 
@@ -105,19 +106,25 @@ class Room:
 
     def start(self, studies):
         from firstpick.server.datastore import StudiesDatastore
+        from firstpick.server.desk import Desk
+        from firstpick.server.label_folder import LabelFolder
 
         if self.store is not None:
-            self.decisions.close()
-        self.decisions = Decisions(self.state)
+            self.desk.close()
+        self.desk = Desk(Log(self.state))
         served = ServedFiles(self.state / "served", 1e9, Now())
         filing = Filing(self.state / "datastore" / "incoming", served.folder, {1, "tumour"}, Now())
         folder = self.state / "datastore"
-        self.store = StudiesDatastore(str(self.folder), folder, decisions=self.decisions, served=served, filing=filing)
+        labels = LabelFolder(folder / "labels", n_versions=2, is_new=not self.desk.board.names)
+        self.store = StudiesDatastore(
+            str(self.folder), folder, desk=self.desk, labels=labels, served=served, filing=filing
+        )
         self.list(studies)
         return self.store
 
     def list(self, studies):
         self.store.update(studies, dict.fromkeys((study.study_id for study in studies), ""))
+        self.store.sync_labels()
 
     def label(self, value=1, name="upload.nii", shape=(4, 5, 6)):
         array = np.zeros(shape, np.uint8)
@@ -133,7 +140,8 @@ class Room:
 
     def files(self):
         root = self.state / "datastore" / "labels"
-        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+        files = (path.relative_to(root).as_posix() for path in root.rglob("[!.]*") if path.is_file())
+        return sorted(file for file in files if not file.startswith("versions/"))
 
     def read(self, study_id, tag="final"):
         return Path(self.store.get_label_uri(study_id, tag)).read_bytes()
@@ -144,7 +152,7 @@ def room(tmp_path):
     made = Room(tmp_path)
     yield made
     if made.store is not None:
-        made.decisions.close()
+        made.desk.close()
 
 
 def test_every_study_keeps_its_label_whatever_comes_or_goes(room):
@@ -167,7 +175,7 @@ def test_every_study_keeps_its_label_whatever_comes_or_goes(room):
             study.study_id: written[study.study_id] for study in there
         }
         assert room.store.unmatched == []
-    (room.state / "datastore" / "datastore_v2.json").unlink()
+    (room.state / "datastore" / "datastore_v2.json").write_text("rubbish")
     room.start(studies)
     assert {study.study_id: room.read(study.study_id) for study in studies} == written
     assert set(room.store.get_labeled_images()) == set(written)
@@ -222,7 +230,7 @@ def test_the_former_label_stays_until_the_new_one_is_there(room, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("firstpick.server.datastore.rename_durably", full)
+    monkeypatch.setattr("firstpick.server.label_folder.rename_durably", full)
     with pytest.raises(OSError, match="No space left"):
         room.save("case.nii", value=5)
     assert room.read("case.nii") == before
@@ -236,8 +244,8 @@ def test_what_a_label_holds_is_known_and_strange_values_are_named(room):
     assert (info["client_id"], info["n_voxels"], info["values"]) == ("alice", 8, [{"value": 7, "n_voxels": 8}])
     assert info["checksum"].startswith("SHA256:")
     assert room.store.get_label_info("none.nii", "final")["n_voxels"] == 0
-    assert room.store.unknown_values() == [{"study_id": "case.nii", "tag": "final", "values": ["7"]}]
-    assert room.store.labelled_at("none.nii") is not None
+    assert room.store.odd_labels()["unknown_values"] == [{"study_id": "case.nii", "tag": "final", "values": ["7"]}]
+    assert room.desk.board.with_status("done") == {"case.nii", "none.nii"}
 
 
 def test_a_label_in_another_format_replaces_the_former_and_both_go_when_it_is_deleted(room):
@@ -255,7 +263,7 @@ def test_names_survive_a_corrupt_database(room):
     studies = [room.study("case.nii"), room.study("case.nii.nii", 1)]
     room.start(studies)
     written = {study.study_id: room.save(study.study_id, value=n + 1) for n, study in enumerate(studies)}
-    room.decisions.close()
+    room.desk.close()
     (room.state / "decisions.sqlite").write_bytes(b"{ rubbish" * 500)
     for left in ("-wal", "-shm"):
         (room.state / f"decisions.sqlite{left}").unlink(missing_ok=True)
@@ -280,8 +288,8 @@ def test_the_name_of_a_study_s_file_ends_as_the_file_and_is_no_other_study_s(roo
 
 
 def test_decisions_keep_a_name_once_given(tmp_path):
-    with closing(Decisions(tmp_path)) as decisions:
-        decisions.name_labels({"a": "one"})
-        decisions.name_labels({"a": "two", "b": "three"})
-    with closing(Decisions(tmp_path)) as again:
-        assert again.label_names() == {"a": "one", "b": "three"}
+    with closing(Log(tmp_path)) as log:
+        log.append(Named(study_id="a", name="one"))
+        log.append(Named(study_id="a", name="two"), Named(study_id="b", name="three"))
+    with closing(Log(tmp_path)) as again:
+        assert again.board.names == {"a": "one", "b": "three"}

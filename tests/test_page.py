@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from server_process import Server, wait_for, write_studies
 
-from firstpick.board.log import Status
+from firstpick.board.board import Status
 from firstpick.proposal import propose
 from firstpick.report import page_data, report_page
 from firstpick.studies import LeftOut, Pool, Sample
@@ -48,11 +48,13 @@ def write_page(path, n_studies, *, names=(), batch_size=4):
         strategy="kmeans",
         batch_size=batch_size,
         labelled=ids[5:6],
-        failed=[LeftOut("1.2.8-0a1b2c", "The file is empty.", "Broken one")],
-        left_out=[LeftOut("1.2.9-0a1b2c", "A localizer.", "Knee scout")],
     )
+    lists = {
+        "failed": [LeftOut("1.2.8-0a1b2c", "The file is empty.", "Broken one")],
+        "left_out": [LeftOut("1.2.9-0a1b2c", "A localizer.", "Knee scout")],
+    }
     statuses = {ids[5]: Status("done", "alice"), batch.picks[0].study_id: Status("reserved", "bob")}
-    data = page_data(batch, pool, statuses, png, notes={}, groups_are_patients=True)
+    data = page_data(batch, pool, statuses, png, **lists, notes={}, groups_are_patients=True)
     path.write_text(report_page(data), encoding="utf-8")
     return data
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic_core import to_jsonable_python
 
 from firstpick import __version__
+from firstpick.board.board import with_statuses
 from firstpick.proposal import (
     SCHEMA,
     Pick,
@@ -70,14 +71,19 @@ def golden_proposal():
         seed=1,
         encoder="pixels",
         fingerprint="0123456789abcdef",
-        failed=[LeftOut("broken/scan", "The file ends after 12 of 4,000 bytes.", "Broken scan")],
-        left_out=[LeftOut("scout", "Only 3 slices.")],
         partial=True,
         keep=picks(6),
         guards=Guards(duplicates=0.999999),
         n_init=3,
     )
     return with_replacement(first, pool, "case_09", labelled=ids(3), excluded=ids(4))
+
+
+def golden_answer():
+    """The same as a server answers it."""
+    failed = [LeftOut("broken/scan", "The file ends after 12 of 4,000 bytes.", "Broken scan")]
+    left_out = [LeftOut("scout", "Only 3 slices.")]
+    return to_jsonable_python(with_statuses(golden_proposal(), {}, failed=failed, left_out=left_out))
 
 
 def test_a_batch_by_hand():
@@ -315,7 +321,7 @@ class TestJson:
         with pytest.raises(ValueError, match=text):
             read_proposal(to_jsonable_python(golden_proposal()) | {"schema": schema})
 
-    @pytest.mark.parametrize("path", [("picks",), ("picks", 0, "score"), ("failed", 0, "reason")])
+    @pytest.mark.parametrize("path", [("picks",), ("picks", 0, "score"), ("picks", 0, "rank")])
     def test_what_is_missing_is_named(self, path):
         data = entry = to_jsonable_python(golden_proposal())
         for key in path[:-1]:
@@ -335,7 +341,7 @@ class TestJson:
         """After a wanted change: ``python tests/test_proposal.py`` writes the file; the Slicer module reads it."""
         golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
         assert_alike(
-            to_jsonable_python(golden_proposal()),
+            golden_answer(),
             golden | {"provenance": golden["provenance"] | {"version": __version__}},
         )
         assert golden["schema"] == SCHEMA
@@ -446,4 +452,4 @@ def assert_alike(value, golden):
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(to_jsonable_python(golden_proposal()), indent=2) + "\n", encoding="utf-8")
+    GOLDEN.write_text(json.dumps(golden_answer(), indent=2) + "\n", encoding="utf-8")

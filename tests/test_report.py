@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pydantic_core import to_jsonable_python
 
-from firstpick.board.log import Status
+from firstpick.board.board import Status
 from firstpick.proposal import Pick, propose
 from firstpick.report import (
     ASSETS,
@@ -41,7 +41,14 @@ def png(_study_id):
 
 def data_of(pool, batch_size=2, labelled=(), **changes):
     batch = propose(pool, strategy="kmeans", batch_size=batch_size, labelled=labelled)
-    values = {"statuses": {}, "thumbnail": png, "notes": {}, "groups_are_patients": True} | changes
+    values = {
+        "statuses": {},
+        "thumbnail": png,
+        "notes": {},
+        "groups_are_patients": True,
+        "failed": [],
+        "left_out": [],
+    } | changes
     return page_data(batch, pool, values.pop("statuses"), values.pop("thumbnail"), **values)
 
 
@@ -197,7 +204,7 @@ def test_the_file_says_where_coverage_flattens():
 def test_the_table_shows_titles_and_ids_only_to_tell_twins_apart():
     titled = replace(pool_of(np.eye(3)), titles=("Knee", "Head", "Head"))
     made = propose(titled, strategy="random", batch_size=3)
-    head, *lines, _ = table(made).splitlines()
+    head, *lines, _ = table(made, n_failed=0, n_left_out=0).splitlines()
     assert head.split() == ["rank", "study", "share", "why"]
     assert sorted(line[6:].split("  ")[0] for line in lines) == ["Head [s00001]", "Head [s00002]", "Knee"]
 
@@ -252,9 +259,7 @@ def test_numbers_that_are_none_are_refused():
 
 def test_failed_and_left_out_studies_are_carried():
     pool = pool_of(np.eye(4))
-    batch = propose(
-        pool, strategy="random", batch_size=1, failed=[LeftOut("f", "broken", "Fine")], left_out=[LeftOut("o", "scout")]
-    )
-    data = page_data(batch, pool, {}, png, notes={}, groups_are_patients=True)
+    lists = {"failed": [LeftOut("f", "broken", "Fine")], "left_out": [LeftOut("o", "scout")]}
+    data = data_of(pool, 1, **lists)
     assert data["status"]["failed"] == [{"study_id": "f", "reason": "broken", "title": "Fine"}]
     assert data["status"]["left_out"] == [{"study_id": "o", "reason": "scout", "title": "o"}]

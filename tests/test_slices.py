@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_jsonable_python
 
-from firstpick.board.log import Decisions
+from firstpick.board.board import Board
+from firstpick.board.events import Given, Labelled, Proposed, Reserved, SavedLabel
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.chunk import embed_chunk
 from firstpick.embedding.run import embed
@@ -305,9 +306,19 @@ class TestProposal:
         assert pool_hash(moved) != pool_hash(POOL)
 
 
-def test_done_studies_remember_the_slices_last_proposed(tmp_path):
-    made = to_jsonable_python(propose(POOL, strategy="kmeans", batch_size=12))
-    with closing(Decisions(tmp_path)) as decisions:
-        decisions.put_proposal("kmeans", made, "")
-        decisions.mark_done({"a": "alice", "elsewhere": ""})
-        assert decisions.annotated() == {"a": tuple(at(i) for i in range(4)), "elsewhere": ()}
+def labelled(study_id, client, given=None):
+    label = SavedLabel(".nii", "", {"client_id": client})
+    return Labelled(study_id=study_id, client=client, tag="final", label=label, given=given)
+
+
+def test_a_done_study_was_annotated_where_its_reader_was_given_it():
+    proposal = propose(POOL, strategy="kmeans", batch_size=12)
+    of_b = next(pick.slices for pick in proposal.picks if pick.study_id == "b")
+    board = Board().after(Proposed(proposal=proposal))
+    board = board.after(
+        Reserved(study_id="a", client="alice", seconds=60, given=Given("random", (at(1), at(3)))),
+        labelled("a", "alice", board.proposed("a")),
+        labelled("b", "bob", board.proposed("b")),
+        labelled("elsewhere", ""),
+    )
+    assert board.annotated == {"a": (at(1), at(3)), "b": of_b, "elsewhere": ()}

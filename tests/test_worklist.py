@@ -1,5 +1,7 @@
 """The work list in process: titles for readers, ids for programs; and picks that nobody can open."""
 
+import gzip
+import json
 import warnings
 
 import numpy as np
@@ -10,7 +12,7 @@ pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 from fastapi import HTTPException
 from server_process import wait_for
 
-from firstpick.board.log import Decisions
+from firstpick.board.log import Log
 from firstpick.config import load_config
 from firstpick.embedding.cache import Cache, Embedded
 from firstpick.studies import LeftOut, Study
@@ -20,8 +22,12 @@ with warnings.catch_warnings():  # of what MONAI Label imports
     warnings.simplefilter("ignore")
     from firstpick.server.answers import NewProposal
     from firstpick.server.datastore import StudiesDatastore
+    from firstpick.server.desk import Desk
     from firstpick.server.filing import Filing
+    from firstpick.server.label_folder import LabelFolder
+    from firstpick.server.proposer import Proposer
     from firstpick.server.served import ServedFiles
+    from firstpick.server.snapshot import Snapshot
     from firstpick.server.worklist import Worklist
 
 STUDIES = [Study(f"1.2.840.{n}-0a1b2c", "1-1", f"/studies/{n}", f"Knee {n}: T1 sag") for n in range(6)]
@@ -35,25 +41,29 @@ def worklist(tmp_path):
     """The work list of a server that has six studies, and one that cannot be read."""
     (tmp_path / "studies").mkdir()
     config = load_config(None, {"encoder": "pixels", "batch_size": "2"})
-    cache, decisions = Cache(tmp_path), Decisions(tmp_path)
+    cache, desk = Cache(tmp_path), Desk(Log(tmp_path))
     pool = LocalPool(n_workers=1)
     served = ServedFiles(tmp_path / "served", 1e9, pool)
     filing = Filing(tmp_path / "incoming", tmp_path / "served", set(), pool)
     folder, labels = str(tmp_path / "studies"), tmp_path / "datastore"
-    datastore = StudiesDatastore(folder, labels, decisions=decisions, served=served, filing=filing)
-    worklist = Worklist(config, cache, decisions, datastore)
+    label_folder = LabelFolder(labels / "labels", n_versions=1, is_new=True)
+    datastore = StudiesDatastore(folder, labels, desk=desk, labels=label_folder, served=served, filing=filing)
+    now = Snapshot(config, cache)
+    proposer = Proposer(config, desk, now, served)
+    worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
     vectors = np.random.default_rng(0).normal(size=(6, 1, 4)).astype(np.float32)
     cache.put(
         worklist.now.fingerprint, [Embedded(*one, (), b"PNG", (), "") for one in zip(STUDIES, vectors, strict=True)]
     )
     cache.put_failure(worklist.now.fingerprint, BROKEN, "It is empty.")
-    worklist.take_listing([*STUDIES, BROKEN], [LEFT_OUT], {})
-    worklist.now.take_pool()
-    worklist.keep_standing()
+    datastore.update([*STUDIES, BROKEN], {})
+    now.take_listing([*STUDIES, BROKEN], [LEFT_OUT])
+    now.take_pool()
+    proposer._keep_standing("kmeans")
     yield worklist
     pool.close()
     cache.close()
-    decisions.close()
+    desk.close()
 
 
 def test_picks_points_and_lists_have_titles_beside_their_ids(worklist):
@@ -63,7 +73,8 @@ def test_picks_points_and_lists_have_titles_beside_their_ids(worklist):
         assert set(pick.lookalikes) <= TITLES.keys()
         assert all(TITLES[like] in pick.reason for like in pick.lookalikes[:2])
         assert "0a1b2c" not in pick.reason
-    assert {point.study_id: point.title for point in worklist.map().points} == {s.study_id: s.title for s in STUDIES}
+    points = json.loads(gzip.decompress(worklist.map()))["points"]
+    assert {point["study_id"]: point["title"] for point in points} == {s.study_id: s.title for s in STUDIES}
     worklist.reserve(picks[0].study_id, "alice")
     status = worklist.status()
     (held,) = status.readers[0].studies
@@ -89,15 +100,29 @@ def test_a_refusal_says_the_title(worklist):
             missing(BROKEN.study_id)
 
 
+def test_a_heartbeat_after_the_end_of_a_reservation_keeps_what_its_reader_was_given(worklist):
+    order = worklist._proposer.order("random", NewProposal(strategy="random", batch_size=6))
+    worklist._proposer._make_ordered()
+    order.result()
+    study_id = worklist.proposal().picks[0].study_id
+    worklist.reserve(study_id, "alice", "random")
+    worklist._desk._start += 1801  # half an hour later
+    assert worklist._desk.status(study_id).status == "open"
+    assert worklist.heartbeat(study_id, "alice").status == "reserved"
+    assert worklist._desk.board.statuses[study_id].given["alice"].strategy == "random"
+
+
 def test_a_pick_that_cannot_be_opened_is_replaced_and_not_proposed_again(worklist):
     before = [pick.study_id for pick in worklist.proposal().picks]
     with pytest.raises(HTTPException) as asked:
         worklist._datastore.get_image_uri(before[0])  # there is no such file
     assert asked.value.status_code == 503
     wait_for(lambda: worklist._datastore.served.refused() == {before[0]}, what="the refusal")
-    worklist.keep_standing()
+    worklist._proposer._keep_standing("kmeans")
     picks = worklist.proposal().picks
     assert before[0] not in {pick.study_id for pick in picks}
     assert {pick.replaces for pick in picks} == {"", before[0]}
-    again = worklist.new_proposal(NewProposal(batch_size=5))
+    order = worklist._proposer.order("kmeans", NewProposal(batch_size=5))
+    worklist._proposer._make_ordered()
+    again = order.result()
     assert {pick.study_id for pick in again.picks} == TITLES.keys() - {before[0], BROKEN.study_id}

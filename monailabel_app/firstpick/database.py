@@ -9,9 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 class StoreError(Exception):
     """State cannot be read or written; the text says which folder, why and what to do."""
+
+
+class LockedError(StoreError):
+    """Another process has the folder."""
 
 
 class OutdatedError(StoreError):
@@ -50,14 +56,17 @@ def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sq
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     except (sqlite3.OperationalError, OSError) as error:
-        msg = f"The state folder {path.parent} cannot be used: {error}. Choose another with --state or state_dir."
-        raise StoreError(msg) from error
+        raise _unusable(path.parent, error) from error
     try:
         _prepare(connection, path, tables=tables, version=version, durable=durable)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _unusable(folder: Path, error: Exception) -> StoreError:
+    return StoreError(f"The state folder {folder} cannot be used: {error}. Choose another with --state or state_dir.")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version: int, durable: bool) -> None:
@@ -81,6 +90,31 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, tables: str, version
         connection.execute(f"pragma user_version = {version}")
 
 
+_locks: dict[Path, FileLock] = {}  # a lock is given up with its object
+
+
+def lock_folder(folder: Path, who: str) -> None:
+    """Keep a state folder for this process until it ends, and say there who has it.
+
+    Raises
+    ------
+    LockedError
+        If another process has it; the text says who.
+    """
+    lock = _locks.setdefault(folder, FileLock(folder / "server.lock", timeout=0, thread_local=False))
+    holder = folder / "server.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        held = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        msg = f"The state folder {folder} is in use by {held}. Stop it first, or choose another folder with --state."
+        raise LockedError(msg) from error
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    holder.write_text(who, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def explain_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about a full or read-only disk into one sentence."""
@@ -99,17 +133,22 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
         connection.execute("begin immediate")
         try:
             yield
+            connection.execute("commit")
         except BaseException:
             if connection.in_transaction:  # SQLite itself rolls back on a full disk
                 connection.execute("rollback")
             raise
-        connection.execute("commit")
 
 
 def set_aside(path: Path, why: str = "corrupt") -> Path:
     """Rename a database that is corrupt or outdated (and drop its journal) so that nothing is deleted for good."""
     aside = path.with_suffix(f".{why}-{time.time_ns()}")
     path.rename(aside)
+    drop_journal(path)
+    return aside
+
+
+def drop_journal(path: Path) -> None:
+    """Delete the journal of a database that is gone: SQLite would apply it to the next one of that name."""
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return aside

@@ -1,1 +1,1 @@
-"""What people decided, and who may do what next."""
+"""What people decided about studies: events, the board that folds them, and the log that keeps them."""

@@ -1,355 +1,255 @@
-"""What people decided: statuses, reservations, skips and proposals, in a small file that is backed up."""
+"""The log: one append-only SQLite table of events, replayed at the start; this is what is backed up."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import shutil
 import sqlite3
-import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from firstpick.database import explain_errors, open_database, set_aside, transaction
-from firstpick.proposal import LivePick, LiveProposal, Proposal
-from firstpick.studies import Slice
+from firstpick.board.board import Board
+from firstpick.board.events import Event, Renewed, Restored, from_text, to_text
+from firstpick.database import StoreError, drop_journal, open_database, set_aside, transaction
 
 logger = logging.getLogger(__name__)
 
-DECISIONS_VERSION = 1
-RESERVED_SECONDS = 30 * 60.0
-"""How long a study stays reserved without a heartbeat."""
+LOG_VERSION = 2
 
 _TABLES = """
-create table if not exists statuses (
-    study_id text primary key, status text not null, client text not null, reason text not null,
-    since real not null, until real not null, reopened_at real not null
-) without rowid;
 create table if not exists events (
-    id integer primary key, at real not null, study_id text not null, kind text not null,
-    client text not null, detail text not null
+    id integer primary key, at real not null, tick real not null, kind text not null, facts text not null
 );
-create table if not exists proposals (
-    id integer primary key, at real not null, strategy text not null, client text not null, proposal text not null
-);
-create table if not exists slices (
-    study_id text primary key, slices text not null
+create table if not exists renewed (
+    study_id text primary key, at real not null, tick real not null, facts text not null
 ) without rowid;
-create table if not exists label_names (
-    study_id text primary key, name text not null unique
-) without rowid;
-create index if not exists standing on proposals (strategy, id);
 """
 
-
-class ConflictError(Exception):
-    """Somebody else was faster; the text says who holds the study, ``status`` is where it stands."""
-
-    def __init__(self, study_id: str, status: Status) -> None:
-        super().__init__(held_by(study_id, status))
-        self.status = status
+_EVENTS = "select at, tick, kind, facts from events order by id"
+_RENEWED = "select at, tick, 'renewed', facts from renewed order by tick"
 
 
-@dataclass(frozen=True)
-class Status:
-    """Where a study stands.
+class Log:
+    """Events in the order in which they were decided; each append is one transaction and one fsync.
 
-    Attributes
-    ----------
-    status : {'open', 'reserved', 'done', 'skipped'}
-    client : str
-        Who reserved, finished or skipped it.
-    reason : str
-        Why it was skipped.
-    since, until : float
-        Seconds since the epoch; ``until`` is 0 unless reserved.
-    reopened_at : float
-        When a done study was last reopened: a label counts only if it is newer. 0 for never.
-    """
-
-    status: str = "open"
-    client: str = ""
-    reason: str = ""
-    since: float = 0.0
-    until: float = 0.0
-    reopened_at: float = 0.0
-
-
-OPEN = Status()
-
-
-class Decisions:
-    """Statuses of studies and standing proposals; each change is one durable transaction.
-
-    After every change the file is copied to ``decisions.backup.sqlite``; a corrupt file is kept aside
-    and the copy takes its place.
+    A renewed reservation overwrites the renewal before it; batches that another replaced are dropped at the next start.
+    A file that is missing, empty or corrupt is restored from its copy; where that is no better, nothing starts anew by
+    itself.
 
     Parameters
     ----------
     folder : Path
         The state folder, on a local disk.
+    has_labels : bool
+        Whether labels lie there: without a log, they must have had one.
 
     Attributes
     ----------
+    board : Board
+        After all events.
+    tick : float
+        Seconds that servers have run on this log, as far as events tell.
     notice : str
-        What an administrator should know, until the corrupt file is removed; else empty.
+        What an administrator should know; empty if nothing.
 
     Raises
     ------
     StoreError
-        If the folder cannot be used, or was written by a newer version.
+        If the folder cannot be used, was written by another version, or what was decided is lost.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, has_labels: bool = False) -> None:
         self.path = folder / "decisions.sqlite"
         self._backup = folder / "decisions.backup.sqlite"
-        self._lock = threading.Lock()
-        try:
-            self._connection = self._open()
-        except sqlite3.DatabaseError as error:
-            logger.warning("%s is corrupt: %s", self.path, error)
-            self._connection = self._restore()
-        aside = ", ".join(sorted(path.name for path in folder.glob("decisions.corrupt-*")))
-        restored = f"decisions.sqlite was corrupt and was restored from its copy. Look at {aside}, then remove it."
-        self.notice = restored if aside else ""
+        self._is_backed_up = self._backup.exists()
+        for leftover in folder.glob("decisions.backup.partial*"):
+            leftover.unlink()
+        restored = self._restore(has_labels=has_labels)
+        self._connection = self._open(self.path)
+        self._compact()
+        self.board, self.tick = self._replay()
+        if restored is not None:
+            self.append(Restored(at=time.time(), tick=self.tick, known_until=restored))
+        self.notice = self._notice(is_restored=restored is not None)
+        if self.notice:
+            logger.warning("%s", self.notice)
 
-    def _restore(self) -> sqlite3.Connection:
-        """Put the copy in the place of the corrupt file; begin anew if there is none, or it is corrupt too."""
-        set_aside(self.path)
-        try:
-            if self._backup.exists():
-                shutil.copyfile(self._backup, self.path)
-            return self._open()
-        except sqlite3.DatabaseError as error:
-            logger.warning("Its copy is corrupt too (%s): statuses begin anew from the labels.", error)
-            set_aside(self.path)
-            return self._open()
+    # -- open and restore
 
-    def _open(self) -> sqlite3.Connection:
-        return open_database(self.path, tables=_TABLES, version=DECISIONS_VERSION, durable=True)
+    def _restore(self, *, has_labels: bool) -> float | None:
+        """Put the copy in the place of a file that is not usable; return until when decisions are known then."""
+        if not check_log(self.path.parent, has_labels=has_labels):
+            return None
+        if self.path.exists():
+            logger.warning("%s is damaged; it is kept as %s.", self.path, set_aside(self.path).name)
+        drop_journal(self.path)
+        with contextlib.closing(sqlite3.connect(self._backup)) as source:
+            known_until = float(source.execute("select coalesce(max(at), 0) from events").fetchone()[0])
+            _copy(source, self.path)
+        return known_until
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+    def _notice(self, *, is_restored: bool) -> str:
+        aside = ", ".join(sorted(path.name for path in self.path.parent.glob("decisions.corrupt-*")))
+        if not is_restored and not (aside and self.board.known_until):
+            return ""
+        known = "nothing was decided by then"
+        if self.board.known_until:
+            known = "decisions are known up to "
+            known += time.strftime("%Y-%m-%d %H:%M", time.localtime(self.board.known_until))
+        look = f" Look at {aside}, then remove it." if aside else ""
+        return (
+            f"decisions.sqlite was damaged or missing and was restored from its copy: {known}; "
+            f"newer labels were found on the disk.{look}"
+        )
+
+    @staticmethod
+    def _open(path: Path) -> sqlite3.Connection:
+        return open_database(path, tables=_TABLES, version=LOG_VERSION, durable=True)
+
+    def _compact(self) -> None:
+        """Drop batches that another one replaced: mending writes one with every skip."""
+        rows = self._connection.execute("select id, facts from events where kind = 'proposed' order by id")
+        standing: dict[str, int] = {}
+        superseded = []
+        for number, facts in rows:
+            strategy = json.loads(facts)["proposal"]["strategy"]
+            if strategy in standing:
+                superseded.append((standing[strategy],))
+            standing[strategy] = number
+        if superseded:
             with transaction(self._connection, self.path):
-                yield self._connection
-            self._copy()
+                self._connection.executemany("delete from events where id = ?", superseded)
+            self._connection.execute("vacuum")
 
-    def _copy(self) -> None:
-        """Copy the file beside itself; the decision stands even if that fails."""
+    def _replay(self) -> tuple[Board, float]:
+        events = [from_text(*row) for query in (_EVENTS, _RENEWED) for row in self._connection.execute(query)]
+        board = Board().replayed(events)
+        return board, max((event.tick for event in events), default=0.0)
+
+    # -- what the desk asks
+
+    def append(self, *events: Event) -> Board:
+        """Keep events that the board allows; return the board after them. StoreError if they could not be kept."""
+        board = self.board.replayed(events)
+        with transaction(self._connection, self.path):
+            for event in events:
+                row = (event.at, event.tick, to_text(event))
+                if isinstance(event, Renewed):
+                    key = event.study_id.encode("utf-8", "backslashreplace").decode()
+                    self._connection.execute("insert or replace into renewed values (?, ?, ?, ?)", (key, *row))
+                else:
+                    self._connection.execute(
+                        "insert into events (at, tick, facts, kind) values (?, ?, ?, ?)", (*row, event.kind)
+                    )
+        self.board, self._is_backed_up = board, False
+        return board
+
+    def history(self) -> Iterator[Event]:
+        """Who did what when, oldest first."""
+        with contextlib.closing(self._reading()) as connection:
+            for row in connection.execute(_EVENTS):
+                yield from_text(*row)
+
+    def back_up(self) -> None:
+        """Copy the file beside itself if anything changed since; what was decided stands even if that fails."""
+        if self._is_backed_up:
+            return
+        self._is_backed_up = True
         try:
-            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".copy-") as folder:
-                partial = Path(folder, "copy.sqlite")
-                with contextlib.closing(sqlite3.connect(partial)) as copy:
-                    self._connection.backup(copy)
-                partial.replace(self._backup)
+            with contextlib.closing(self._reading()) as source:
+                _copy(source, self._backup)
         except (sqlite3.Error, OSError) as error:
+            self._is_backed_up = False
             logger.warning("%s could not be written: %s", self._backup, error)
 
-    def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self._lock, explain_errors(self.path):
-            return self._connection.execute(query, parameters).fetchall()
-
-    # -- statuses
-
-    def statuses(self) -> dict[str, Status]:
-        """Every study that anything was ever decided about; all others are open."""
-        now = time.time()
-        rows = self._rows("select * from statuses")
-        return {row[0]: _as_of(Status(*row[1:]), now) for row in rows}
-
-    def status(self, study_id: str) -> Status:
-        """Where one study stands."""
-        with self._lock, explain_errors(self.path):
-            return _read(self._connection, study_id)
-
-    def reserve(self, study_id: str, client: str) -> Status:
-        """Reserve a study for a client, or renew the client's own reservation.
-
-        Raises
-        ------
-        ConflictError
-            If it is done, skipped, or reserved by someone else.
-        """
-        with self._transaction() as connection:
-            status = _read(connection, study_id)
-            if status.status != "open" and (status.status, status.client) != ("reserved", client):
-                raise ConflictError(study_id, status)
-            return _reserve(connection, study_id, client, status)
-
-    def reserve_first(self, study_ids: Iterable[str], client: str) -> str | None:
-        """Reserve the first open study of a ranked list; None if none is open."""
-        with self._transaction() as connection:
-            for study_id in study_ids:
-                status = _read(connection, study_id)
-                if status.status == "open":
-                    _reserve(connection, study_id, client, status)
-                    return study_id
-        return None
-
-    def heartbeat(self, study_id: str, client: str) -> Status:
-        """Renew a reservation; one that ran out is taken again if nobody else came.
-
-        Raises
-        ------
-        ConflictError
-            If the study is no longer this client's; the text says whose it is.
-        """
-        return self.reserve(study_id, client)
-
-    def release(self, study_id: str, client: str) -> Status:
-        """Give back a reserved study; ConflictError if it is someone else's."""
-        with self._transaction() as connection:
-            status = _read(connection, study_id)
-            if status.status != "reserved":
-                return status
-            if status.client != client:
-                raise ConflictError(study_id, status)
-            return _write(connection, study_id, "released", client, Status(reopened_at=status.reopened_at))
-
-    def skip(self, study_id: str, client: str, reason: str) -> Status:
-        """Take a study out for everyone; ConflictError if it is done or reserved by someone else."""
-        with self._transaction() as connection:
-            status = _read(connection, study_id)
-            if status.status == "done" or (status.status == "reserved" and status.client != client):
-                raise ConflictError(study_id, status)
-            skipped = Status("skipped", client, reason, time.time(), 0.0, status.reopened_at)
-            return _write(connection, study_id, "skipped", client, skipped, reason)
-
-    def unskip(self, study_id: str, client: str) -> Status:
-        """Undo a skip."""
-        with self._transaction() as connection:
-            status = _read(connection, study_id)
-            if status.status != "skipped":
-                return status
-            return _write(connection, study_id, "unskipped", client, Status(reopened_at=status.reopened_at))
-
-    def mark_done(self, annotators: Mapping[str, str]) -> None:
-        """Close studies: whoever uploads a label (``annotators[study_id]``) closes it, whoever held it."""
-        if not annotators:
-            return
-        now = time.time()
-        with self._transaction() as connection:
-            for study_id, client in annotators.items():
-                before = _read(connection, study_id)
-                if before.status != "done":
-                    done = Status("done", client, "", now, 0.0, before.reopened_at)
-                    _write(connection, study_id, "done", client, done)
-
-    def reopen(self, study_id: str, client: str, *, detail: str = "") -> Status:
-        """Open a done study again; only a newer label closes it."""
-        with self._transaction() as connection:
-            status = _read(connection, study_id)
-            if status.status != "done":
-                return status
-            return _write(connection, study_id, "reopened", client, Status(reopened_at=time.time()), detail)
-
-    def events(self) -> list[dict[str, str | float]]:
-        """Who did what when, oldest first."""
-        rows = self._rows("select at, study_id, kind, client, detail from events order by id")
-        return [dict(zip(("at", "study_id", "kind", "client", "detail"), row, strict=True)) for row in rows]
-
-    # -- names of label files
-
-    def label_names(self) -> dict[str, str]:
-        """Return the name of each study's label files: given once, kept for ever, whatever studies come or go."""
-        return {str(row[0]): str(row[1]) for row in self._rows("select study_id, name from label_names")}
-
-    def name_labels(self, names: Mapping[str, str]) -> None:
-        """Give studies names for their label files; one that has a name keeps it."""
-        with self._transaction() as connection:
-            connection.executemany("insert or ignore into label_names values (?, ?)", names.items())
-
-    # -- proposals
-
-    def put_proposal(self, strategy: str, proposal: Mapping[str, Any], client: str) -> None:
-        """Make this the standing proposal of its strategy; earlier ones are kept for the record."""
-        slices = [(pick["study_id"], json.dumps(pick["slices"])) for pick in proposal["picks"] if pick.get("slices")]
-        with self._transaction() as connection:
-            connection.execute(
-                "insert into proposals (at, strategy, client, proposal) values (?, ?, ?, ?)",
-                (time.time(), strategy, client, json.dumps(proposal)),
-            )
-            connection.executemany("insert or replace into slices values (?, ?)", slices)
-
-    def annotated(self) -> dict[str, tuple[Slice, ...]]:
-        """Return the slices of done studies that were annotated: those last proposed; all of them, where none were."""
-        done = [study_id for study_id, status in self.statuses().items() if status.status == "done"]
-        slices = dict(self._rows("select study_id, slices from slices"))
-        return {i: tuple(Slice(**where) for where in json.loads(slices.get(i, "[]"))) for i in done}
-
-    def strategies(self) -> list[str]:
-        """Return the strategies that have a standing proposal."""
-        return [str(row[0]) for row in self._rows("select distinct strategy from proposals order by strategy")]
-
-    def proposal(self, strategy: str) -> dict[str, Any] | None:
-        """Return the standing proposal of a strategy as JSON, or None."""
-        rows = self._rows("select proposal from proposals where strategy = ? order by id desc limit 1", strategy)
-        return json.loads(rows[0][0]) if rows else None
+    def _reading(self) -> sqlite3.Connection:
+        """Connect once more: what reads long holds up nobody who decides."""
+        return sqlite3.connect(self.path, timeout=30)
 
     def close(self) -> None:
-        """Close the file; the object cannot be used afterwards."""
-        with self._lock:
-            self._connection.close()
+        """Copy what changed and close the file; the object cannot be used afterwards."""
+        self.back_up()
+        self._connection.close()
 
 
-def with_statuses(proposal: Proposal, statuses: Mapping[str, Status]) -> LiveProposal:
-    """Return a proposal with the live status of each pick's study."""
-    picks = []
-    for pick in proposal.picks:
-        status = statuses.get(pick.study_id, OPEN)
-        picks.append(LivePick(**vars(pick), status=status.status, client=status.client, until=status.until))
-    return LiveProposal(**{**vars(proposal), "picks": tuple(picks)})
-
-
-def with_newer_label(labelled_at: Mapping[str, float], statuses: Mapping[str, Status]) -> set[str]:
-    """Return the studies whose final label is newer than their last reopening: those are done."""
-    return {study_id for study_id, at in labelled_at.items() if at > statuses.get(study_id, OPEN).reopened_at}
-
-
-def held_by(title: str, status: Status) -> str:
-    """Say who holds a study, as a sentence."""
-    if status.status == "reserved":
-        until = time.strftime("%H:%M", time.localtime(status.until))
-        return f"Study '{title}' is in progress by {status.client} until {until}."
-    return f"Study '{title}' was {status.status} by {status.client or 'somebody before'}."
-
-
-def _as_of(status: Status, now: float) -> Status:
-    """Open again once a reservation has run out."""
-    expired = status.status == "reserved" and status.until <= now
-    return Status(reopened_at=status.reopened_at) if expired else status
-
-
-def _read(connection: sqlite3.Connection, study_id: str) -> Status:
-    row = connection.execute("select * from statuses where study_id = ?", (study_id,)).fetchone()
-    return _as_of(Status(*row[1:]), time.time()) if row else OPEN
-
-
-def _reserve(connection: sqlite3.Connection, study_id: str, client: str, before: Status) -> Status:
-    now = time.time()
-    renewed = before.status == "reserved"
-    since = before.since if renewed else now
-    status = Status("reserved", client, "", since, now + RESERVED_SECONDS, before.reopened_at)
-    return _write(connection, study_id, "" if renewed else "reserved", client, status)
-
-
-def _write(
-    connection: sqlite3.Connection, study_id: str, kind: str, client: str, status: Status, detail: str = ""
-) -> Status:
-    """Write a status, with an event unless ``kind`` is empty."""
-    connection.execute(
-        "insert or replace into statuses values (?, ?, ?, ?, ?, ?, ?)",
-        (study_id, status.status, status.client, status.reason, status.since, status.until, status.reopened_at),
+def check_log(folder: Path, *, has_labels: bool) -> bool:
+    """Tell whether the log has to be restored from its copy; StoreError if what was decided is lost."""
+    path, backup = folder / "decisions.sqlite", folder / "decisions.backup.sqlite"
+    problem = _problem(path)
+    if problem is None:
+        return False
+    copy = _problem(backup)
+    if copy is None:
+        return True
+    if not has_labels and {problem, copy} <= {"missing", "empty"}:
+        return False  # the first start, or one that was killed in its first moment
+    msg = (
+        f"What was decided is lost: {path} is {problem} and its copy {backup.name} is {copy}. Restore one of them from "
+        "a backup; or begin anew with --new-state: labels are kept and count as done, both files are set aside."
     )
-    if kind:
-        connection.execute(
-            "insert into events (at, study_id, kind, client, detail) values (?, ?, ?, ?, ?)",
-            (time.time(), study_id, kind, client, detail),
-        )
-    return status
+    raise StoreError(msg)
+
+
+def read_log(folder: Path) -> tuple[Board, list[Event]]:
+    """Read the board and the events of a state folder, oldest first, without changing anything.
+
+    Where nothing was decided both are empty.
+
+    Raises
+    ------
+    StoreError
+        If what was decided is lost or has to be restored first, or another version wrote it.
+    """
+    path = folder / "decisions.sqlite"
+    if check_log(folder, has_labels=False):
+        msg = f"{path} is damaged or missing. Start the server once: it restores what was decided from its copy."
+        raise StoreError(msg)
+    if not path.exists():
+        return Board(), []
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
+        version = int(connection.execute("pragma user_version").fetchone()[0])
+        if version == 0:  # nothing was written yet
+            return Board(), []
+        if version != LOG_VERSION:
+            msg = f"{path} was written by another FirstPick (schema {version}; this one reads {LOG_VERSION})."
+            raise StoreError(msg)
+        events = [from_text(*row) for row in connection.execute(_EVENTS)]
+        renewed = [from_text(*row) for row in connection.execute(_RENEWED)]
+    return Board().replayed([*events, *renewed]), events
+
+
+def new_state(folder: Path) -> None:
+    """Set aside what was decided: the next start begins anew from the labels."""
+    for path in (folder / "decisions.sqlite", folder / "decisions.backup.sqlite"):
+        if path.exists():
+            logger.warning("%s is kept as %s.", path, set_aside(path, "former").name)
+
+
+def _problem(path: Path) -> str | None:
+    """Say what is wrong with a database file in one word; None if it can be opened."""
+    if not path.exists():
+        return "missing"
+    if not path.stat().st_size:
+        return "empty"
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
+            if connection.execute("pragma quick_check(1)").fetchone()[0] != "ok":
+                return "corrupt"
+            has_version = connection.execute("pragma user_version").fetchone()[0]
+            return None if has_version else "empty"
+    except sqlite3.OperationalError as error:
+        msg = f"{path} cannot be opened: {error}. Choose another folder with --state or state_dir."
+        raise StoreError(msg) from error
+    except sqlite3.DatabaseError:
+        return "corrupt"
+
+
+def _copy(source: sqlite3.Connection, target: Path) -> None:
+    """Copy a database by SQLite's own means, beside its place; then rename."""
+    partial = target.with_name("decisions.backup.partial")
+    with contextlib.closing(sqlite3.connect(partial)) as copy:
+        source.backup(copy)
+        copy.execute("pragma journal_mode = delete")
+    partial.replace(target)

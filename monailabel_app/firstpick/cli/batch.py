@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from firstpick.board.log import Status, with_newer_label
+from firstpick.board.board import Status
 from firstpick.cli.embed import embed_missing
 from firstpick.cli.session import Session, add_configuration, add_studies
 from firstpick.proposal import Proposal, advise, propose
@@ -29,14 +29,13 @@ def choose(opened: Session, options: argparse.Namespace) -> tuple[Proposal, Pool
     """Embed what is missing and choose a batch; return it, what it was chosen from, and the statuses as they count."""
     config, spec = opened.config, opened.config.encoder_spec
     embed_missing(opened)
-    statuses = opened.decisions.statuses()
-    done = {i for i, status in statuses.items() if status.status == "done"}
-    labelled = done | with_newer_label(opened.labelled_at, statuses) | _read_ids(options.labelled, opened.studies)
+    statuses, done = opened.statuses(), opened.board.with_status("done")
+    labelled = opened.labelled | _read_ids(options.labelled, opened.studies)
     if unknown := labelled - {study.study_id for study in opened.studies}:
         print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
-    pool = opened.cache.pool(spec.fingerprint(), opened.studies).trimmed(opened.decisions.annotated())
+    pool = opened.cache.pool(spec.fingerprint(), opened.studies).trimmed(opened.board.annotated)
     pool = with_attributes(pool, opened.studies, groups_by=config.groups.by, strata_by=config.strata.by)
-    skipped = {i for i, status in statuses.items() if status.status == "skipped"}
+    skipped = opened.board.with_status("skipped")
     proposal = propose(
         pool,
         batch_size=config.batch_size,
@@ -44,8 +43,6 @@ def choose(opened: Session, options: argparse.Namespace) -> tuple[Proposal, Pool
         excluded=skipped,
         encoder=config.encoder,
         fingerprint=spec.fingerprint(),
-        failed=opened.cache.failures(spec.fingerprint(), opened.studies),
-        left_out=opened.left_out,
         **config.choice(),
     )
     if options.advice:

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> None:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         _wait(server, address, log)
-        print(table(read_proposal(_get(f"{address}/firstpick/proposal"))))
+        batch = _get(f"{address}/firstpick/proposal")
+        print(table(read_proposal(batch), n_failed=len(batch["failed"]), n_left_out=len(batch["left_out"])))
         print(f"Server: {address}  (routes: {address}/docs; put this address into 3D Slicer's MONAI Label module)")
         if not options.once:
             print("Ctrl+C stops it.", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.board.events import Named, Noted, detail, seconds
 from firstpick.cli.embed import embed_missing
 from firstpick.cli.session import Session, add_configuration, add_studies, session
 from firstpick.studies import Pool
@@ -33,16 +34,19 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _export_decisions(opened: Session, out: Path) -> None:
-    events = opened.decisions.events()
+    events = [event for event in opened.events if not isinstance(event, Named | Noted)]
     titles = {study.study_id: study.title for study in opened.studies}
     titles |= {item.study_id: item.title for item in opened.left_out}
     with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("at", "study_id", "title", "kind", "client", "detail"))
-        writer.writeheader()
+        writer = csv.writer(file)
+        writer.writerow(("at", "study_id", "title", "kind", "client", "seconds", "detail"))
         for event in events:
-            study_id = str(event["study_id"])
-            writer.writerow({**event, "title": titles.get(study_id, study_id)})
+            title = titles.get(event.study_id, event.study_id)
+            rest = (event.kind, event.client, seconds(event) or "", detail(event))
+            writer.writerow((event.at, event.study_id, title, *rest))
     print(f"{out}: {len(events)} decisions.")
+    for client, tally in opened.board.readers.items():
+        print(f"{client}: {tally.n_done} done, {tally.n_skipped} skipped, {tally.seconds / 60:.0f} min.")
 
 
 def _export_pool(opened: Session, out: Path) -> None:

@@ -7,7 +7,7 @@ import json
 
 from pydantic_core import to_jsonable_python
 
-from firstpick.board.log import with_statuses
+from firstpick.board.board import with_statuses
 from firstpick.cli.batch import add_batch, choose
 from firstpick.cli.session import session
 from firstpick.proposal.advice import sentence
@@ -24,9 +24,10 @@ def run(options: argparse.Namespace) -> None:
     """Embed what is missing, then choose a batch."""
     with session(options) as opened:
         proposal, _, statuses = choose(opened, options)
+        live = with_statuses(proposal, statuses, failed=opened.failed(), left_out=opened.left_out)
     if options.json:
-        print(json.dumps(to_jsonable_python(with_statuses(proposal, statuses)), indent=2))
+        print(json.dumps(to_jsonable_python(live), indent=2))
         return
-    print(table(proposal))
+    print(table(proposal, n_failed=len(live.failed), n_left_out=len(live.left_out)))
     if proposal.advice:
         print(sentence(proposal.advice, len(proposal.picks)))

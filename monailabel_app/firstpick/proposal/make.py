@@ -14,7 +14,7 @@ from firstpick.proposal.facts import pool_hash, with_facts
 from firstpick.proposal.nouns import Duplicate, Pick, Proposal, n_chosen
 from firstpick.selection import Guards, Selection, check_strategy, select
 from firstpick.selection.space import Space
-from firstpick.studies import LeftOut, Pool, Slice
+from firstpick.studies import Pool, Slice
 
 
 def propose(
@@ -31,8 +31,6 @@ def propose(
     n_jobs: int = 0,
     encoder: str = "",
     fingerprint: str = "",
-    failed: Collection[LeftOut] = (),
-    left_out: Collection[LeftOut] = (),
     partial: bool = False,
     keep: Sequence[Pick] = (),
     **params: Any,
@@ -51,7 +49,7 @@ def propose(
         Studies that are done, and that were skipped: never picked. Those not in the pool are ignored.
         Excluded ones count neither in shares nor in coverage. All slices in the pool of a labelled study are taken
         for labelled: of one that was annotated in part, see `firstpick.studies.Pool.trimmed`.
-    encoder, fingerprint, failed, left_out, partial
+    encoder, fingerprint, partial
         Passed on to the proposal.
     keep : sequence of Pick
         Picks that stay on top in this order, since somebody holds their studies. For the selection of the others
@@ -117,8 +115,6 @@ def propose(
         picks=tuple(picks),
         duplicates=tuple(duplicates),
         unusual=tuple(_unusual(pool, out)),
-        failed=tuple(failed),
-        left_out=tuple(left_out),
         provenance={
             "fingerprint": fingerprint,
             "pool_hash": pool_hash(pool),

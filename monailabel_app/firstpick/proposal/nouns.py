@@ -119,8 +119,6 @@ class Proposal:
         Studies that are far from everything; see `firstpick.selection.outliers`.
     advice : Advice or None
         Only if it was asked for.
-    failed, left_out : tuple of LeftOut
-        Studies that could not be read, and that are not eligible: ``study_id``, ``reason`` and ``title``.
     provenance : mapping
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
         ``seed``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
@@ -142,8 +140,6 @@ class Proposal:
     duplicates: tuple[Duplicate, ...] = ()
     unusual: tuple[str, ...] = ()
     advice: Advice | None = None
-    failed: tuple[LeftOut, ...]
-    left_out: tuple[LeftOut, ...]
     provenance: Mapping[str, Any]
 
 
@@ -158,18 +154,29 @@ class LivePick(Pick):
         Who reserved, finished or skipped it.
     until : float
         When the reservation ends, in seconds since the epoch; 0 for none.
+    read_by : tuple of str
+        Readers whose label counts already, where a study needs several: it is not theirs to read again.
     """
 
     status: str = "open"
     client: str = ""
     until: float = 0.0
+    read_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveProposal(Proposal):
-    """A proposal, and where the study of each pick stands now."""
+    """A proposal, and what is true now: where the study of each pick stands, and which studies cannot be picked.
+
+    Attributes
+    ----------
+    failed, left_out : tuple of LeftOut
+        Studies that could not be read, and that are not eligible: ``study_id``, ``reason`` and ``title``.
+    """
 
     picks: tuple[LivePick, ...]
+    failed: tuple[LeftOut, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 _PROPOSAL = TypeAdapter(Proposal)

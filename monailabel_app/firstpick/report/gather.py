@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -13,11 +13,11 @@ from PIL import Image
 from pydantic_core import to_jsonable_python
 
 from firstpick import __version__
-from firstpick.board.log import Status, with_statuses
+from firstpick.board.board import Status, with_statuses
 from firstpick.proposal import Proposal, knee
 from firstpick.report.pool_map import lookalikes, pool_map
 from firstpick.selection.geometry import principal_plane
-from firstpick.studies import Pool
+from firstpick.studies import LeftOut, Pool
 
 MAX_PICTURES = 5000
 """Small pictures (about 1 kB each) that a page carries; a larger pool is shown with those of a part of it."""
@@ -31,6 +31,8 @@ def page_data(
     statuses: Mapping[str, Status],
     thumbnail: Callable[[str], bytes | None],
     *,
+    failed: Sequence[LeftOut],
+    left_out: Sequence[LeftOut],
     notes: Mapping[str, tuple[str, ...]],
     groups_are_patients: bool,
     max_pictures: int = MAX_PICTURES,
@@ -45,6 +47,8 @@ def page_data(
     statuses : mapping of str to Status
     thumbnail : callable
         PNG of a study, or None.
+    failed, left_out : sequence of LeftOut
+        Studies that could not be read, and that are not eligible.
     notes : mapping of str to tuple of str
         What was done to a study's data while reading.
     groups_are_patients : bool
@@ -61,7 +65,7 @@ def page_data(
     pool = pool.by_study()
     ids = pool.study_ids
     plane = dict(zip(ids, (tuple(place) for place in principal_plane(pool.vectors).round(5).tolist()), strict=True))
-    batch = to_jsonable_python(with_statuses(proposal, statuses))
+    batch = to_jsonable_python(with_statuses(proposal, statuses, failed=failed, left_out=left_out))
     batch["suggested_batch_size"] = knee([proposal.covered_before, *proposal.coverage])
     points = pool_map(pool, plane, proposal.picks, statuses, groups_are_patients=groups_are_patients)
     pictured = _pictured(proposal, ids, max_pictures)

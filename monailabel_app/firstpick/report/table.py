@@ -7,7 +7,7 @@ from collections import Counter
 from firstpick.proposal import Proposal
 
 
-def table(proposal: Proposal) -> str:
+def table(proposal: Proposal, *, n_failed: int, n_left_out: int) -> str:
     """A proposal as text for a terminal; picks of the same title are told apart by their ids."""
     picks = proposal.picks
     n_of = Counter(pick.title for pick in picks)
@@ -24,6 +24,6 @@ def table(proposal: Proposal) -> str:
     lines.append(
         f"{of_slices}{len(picks)} of {proposal.n_pool} studies by {proposal.strategy} on {proposal.encoder}; "
         f"with what is labelled they cover {covered:.0%}. {len(proposal.duplicates)} copies, "
-        f"{len(proposal.unusual)} unusual, {len(proposal.failed)} failed, {len(proposal.left_out)} left out."
+        f"{len(proposal.unusual)} unusual, {n_failed} failed, {n_left_out} left out."
     )
     return "\n".join(lines)

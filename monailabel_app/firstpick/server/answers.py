@@ -11,6 +11,7 @@ from pydantic import Field
 from firstpick.config import Label
 from firstpick.proposal import LiveProposal
 from firstpick.report import Point
+from firstpick.server.bounds import Name, Reason, StudyId
 from firstpick.studies import LeftOut
 
 
@@ -29,27 +30,34 @@ class NewProposal:
     client_id : str
     """
 
-    strategy: str = ""
-    batch_size: int | None = None
-    seed: Annotated[int | None, Field(ge=0)] = None
+    strategy: Name = ""
+    batch_size: Annotated[int | None, Field(le=1_000_000)] = None
+    seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
     advice: bool = False
     partial: bool = False
-    client_id: str = ""
+    client_id: Name = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOfClient:
     """A study, and who acts on it."""
 
-    study_id: str
-    client_id: str = ""
+    study_id: StudyId
+    client_id: Name = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation(StudyOfClient):
+    """A study to reserve, and of which strategy's batch it is a pick; empty for the configured one's."""
+
+    strategy: Name = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skip(StudyOfClient):
     """A study to take out, who says so and why."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +146,13 @@ class HeldStudy:
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who works on studies now."""
+    """A reader: the studies in progress, how many are done and skipped, and how long the labels took that say so."""
 
     client: str
     studies: list[HeldStudy]
+    n_done: int
+    n_skipped: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,8 @@ class UnknownValues:
 class ServerStatus:
     """How things stand; ``state`` is listing, embedding, ready, empty or problem.
 
-    ``unmatched_labels`` are label files that are nobody's, or could be several studies'.
+    ``unmatched_labels`` are label files that are nobody's, or could be several studies'; ``unclaimed_labels`` studies
+    with a label of which nobody knows who drew it, where several readers label each study.
     """
 
     version: str
@@ -172,10 +184,12 @@ class ServerStatus:
     n_labelled: int
     n_skipped: int
     readers: list[Reader]
+    readers_per_study: int
     labels: tuple[Label, ...]
     failed: list[LeftOut]
     left_out: list[LeftOut]
     notes: Mapping[str, list[str]]
     unmatched_labels: list[str]
+    unclaimed_labels: list[str]
     unknown_values: list[UnknownValues]
     notice: str

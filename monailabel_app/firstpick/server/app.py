@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,20 +16,30 @@ from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 
 from firstpick import __version__
-from firstpick.board.log import Decisions
+from firstpick.board.log import Log
 from firstpick.config import Config, ConfigError, load_config, state_folder
-from firstpick.database import StoreError
+from firstpick.database import LockedError, StoreError, lock_folder
 from firstpick.embedding.cache import Cache
-from firstpick.server.background import Background
+from firstpick.server.auth import check_tokens
+from firstpick.server.bounds import limit_bodies
 from firstpick.server.datastore import StudiesDatastore
+from firstpick.server.desk import Desk
+from firstpick.server.documentation import document
+from firstpick.server.embedder import Embedder
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
-from firstpick.server.label_folder import copy_labels
+from firstpick.server.keeper import Keeper
+from firstpick.server.label_folder import LabelFolder, copy_labels
+from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
+from firstpick.server.security import guard
 from firstpick.server.served import ServedFiles
+from firstpick.server.snapshot import Snapshot
+from firstpick.server.stock import make_stock_router, put_first
 from firstpick.server.strategy import BatchStrategy, batch_strategies
 from firstpick.server.uploads import make_upload_router
 from firstpick.server.worklist import Worklist
+from firstpick.sources.label_files import has_labels
 from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
@@ -44,7 +55,7 @@ class _Services:
     datastore: StudiesDatastore
     worklist: Worklist
     filing: Filing
-    background: Background
+    threads: tuple[Embedder, Proposer, Keeper]
 
 
 _services: dict[tuple[str, str], _Services] = {}
@@ -61,6 +72,8 @@ class FirstPickApp(MONAILabelApp):
                 _services[key] = _build(app_dir, studies, conf)
         except (ConfigError, StoreError) as error:
             logger.critical("FirstPick cannot start. %s", error)
+            if isinstance(error, LockedError):
+                os._exit(2)  # MONAI Label would say 3, after two pages of traceback
             raise
         self._services = _services[key]
         super().__init__(
@@ -102,9 +115,9 @@ class FirstPickApp(MONAILabelApp):
         return sample
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
-        """Close the study if the label is final."""
+        """Look whether that was the last of its batch; the datastore has closed the study."""
         super().on_save_label(image_id, label_id)
-        self._services.worklist.label_saved(image_id)
+        self._services.worklist.label_saved()
 
     def on_init_complete(self) -> None:
         """Add our routes and start looking at the studies."""
@@ -112,12 +125,16 @@ class FirstPickApp(MONAILabelApp):
         server = sys.modules.get("monailabel.app")
         if server is not None:
             server.app.include_router(make_router(self._services.worklist), prefix=settings.MONAI_LABEL_API_STR)
-            server.app.include_router(make_upload_router(self._services.filing), prefix=settings.MONAI_LABEL_API_STR)
-            routes = server.app.router.routes
-            routes.insert(0, routes.pop())  # before MONAI Label's own
+            routers = [make_upload_router(self._services.filing), make_stock_router(), *check_tokens(server.app)]
+            put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
+            document(server.app)
+            limit_bodies(server.app, self._services.config.max_upload_gb)
             explain_errors(server.app)
-        self._services.background.start()
+            guard(server.app, self._services.config)
+        for thread in self._services.threads:
+            thread.start()
+        self._services.threads[-1].at_the_end()
 
 
 def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
@@ -128,20 +145,22 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     own = {key: value for key, value in conf.items() if key not in ("config", "server_mode")}
     config = load_config(conf.get("config"), own)
     state = state_folder(config, studies, app_dir=app_dir)
-    cache = Cache(state)
-    decisions = Decisions(state)
     folder, served_folder = state / "datastore", state / "served"
+    lock_folder(state, f"the server on port {settings.MONAI_LABEL_SERVER_PORT} (process {os.getpid()})")
+    desk = Desk(Log(state, has_labels=has_labels(folder / "labels")), readers_per_study=config.readers_per_study)
     copy_labels(Path(studies), folder)
-    making, checking = (
-        LocalPool(n_workers=1, time_limit_s=config.time_limit_s, background=is_patient) for is_patient in (True, False)
-    )
+    cache = Cache(state)
+    making, checking = (LocalPool(n_workers=1, **config.limits, background=is_patient) for is_patient in (True, False))
     known = {what for label in config.labels for what in (label.name, label.value)}
     filing = Filing(folder / "incoming", served_folder, known, checking)
     served = ServedFiles(served_folder, config.served_gb * 1e9, making)
-    datastore = StudiesDatastore(studies, folder, decisions=decisions, served=served, filing=filing)
-    worklist = Worklist(config, cache, decisions, datastore)
-    background = Background(Path(studies), config, cache, filing, worklist)
-    return _Services(config, datastore, worklist, filing, background)
+    labels = LabelFolder(folder / "labels", n_versions=config.label_versions, is_new=not desk.board.names)
+    datastore = StudiesDatastore(studies, folder, desk=desk, labels=labels, served=served, filing=filing)
+    now = Snapshot(config, cache)
+    proposer = Proposer(config, desk, now, served)
+    worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
+    embedder = Embedder(Path(studies), config, cache, now=now, datastore=datastore, filing=filing, proposer=proposer)
+    return _Services(config, datastore, worklist, filing, (embedder, proposer, Keeper(desk, datastore)))
 
 
 def _check_monailabel() -> None:

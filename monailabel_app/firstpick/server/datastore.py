@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import threading
 import time
+import uuid
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
-from firstpick.board.log import Decisions
-from firstpick.server.filing import Filing, rename_durably
-from firstpick.server.label_folder import FINAL, LabelFolder
+from firstpick.board.board import OPEN
+from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled
+from firstpick.server.desk import Desk
+from firstpick.server.filing import Filing
+from firstpick.server.label_folder import VERSIONS, LabelFolder
 from firstpick.server.served import ServedFiles, being_prepared
 from firstpick.sources.label_files import split_label
 from firstpick.sources.names import bare
@@ -33,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 _TAG = re.compile(r"\w[\w .@+-]{0,63}")
 _NAME_LETTERS = 60
+UNCLAIMED = "unclaimed-"
+"""Begins the tag of a label that belongs to no reader, where a study needs several: it counts for none."""
 
 
 class StudiesDatastore(LocalDatastore):
@@ -47,8 +54,9 @@ class StudiesDatastore(LocalDatastore):
         Only read.
     folder : Path
         Where labels and JSON lie.
-    decisions : Decisions
-        Keeps the names of label files.
+    desk : Desk
+        Knows the labels; MONAI Label's JSON is written from that.
+    labels : LabelFolder
     served : ServedFiles
         The files that readers open.
     filing : Filing
@@ -56,62 +64,86 @@ class StudiesDatastore(LocalDatastore):
     """
 
     def __init__(
-        self, studies_dir: str, folder: Path, *, decisions: Decisions, served: ServedFiles, filing: Filing
+        self, studies_dir: str, folder: Path, *, desk: Desk, labels: LabelFolder, served: ServedFiles, filing: Filing
     ) -> None:
         self._folder = folder
         self._studies_dir = studies_dir
-        self._labels = LabelFolder(folder / "labels", decisions)
+        self._desk = desk
+        self._labels = labels
         self.served = served
         self._filing = filing
         self._studies: dict[str, Study] = {}
+        self._handed_out: dict[str, Any] = {}  # when each study was last handed out, as MONAI Label notes it
         self._changing = threading.RLock()
-        try:
-            self._start()
-        except ValueError as error:
-            broken = folder / "datastore_v2.json"
-            aside = broken.with_suffix(f".corrupt-{int(time.time())}")
-            broken.rename(aside)
-            logger.warning("%s was corrupt (%s): kept as %s and built anew from the files.", broken, error, aside.name)
-            self._start()
-
-    def _start(self) -> None:
+        self._is_written = True
         endings = [f"*{ending}" for ending in ENDINGS]
-        # read_only: it would drop all it knows of labels, since no study is listed yet
-        super().__init__(str(self._folder), images_dir=self._studies_dir, extensions=endings, read_only=True)
+        super().__init__(str(folder), images_dir=studies_dir, extensions=endings, read_only=True)
 
     def update(self, studies: Iterable[Study], endings: Mapping[str, str]) -> None:
-        """Take over a new listing, how those studies are served that were read, and which label files there are."""
+        """Take over a new listing, and how those studies are served that were read."""
+        listed = {study.study_id: study for study in studies}
+        self.served.take_listing(listed, endings)
+        if listed != self._studies or not self._datastore.objects:
+            self._studies = listed
+            self._datastore.objects = {study_id: self._object(study) for study_id, study in listed.items()}
+            self._is_written = False
+
+    def sync_labels(self) -> None:
+        """Tell the desk of label files that came, changed or went without a request; StoreError if none can be seen."""
+        found = self._labels.events(self._desk.board, self._studies.values())
         with self._changing:
-            self._studies = {study.study_id: study for study in studies}
-            self.served.take_listing(self._studies, endings)
-            self.refresh()
+            self._decide([event for event in found if isinstance(event, Named)])
+            rest = [event for event in found if not isinstance(event, Named)]
+            self._decide([event for event in rest if self._labels.still_holds(event, self._desk.board)])
 
-    def labelled_at(self, study_id: str) -> float | None:
-        """When the label under the tag ``final`` was written (seconds since the epoch); None if there is none."""
-        path = self.get_label_uri(study_id, FINAL)
-        try:
-            return Path(path).stat().st_mtime if path else None
-        except OSError:
-            return None  # deleted just now
-
-    def all_labelled_at(self) -> dict[str, float]:
-        """Studies with a label under the tag ``final``, and when each was written."""
-        times = {study_id: self.labelled_at(study_id) for study_id in self._datastore.objects}
-        return {study_id: at for study_id, at in times.items() if at is not None}
+    def _decide(self, events: Sequence[Event]) -> None:
+        """Keep events, and show what follows of them."""
+        if events:
+            self._desk.decide(*events)
+            for study_id in {event.study_id for event in events} & self._studies.keys():
+                self._datastore.objects[study_id] = self._object(self._studies[study_id])
+            self._is_written = False
 
     @property
     def unmatched(self) -> list[str]:
         """Label files that are nobody's, or could be several studies', as ``tag/path``."""
         return self._labels.unmatched
 
-    def unknown_values(self) -> list[dict[str, Any]]:
-        """Labels with values that are no configured label's."""
-        return [
-            {"study_id": study_id, "tag": tag, "values": values}
-            for study_id, known in sorted(self._datastore.objects.items())
-            for tag, label in sorted(known.labels.items())
-            if (values := label.info.get("unknown_values"))
+    def odd_labels(self) -> dict[str, list[Any]]:
+        """Studies with a label that belongs to no reader, where each needs several; and with values of no label."""
+        labels = [
+            (study_id, tag, label.info.get("unknown_values"))
+            for study_id, status in sorted(self._desk.board.statuses.items())
+            for tag, label in sorted(status.labels.items())
+            if study_id in self._studies
         ]
+        return {
+            "unclaimed_labels": [study_id for study_id, tag, _ in labels if tag.startswith(UNCLAIMED)],
+            "unknown_values": [{"study_id": i, "tag": tag, "values": odd} for i, tag, odd in labels if odd],
+        }
+
+    def write_json(self) -> None:
+        """Write MONAI Label's JSON beside and rename it, if anything changed; FirstPick itself never reads it."""
+        if self._is_written:
+            return
+        self._is_written = True
+        path = Path(self._datastore_config_path)
+        partial = path.with_name(f".{path.name}")
+        partial.write_text(self._datastore.model_dump_json(exclude={"base_path"}, indent=2), encoding="utf-8")
+        partial.replace(path)
+
+    def _object(self, study: Study) -> ImageLabelModel:
+        """All that MONAI Label is to know of a study and its labels."""
+        board = self._desk.board
+        status, name = board.statuses.get(study.study_id, OPEN), board.names.get(study.study_id, "")
+        ending = "" if study.is_series else split_label(study.source)[1]
+        notes = board.notes.get(study.study_id, {})
+        image = DataModel(info={"name": Path(study.source).name, **notes}, ext=ending)
+        labels = {
+            tag: DataModel(info={**label.info, "name": Path(f"{name}{label.ending}").name}, ext=label.ending)
+            for tag, label in status.labels.items()
+        }
+        return ImageLabelModel(image=image, labels=labels)
 
     # -- what MONAI Label calls
 
@@ -132,6 +164,7 @@ class StudiesDatastore(LocalDatastore):
             place = self.served.place(image_id)
             path = os.path.realpath(place) if place else ""
             stamp = _file_stamp(path) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
+            info |= self._handed_out.get(image_id, {})
             info |= {"path": path, "name": _image_name(study, path), "stamp": stamp, "modality": study.modality}
         return info
 
@@ -163,59 +196,83 @@ class StudiesDatastore(LocalDatastore):
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a study's label; empty if there is none."""
-        label, name = self._datastore.label(label_id, label_tag), self._labels.name(label_id)
+        label, name = self._datastore.label(label_id, label_tag), self._desk.board.names.get(label_id)
         return os.path.realpath(self._labels.path(label_tag, f"{name}{label.ext}")) if label and name else ""
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Save a label on its study's grid below ``labels/<tag>/``; what was there before stays until then.
 
+        A final label closes its study; where several readers label each, it is the reading of one of them.
         HTTPException 400 for a tag that is not a plain name, 404 for an unknown study, 422 for what is no label of it.
         """
         source, study = Path(label_filename), self._studies.get(image_id)
-        if not _TAG.fullmatch(label_tag):
+        if not _TAG.fullmatch(label_tag) or label_tag.casefold() == VERSIONS:
             raise HTTPException(400, f"The tag '{label_tag[:80]}' is not allowed: take letters, digits, - and _.")
+        if label_tag.casefold().startswith((READING, UNCLAIMED)):
+            raise HTTPException(400, f"The tag '{label_tag}' is FirstPick's own: send a reading as '{FINAL}'.")
         if study is None:
             raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
-        served = self.served.place(image_id)
-        with self._filing.checked(source, study, served) as (checked, label), self._changing:
-            known = self._datastore.objects.get(image_id)
-            if known is None:
-                raise HTTPException(404, f"Study '{image_id}' has just gone from the studies folder.")
-            _, ending = split_label(source.name)
-            target = self._labels.path(label_tag, f"{self._labels.name_for(study)}{ending}")
-            before = self._labels.files_of(image_id, label_tag)  # also in other formats
-            rename_durably(checked, target)
-            now = time.time()
-            os.utime(target, (now, now))  # finer than the clock of the file system
-            info = {**label_info, "ts": int(now), "name": target.name, **self._filing.info(label)}
-            labels = {**known.labels, label_tag: DataModel(info=info, ext=ending)}
-            self._datastore.objects[image_id] = ImageLabelModel(image=known.image, labels=labels)
-            self._update_datastore_file()
-            for other in before:  # it would come back when this one is deleted
-                if other != target:
-                    other.unlink(missing_ok=True)
+        self._labels.check()
+        with self._filing.checked(source, study, self.served.place(image_id)) as (checked, label), self._changing:
+            reader = self._desk.reader_of(image_id, label_info)
+            info = {**label_info, "client_id": reader, "ts": int(time.time()), **self._filing.info(label)}
+            if label_tag == FINAL and self._desk.readers_per_study > 1:
+                self._file_reading(checked, study, reader, info)
+            else:
+                self._file(checked, study, [label_tag], reader, info)
         if info["unknown_values"]:
             logger.warning("The label of study %s has values of no label: %s", image_id, info["unknown_values"])
         return image_id
+
+    def _file_reading(self, checked: Path, study: Study, reader: str, info: Mapping[str, Any]) -> None:
+        """File what one of several readers drew; with the last reading comes the final label, which is the same."""
+        if not reader:
+            mark = hashlib.sha256(checked.read_bytes()).hexdigest()[:8]
+            logger.warning("A label of study %s is nobody's: kept under the tag %s%s", study.study_id, UNCLAIMED, mark)
+            self._file(checked, study, [f"{UNCLAIMED}{mark}"], reader, info)
+            return
+        readers = {*self._desk.board.statuses.get(study.study_id, OPEN).read_by, reader}
+        is_last = len(readers) >= self._desk.readers_per_study
+        self._file(checked, study, [reading_tag(reader), *([FINAL] if is_last else [])], reader, info)
+
+    def _file(self, checked: Path, study: Study, tags: Sequence[str], reader: str, info: Mapping[str, Any]) -> None:
+        """Put a checked label in its place under each tag, and say so to the desk; all or nothing."""
+        name = self._labels.name_for(study, self._desk.board)
+        events: list[Event] = []
+        if study.study_id not in self._desk.board.names:
+            events.append(Named(study_id=study.study_id, name=name))
+        with contextlib.ExitStack() as filed:
+            for tag in tags:
+                copy = checked.with_name(f"{uuid.uuid4().hex}{split_label(checked.name)[1]}")
+                filed.callback(copy.unlink, missing_ok=True)
+                shutil.copyfile(checked, copy)
+                label = filed.enter_context(self._labels.filed(copy, tag, name))
+                label = replace(label, info=info)
+                events.append(Labelled(study_id=study.study_id, tag=tag, client=reader, label=label))
+            self._decide(events)
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Delete a label; 404 if there is none."""
         with self._changing:
             if not self.get_label_uri(label_id, label_tag):
                 raise HTTPException(404, f"Study '{label_id}' has no label under the tag '{label_tag}'.")
-            for path in self._labels.files_of(label_id, label_tag):
-                path.unlink(missing_ok=True)
-            self.refresh()
+            self._labels.delete(self._desk.board.names[label_id], label_tag)
+            self._decide([Unlabelled(study_id=label_id, tag=label_tag)])
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        """Add to what is known of a study."""
-        with self._changing:
-            super().update_image_info(image_id, info)
+        """Add to what is known of a study; when it was handed out, which MONAI Label notes itself, is not kept."""
+        if image_id not in self._studies:
+            raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
+        if info.keys() == {"strategy"}:
+            self._handed_out[image_id] = info
+        else:
+            self._decide([Noted(study_id=image_id, info=info)])
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Add to what is known of a label."""
-        with self._changing:
-            super().update_label_info(label_id, label_tag, info)
+        if label_tag not in self._desk.board.statuses.get(label_id, OPEN).labels:
+            raise HTTPException(404, f"Study '{label_id}' has no label under the tag '{label_tag}'.")
+        self._decide([Noted(study_id=label_id, tag=label_tag, info=info)])
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:  # noqa: ARG002
         """Refuse: the studies folder is only read."""
@@ -225,57 +282,26 @@ class StudiesDatastore(LocalDatastore):
         """Refuse: the studies folder is only read."""
         raise HTTPException(403, f"FirstPick never deletes studies: remove '{image_id}' from the folder yourself.")
 
-    # -- what its base class asks about files
+    # -- what its base class would do with files
 
     def _to_id(self, file: str) -> tuple[str, str]:
         return split_label(file)
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:  # noqa: FBT001, FBT002
-        super()._init_from_datastore_file(throw_exception)
-        self._datastore.images_dir = self._studies_dir  # the folder may have moved since
+        """Read nothing: what its JSON says, the log knows better."""
 
     def _update_datastore_file(self, lock: bool = True) -> None:  # noqa: FBT001, FBT002, ARG002
-        """Write the JSON beside and rename it: a killed server leaves the former one."""
-        path = Path(self._datastore_config_path)
-        partial = path.with_name(f".{path.name}")
-        with self._changing:
-            text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-            self._config_ts = path.stat().st_mtime
+        """Write nothing now: see `write_json`."""
+        self._is_written = False
 
     def _reconcile_datastore(self) -> None:
-        """Bring what MONAI Label knows in line with the listing and the label files.
+        """Do nothing: listings and label files come by `update` and `sync_labels`."""
 
-        Requests read ``objects`` meanwhile: it is replaced, never changed in place.
-        """
-        with self._changing:
-            before, found = self._datastore.objects, self._labels.find(self._studies.values())
-            objects = {
-                study_id: ImageLabelModel(image=self._image(study, before.get(study_id)))
-                for study_id, study in self._studies.items()
-            }
-            for tag, files in found.items():
-                for study_id, known in objects.items():
-                    ending = files.get(self._labels.name(study_id))
-                    if ending is not None:
-                        former = before[study_id].labels.get(tag) if study_id in before else None
-                        is_same = former is not None and former.ext == ending
-                        known.labels[tag] = former if is_same else self._label(study_id, ending)
-            if objects != before:
-                self._datastore.objects = objects
-                self._update_datastore_file()
 
-    def _image(self, study: Study, before: ImageLabelModel | None) -> DataModel:
-        """What is known of a study's file; all but its name and place is kept."""
-        ending = "" if study.is_series else split_label(study.source)[1]
-        if before is not None and before.image.ext == ending:
-            return before.image
-        return DataModel(info={"ts": int(time.time()), "name": Path(study.source).name}, ext=ending)
-
-    def _label(self, study_id: str, ending: str) -> DataModel:
-        name = Path(f"{self._labels.name(study_id)}{ending}").name
-        return DataModel(info={"ts": int(time.time()), "name": name}, ext=ending)
+def reading_tag(reader: str) -> str:
+    """Return the tag of one reader's label: their name as a plain word, and four digits of its hash."""
+    plain = re.sub(r"[^\w.@+-]", "_", reader)[:40]
+    return f"{READING}{plain}-{hashlib.sha256(reader.encode('utf-8', 'backslashreplace')).hexdigest()[:4]}"
 
 
 def _file_stamp(path: str) -> str:

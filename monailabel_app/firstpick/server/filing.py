@@ -123,8 +123,13 @@ def rename_durably(source: Path, target: Path) -> None:
     """Rename a file that is on the disk, so that its new name is there, too."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
+    flush_folder(target.parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Force the names in a folder to the disk."""
     if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:

@@ -1,33 +1,41 @@
-"""The label files on the disk, and whose they are."""
+"""The label files on the disk: where they lie, whose they are, and what the board has to be told of them."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from monailabel.interfaces.datastore import DefaultLabelTag
-
-from firstpick.board.log import Decisions
-from firstpick.sources.label_files import first_free, match_labels, spelled, split_label
+from firstpick.board.board import OPEN, Board
+from firstpick.board.events import FINAL, Event, Labelled, Named, SavedLabel, Unlabelled
+from firstpick.database import StoreError
+from firstpick.server.filing import flush_folder, rename_durably
+from firstpick.sources.label_files import first_free, is_label, match_labels, spelled, split_label
 from firstpick.studies import Study
-from firstpick.voxels.formats import ENDINGS
-from firstpick.voxels.label_formats import SEGMENTATION
+from firstpick.voxels.labels import checksum
 
 logger = logging.getLogger(__name__)
 
-FINAL = str(DefaultLabelTag.FINAL.value)
+VERSIONS = "versions"
+_MARK = ".firstpick"
 
 
 class LabelFolder:
-    """Label files as ``<tag>/<name><ending>``; a study's name for them is given once.
+    """Label files as ``<tag>/<name><ending>``, earlier final ones as ``versions/<name>/<time><ending>``.
+
+    A hidden file marks the folder: an empty mount point in its place is told from one whose files were deleted.
 
     Parameters
     ----------
     root : Path
-    decisions : Decisions
-        Keeps the names.
+    n_versions : int
+        Earlier final labels that are kept of a study.
+    is_new : bool
+        Whether nothing was ever decided: then the folder may be made.
 
     Attributes
     ----------
@@ -35,73 +43,186 @@ class LabelFolder:
         Label files that are nobody's, or could be several studies', as ``tag/path``.
     """
 
-    def __init__(self, root: Path, decisions: Decisions) -> None:
+    def __init__(self, root: Path, *, n_versions: int, is_new: bool) -> None:
         self._root = root
-        self._decisions = decisions
-        self._names = decisions.label_names()
+        self._n_versions = n_versions
         self.unmatched: list[str] = []
+        self._same: dict[Path, str] = {}  # stamps of files that hold what the board knows under another stamp
+        if is_new or not root.parent.exists():
+            root.mkdir(parents=True, exist_ok=True)
+            (root / _MARK).touch()
 
-    def name(self, study_id: str) -> str:
-        """Return the name of a study's label files; empty if it has none."""
-        return self._names.get(study_id, "")
-
-    def name_for(self, study: Study) -> str:
-        """Return the name of a study's label files; one that it has now, it keeps."""
-        if study.study_id not in self._names:
-            taken = {spelled(name) for name in self._names.values()}
-            taken |= {spelled(split_label(file.split("/", 1)[1])[0]) for file in self.unmatched}
-            self._keep_names({study.study_id: first_free(study, taken)})
-        return self._names[study.study_id]
+    def check(self) -> None:
+        """Raise StoreError if the folder is not the one that labels were written to."""
+        if not (self._root / _MARK).exists():
+            msg = (
+                f"{self._root} is not the folder that labels were written to: its hidden file {_MARK} is missing. "
+                "Is a disk not mounted? No label is taken or given up meanwhile. "
+                "If you restored the folder yourself, put an empty file of that name there."
+            )
+            raise StoreError(msg)
 
     def path(self, tag: str, file: str) -> Path:
         """Return where a label file lies or will lie."""
         return Path(self._root, tag, file)
 
-    def files_of(self, study_id: str, tag: str) -> list[Path]:
+    def name_for(self, study: Study, board: Board) -> str:
+        """Return the name of a study's label files; one that it has, it keeps."""
+        if study.study_id in board.names:
+            return board.names[study.study_id]
+        taken = {spelled(name) for name in board.names.values()}
+        taken |= {spelled(split_label(file.split("/", 1)[1])[0]) for file in self.unmatched}
+        return first_free(study, taken)
+
+    def files_of(self, name: str, tag: str) -> list[Path]:
         """List a study's label files under a tag, in whatever formats."""
-        name = self._names.get(study_id)
-        if name is None or not self.path(tag, name).parent.is_dir():
+        place = self.path(tag, name)
+        if not name or not place.parent.is_dir():
             return []
-        beside = (path for path in self.path(tag, name).parent.iterdir() if _is_label(path.name))
-        return [path for path in beside if split_label(path.name)[0] == Path(name).name]
+        beside = (path for path in place.parent.iterdir() if is_label(path.name))
+        return [path for path in beside if split_label(path.name)[0] == place.name]
 
-    def find(self, studies: Iterable[Study]) -> dict[str, dict[str, str]]:
-        """Look what is on the disk, and whose the files are that have no owner yet.
+    # -- filing
 
-        Returns
-        -------
-        dict
-            For each tag the names and the ending of the newest file of that name.
+    @contextlib.contextmanager
+    def filed(self, checked: Path, tag: str, name: str) -> Iterator[SavedLabel]:
+        """Put a file that is on the disk in its place; what was there is put back if the block fails.
+
+        An earlier final label stays as a version.
         """
-        found: dict[str, dict[str, str]] = {}
-        for folder in (entry for entry in self._root.iterdir() if entry.is_dir()):
-            files = [(file.stat().st_mtime, file) for file in folder.rglob("*") if _is_label(file.name)]
-            names = (split_label(file.relative_to(folder).as_posix()) for _, file in sorted(files))
-            found[folder.name] = dict(names)
-        self._find_owners(found, list(studies))
+        self.check()
+        target = self.path(tag, f"{name}{split_label(checked.name)[1]}")
+        before = self.files_of(name, tag)  # also in other formats
+        kept = [(path, self._keep(path, name)) for path in before]
+        rename_durably(checked, target)
+        os.utime(target)  # finer than the clock of the file system
+        for path in before:
+            if path != target:  # it would come back when this one is deleted
+                path.unlink()
+        try:
+            yield SavedLabel(split_label(target.name)[1], stamp_of(target))
+        except BaseException:
+            target.unlink(missing_ok=True)
+            for path, version in kept:
+                rename_durably(version, path)
+            raise
+        self._trim(name, [version for _, version in kept], is_final=tag == FINAL)
+
+    def _keep(self, path: Path, name: str) -> Path:
+        """Give a file a second name among the versions."""
+        folder = self._root / VERSIONS / name
+        folder.mkdir(parents=True, exist_ok=True)
+        version = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{time.monotonic_ns():020d}{split_label(path.name)[1]}"
+        try:
+            version.hardlink_to(path)
+        except OSError:  # not every file system has links
+            shutil.copy2(path, version)
+        flush_folder(folder)
+        return version
+
+    def _trim(self, name: str, versions: list[Path], *, is_final: bool) -> None:
+        """Drop the oldest versions; of a label that is not final none is kept."""
+        for version in versions if not is_final else []:
+            version.unlink(missing_ok=True)
+        folder = self._root / VERSIONS / name
+        files = sorted((path for path in folder.glob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
+        for path in files[: max(0, len(files) - self._n_versions)]:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty, or not there
+            folder.rmdir()
+
+    def delete(self, name: str, tag: str) -> None:
+        """Delete a study's label under a tag; a final one stays as a version."""
+        self.check()
+        for path in self.files_of(name, tag):
+            versions = [self._keep(path, name)]
+            path.unlink(missing_ok=True)
+            self._trim(name, versions, is_final=tag == FINAL)
+
+    # -- looking
+
+    def find(self) -> dict[str, dict[str, SavedLabel]]:
+        """Look what is on the disk: for each tag the newest file of each name. StoreError if nothing can be told."""
+        self.check()
+        found: dict[str, dict[str, SavedLabel]] = {}
+        for folder in (entry for entry in self._root.iterdir() if entry.is_dir() and entry.name != VERSIONS):
+            files = sorted((_mtime(path), path) for path in folder.rglob("*") if is_label(path.name))
+            for _, path in files:
+                name, ending = split_label(path.relative_to(folder).as_posix())
+                label = SavedLabel(ending, stamp_of(path), {"ts": int(_mtime(path))})
+                found.setdefault(folder.name, {})[name] = label
         return found
 
-    def _find_owners(self, found: Mapping[str, Mapping[str, str]], studies: list[Study]) -> None:
-        orphans = {name for files in found.values() for name in files} - set(self._names.values())
-        if orphans and studies:
-            matched = match_labels(orphans, studies)
-            self._keep_names({study_id: name for study_id, name in matched.items() if study_id not in self._names})
-            orphans -= set(self._names.values())
-        unmatched = sorted(
-            f"{tag}/{name}{ending}" for tag, files in found.items() for name, ending in files.items() if name in orphans
-        )
-        if unmatched != self.unmatched and studies:
+    def events(self, board: Board, studies: Iterable[Study]) -> list[Event]:
+        """Tell what the board does not know: files that came, changed or went without a request, and whose they are."""
+        found, studies = self.find(), list(studies)
+        events: list[Event] = [Named(study_id=i, name=name) for i, name in self._owners(found, board, studies).items()]
+        names = {**board.names, **{event.study_id: event.name for event in events if isinstance(event, Named)}}
+        for study_id, name in names.items():
+            known = board.statuses.get(study_id, OPEN).labels
+            here = {tag: files[name] for tag, files in found.items() if name in files}
+            events += [Unlabelled(study_id=study_id, tag=tag) for tag in known.keys() - here.keys()]
+            for tag, label in here.items():
+                if tag not in known or self._has_changed(known[tag], label, self.path(tag, f"{name}{label.ending}")):
+                    events.append(Labelled(study_id=study_id, tag=tag, label=label))
+        return events
+
+    def _has_changed(self, known: SavedLabel, here: SavedLabel, path: Path) -> bool:
+        """Tell whether a file is another one than the board knows; one that was only copied back is not."""
+        if known.ending == here.ending and here.stamp in (known.stamp, self._same.get(path)):
+            return False
+        if not known.checksum or known.ending != here.ending:
+            return True
+        is_same = known.checksum == checksum(path)
+        if is_same:
+            self._same[path] = here.stamp
+        return not is_same
+
+    def still_holds(self, event: Event, board: Board) -> bool:
+        """Tell whether what `events` found is still so, for whoever has kept others from filing since."""
+        known = board.statuses.get(event.study_id, OPEN).labels
+        match event:
+            case Labelled(tag=tag, label=label):
+                path = self.path(tag, f"{board.names.get(event.study_id, '')}{label.ending}")
+                is_known = tag in known and not self._has_changed(known[tag], label, path)
+                return stamp_of(path) == label.stamp and not is_known
+            case Unlabelled(tag=tag):
+                return tag in known and not self.files_of(board.names.get(event.study_id, ""), tag)
+            case _:
+                return event.study_id not in board.names
+
+    def _owners(
+        self, found: Mapping[str, Mapping[str, SavedLabel]], board: Board, studies: list[Study]
+    ) -> Mapping[str, str]:
+        """Find whose the files are that have no owner yet."""
+        orphans = {name for files in found.values() for name in files} - set(board.names.values())
+        if not studies:
+            return {}
+        matched = match_labels(orphans, studies) if orphans else {}
+        new = {study_id: name for study_id, name in matched.items() if study_id not in board.names}
+        orphans -= set(new.values())
+        files = ((f"{tag}/{name}{label.ending}", name) for tag, some in found.items() for name, label in some.items())
+        unmatched = sorted(file for file, name in files if name in orphans)
+        if unmatched != self.unmatched:
             logger.warning("%d label files belong to no study, such as %s.", len(unmatched), unmatched[:1])
-        self.unmatched = unmatched if studies else []
-
-    def _keep_names(self, names: Mapping[str, str]) -> None:
-        if names:
-            self._decisions.name_labels(names)
-            self._names = self._decisions.label_names()
+        self.unmatched = unmatched
+        return new
 
 
-def _is_label(file: str) -> bool:
-    return not file.startswith(".") and split_label(file)[1].lower() in {*ENDINGS, SEGMENTATION}
+def stamp_of(path: Path) -> str:
+    """Size and modification time of a file; empty if it is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def copy_labels(studies_dir: Path, folder: Path) -> None:
@@ -110,8 +231,8 @@ def copy_labels(studies_dir: Path, folder: Path) -> None:
     Copies, not links: MONAI Label overwrites and deletes label files.
     """
     target, partial = folder / "labels", folder / "labels.partial"
+    shutil.rmtree(partial, ignore_errors=True)
     if target.exists() or not (studies_dir / "labels" / FINAL).is_dir():
         return
-    shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(studies_dir / "labels", partial)
     partial.rename(target)

@@ -60,6 +60,7 @@ class ServedFiles:
         self._used: dict[Path, float] = {}
         self._running: Study | None = None
         self._is_tidy = True
+        self._are_all_own: bool | None = None
 
     # -- what the background thread says
 
@@ -70,6 +71,7 @@ class ServedFiles:
             self._refused = {key: why for key, why in self._refused.items() if key in stamps}
             known = {key: ending for key, ending in self._endings.items() if key in stamps}
             self._endings = known | {_key(studies[i]): ending for i, ending in endings.items()}
+            self._are_all_own = None
             is_new = studies != self._studies
             self._studies = studies
             if is_new:
@@ -97,10 +99,21 @@ class ServedFiles:
         study, place = self._studies.get(study_id), self.place(study_id)
         return study is not None and place is not None and (self._is_own(study) or place.exists())
 
+    def is_settled(self, study_id: str) -> bool:
+        """Whether nothing more will be done for a study before somebody asks: it is there, or it cannot be."""
+        cannot = self.refusal(study_id) or study_id in self._trouble or self.place(study_id) in self._no_room
+        return bool(cannot) or self.is_ready(study_id)
+
     def is_own(self, study_id: str) -> bool:
         """Whether a study's own file is served, as it lies."""
         study = self._studies.get(study_id)
         return study is not None and self._is_own(study)
+
+    def are_all_own(self) -> bool:
+        """Whether every study's own file is served, so that none is to be made."""
+        if self._are_all_own is None:
+            self._are_all_own = all(map(self._is_own, self._studies.values()))
+        return self._are_all_own
 
     def refusal(self, study_id: str) -> str:
         """Why a study cannot be opened as it is now; empty if it can, or nobody tried."""
@@ -109,7 +122,7 @@ class ServedFiles:
 
     def refused(self) -> set[str]:
         """Studies that cannot be opened as they are now."""
-        return {study.study_id for study in self._studies.values() if _key(study) in self._refused}
+        return {i for i, stamp in [*self._refused] if (study := self._studies.get(i)) and study.stamp == stamp}
 
     def ask(self, study_id: str) -> None:
         """Have a study's file made before those that are only wanted ahead."""
@@ -174,8 +187,7 @@ class ServedFiles:
             if not self.is_ready(study.study_id) and not self.refusal(study.study_id):
                 return study
         for study_id in self._ahead:
-            is_settled = self.is_ready(study_id) or self.refusal(study_id) or self.place(study_id) in self._no_room
-            if study_id in self._studies and not is_settled and study_id not in self._trouble:
+            if study_id in self._studies and not self.is_settled(study_id):
                 return self._studies[study_id]
         return None
 
@@ -201,6 +213,7 @@ class ServedFiles:
     def _made(self, study: Study, path: Path) -> None:
         made_as = {served_path(study, ending, self.folder): ending for ending in _MADE_ENDINGS}
         before, self._endings[_key(study)] = self._endings.get(_key(study)), made_as.get(path, "")
+        self._are_all_own = None
         self._trouble.pop(study.study_id, None)
         if before is None:  # only now it is known where the file lies that somebody waits for
             self._kept_until[path] = time.monotonic() + _KEPT_FOR_REPEAT_S

@@ -11,6 +11,7 @@ from fastapi import HTTPException
 from firstpick.config import Config
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.run import Progress
+from firstpick.report import Drawing
 from firstpick.selection.geometry import principal_plane
 from firstpick.sources.attributes import with_attributes
 from firstpick.studies import LeftOut, Pool, Study
@@ -41,7 +42,8 @@ class Snapshot:
         self.pool: Pool | None = None
         self.problem = ""
         self._progress = Progress(0, 0, 0)
-        self._plane: tuple[Pool, Pool, dict[str, tuple[float, float]]] | None = None
+        self._notes: Mapping[str, list[str]] = {}
+        self._drawn: tuple[Pool, Pool, Drawing] | None = None
         self._drawing = threading.Lock()
 
     # -- what the background thread found
@@ -63,6 +65,8 @@ class Snapshot:
         failed = self._cache.failures(self.fingerprint, studies)
         pool = self._with_attributes(self._cache.pool(self.fingerprint, studies))
         self._progress = Progress(len(studies), pool.n_studies, len(failed))
+        known = self.studies or {}
+        self._notes = {i: list(notes) for i, notes in self._cache.notes().items() if i in known}
         self.failed, self.pool = failed, pool
 
     # -- what requests need
@@ -94,15 +98,17 @@ class Snapshot:
         studies = [(self.studies or {})[study_id] for study_id in dict.fromkeys(pool.study_ids)]
         return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
-    def plane(self) -> tuple[Pool, dict[str, tuple[float, float]]]:
-        """Return the pool study by study, and each one's place in the plane of its first two principal components."""
+    def drawing(self) -> tuple[Pool, Drawing]:
+        """Return the pool study by study, and drawn in the plane of its first two principal components."""
         pool = self.ready_pool()
         with self._drawing:
-            if self._plane is None or self._plane[0] is not pool:
+            if self._drawn is None or self._drawn[0] is not pool:
                 studies = pool.by_study()
                 points = principal_plane(studies.vectors).round(5).tolist()
-                self._plane = (pool, studies, {i: (x, y) for i, (x, y) in zip(studies.study_ids, points, strict=True)})
-            return self._plane[1:]
+                plane = {i: (x, y) for i, (x, y) in zip(studies.study_ids, points, strict=True)}
+                drawing = Drawing(studies, plane, groups_are_patients=self._groups_by == "patient")
+                self._drawn = (pool, studies, drawing)
+            return self._drawn[1:]
 
     def thumbnail(self, study_id: str) -> bytes:
         """PNG of a study; 404 if there is none (yet)."""
@@ -118,12 +124,11 @@ class Snapshot:
 
     # -- in words
 
-    def report(self) -> dict[str, Any]:
-        """How far the embedding is, as plain JSON."""
-        progress, pool, studies = self._progress, self.pool, self.studies or {}
+    def report(self, *, is_first_made: bool) -> dict[str, Any]:
+        """How far the embedding is, as plain JSON; it is not ready before the first batch stands."""
+        progress, pool = self._progress, self.pool
         return {
-            "state": self.state(),
-            "message": self.message(),
+            **self._said(is_first_made=is_first_made),
             "progress": {
                 "total": progress.n_total,
                 "done": progress.n_done,
@@ -137,8 +142,13 @@ class Snapshot:
             "n_pool": 0 if pool is None else pool.n_studies,
             "failed": self.failed,
             "left_out": self.left_out,
-            "notes": {i: list(notes) for i, notes in self._cache.notes().items() if i in studies},
+            "notes": self._notes,
         }
+
+    def _said(self, *, is_first_made: bool) -> dict[str, str]:
+        if self.state() == "ready" and not is_first_made:
+            return {"state": "embedding", "message": "The first batch is being made. Ask again in a few seconds."}
+        return {"state": self.state(), "message": self.message()}
 
     def state(self) -> str:
         """One word: listing, embedding, ready, empty or problem."""

@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from firstpick.sources.names import bare, names_of
 from firstpick.studies import Study
@@ -25,6 +25,16 @@ def split_label(file: str) -> tuple[str, str]:
     """
     cut = len(file) - len(label_ending(file))
     return file[:cut], file[cut:]
+
+
+def is_label(file: str) -> bool:
+    """Tell by its name whether a file is a label; hidden ones are ours."""
+    return not file.startswith(".") and split_label(file)[1].lower() in {*ENDINGS, SEGMENTATION}
+
+
+def has_labels(folder: Path) -> bool:
+    """Tell whether any label file lies below a folder."""
+    return any(is_label(path.name) for path in folder.rglob("*"))
 
 
 def names_for(study: Study) -> tuple[str, str, str]:

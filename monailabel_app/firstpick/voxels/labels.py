@@ -88,7 +88,9 @@ def on_grid(source: Path, grid: Grid | None, target: Path) -> Label:
     else:
         write_label(placed(sent.array, fit, grid), grid, sent.segments, target)
         changes = what_was_done(fit, sent.array.shape, grid)
-    return Label(f"SHA256:{_flushed(target)}", sum(value.n_voxels for value in values), values, changes)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    return Label(checksum(target), sum(value.n_voxels for value in values), values, changes)
 
 
 def _fit(sent: SentLabel, grid: Grid) -> Fit:
@@ -147,11 +149,10 @@ def _counts(slab: NDArray[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(*np.unique(slab, return_counts=True), strict=True)
 
 
-def _flushed(path: Path) -> str:
-    """Force a file to the disk and return its digest."""
+def checksum(path: Path) -> str:
+    """Return ``SHA256:`` and the digest of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        os.fsync(file.fileno())
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest()
+    return f"SHA256:{digest.hexdigest()}"
