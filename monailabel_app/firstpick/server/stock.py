@@ -52,7 +52,7 @@ _KEPT |= {"checksum", "n_voxels", "values", "unknown_values", "changes"}
 
 @dataclass(frozen=True)
 class NextSample:
-    """Who wants the next study, and by which strategy; MONAI Label's other options are for models."""
+    """Who wants the next study, and from another strategy's batch than the path says; other options are ignored."""
 
     client_id: Name | None = None
     strategy: Name | None = None
@@ -89,11 +89,11 @@ def _refusal(status: int, reason: str) -> Callable[[], None]:
 def _add_samples(router: APIRouter) -> None:
     @router.post("/activelearning/{strategy}", tags=["ActiveLearning"])
     def next_sample(strategy: Name, wanted: NextSample | None = None, user: User = USER) -> dict[str, Any]:
-        """Reserve the next study by the strategy of the body, else of the path."""
-        said = (wanted and wanted.client_id) or ""
+        """Reserve the next study."""
+        wanted = wanted or NextSample()
+        said = wanted.client_id or ""
         client = user.username if said in NOBODY else said
-        chosen = (wanted and wanted.strategy) or strategy
-        found: dict[str, Any] = sample(chosen, {"client_id": client}, user.username)
+        found: dict[str, Any] = sample(wanted.strategy or strategy, {"client_id": client}, user.username)
         return found
 
     @router.head("/datastore/image", tags=["Datastore"], dependencies=[USER])
