@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 import threading
 import time
@@ -23,9 +23,9 @@ from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
 from firstpick.board.board import OPEN
-from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled
+from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled, reading_tag
 from firstpick.server.desk import Desk
-from firstpick.server.filing import Filing
+from firstpick.server.filing import Filing, copy_durably
 from firstpick.server.label_folder import VERSIONS, LabelFolder
 from firstpick.server.served import ServedFiles, being_prepared
 from firstpick.sources.label_files import split_label
@@ -83,22 +83,25 @@ class StudiesDatastore(LocalDatastore):
         """Take over a new listing, and how those studies are served that were read."""
         listed = {study.study_id: study for study in studies}
         self.served.take_listing(listed, endings)
-        if listed != self._studies or not self._datastore.objects:
-            self._studies = listed
-            self._datastore.objects = {study_id: self._object(study) for study_id, study in listed.items()}
-            self._is_written = False
+        with self._changing:
+            if listed != self._studies or not self._datastore.objects:
+                self._studies = listed
+                self._datastore.objects = {study_id: self._object(study) for study_id, study in listed.items()}
+                self._is_written = False
 
     def sync_labels(self) -> None:
         """Tell the desk of label files that came, changed or went without a request; StoreError if none can be seen."""
         found = self._labels.events(self._desk.board, self._studies.values())
         with self._changing:
-            self._decide([event for event in found if isinstance(event, Named)])
-            rest = [event for event in found if not isinstance(event, Named)]
-            self._decide([event for event in rest if self._labels.still_holds(event, self._desk.board)])
+            for are_names in (True, False):
+                some = [event for event in found if isinstance(event, Named) is are_names]
+                self._decide([event for event in some if self._labels.still_holds(event, self._desk.board)])
 
     def _decide(self, events: Sequence[Event]) -> None:
         """Keep events, and show what follows of them."""
-        if events:
+        with self._changing:
+            if not events:
+                return
             self._desk.decide(*events)
             for study_id in {event.study_id for event in events} & self._studies.keys():
                 self._datastore.objects[study_id] = self._object(self._studies[study_id])
@@ -129,8 +132,12 @@ class StudiesDatastore(LocalDatastore):
         self._is_written = True
         path = Path(self._datastore_config_path)
         partial = path.with_name(f".{path.name}")
-        partial.write_text(self._datastore.model_dump_json(exclude={"base_path"}, indent=2), encoding="utf-8")
+        partial.write_text(self._as_json(), encoding="ascii")
         partial.replace(path)
+
+    def _as_json(self) -> str:
+        """All as MONAI Label's JSON; ASCII, so that any id can be written."""
+        return json.dumps(self._datastore.model_dump(exclude={"base_path"}))
 
     def _object(self, study: Study) -> ImageLabelModel:
         """All that MONAI Label is to know of a study and its labels."""
@@ -191,7 +198,7 @@ class StudiesDatastore(LocalDatastore):
                 ending = split_label(pair["image"])[1]
                 archive.write(pair["image"], f"image/{split_label(label)[0]}{ending}")
                 archive.write(pair["label"], f"label/{label}")
-            archive.writestr("metadata.json", self._datastore.model_dump_json(exclude={"base_path"}))
+            archive.writestr("metadata.json", self._as_json())
             return str(file.name)
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
@@ -212,6 +219,7 @@ class StudiesDatastore(LocalDatastore):
             raise HTTPException(400, f"The tag '{label_tag}' is FirstPick's own: send a reading as '{FINAL}'.")
         if study is None:
             raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
+        _check_info(label_info)
         self._labels.check()
         with self._filing.checked(source, study, self.served.place(image_id)) as (checked, label), self._changing:
             reader = self._desk.reader_of(image_id, label_info)
@@ -245,7 +253,7 @@ class StudiesDatastore(LocalDatastore):
             for tag in tags:
                 copy = checked.with_name(f"{uuid.uuid4().hex}{split_label(checked.name)[1]}")
                 filed.callback(copy.unlink, missing_ok=True)
-                shutil.copyfile(checked, copy)
+                copy_durably(checked, copy)
                 label = filed.enter_context(self._labels.filed(copy, tag, name))
                 label = replace(label, info=info)
                 events.append(Labelled(study_id=study.study_id, tag=tag, client=reader, label=label))
@@ -263,6 +271,7 @@ class StudiesDatastore(LocalDatastore):
         """Add to what is known of a study; when it was handed out, which MONAI Label notes itself, is not kept."""
         if image_id not in self._studies:
             raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
+        _check_info(info)
         if info.keys() == {"strategy"}:
             self._handed_out[image_id] = info
         else:
@@ -272,6 +281,7 @@ class StudiesDatastore(LocalDatastore):
         """Add to what is known of a label."""
         if label_tag not in self._desk.board.statuses.get(label_id, OPEN).labels:
             raise HTTPException(404, f"Study '{label_id}' has no label under the tag '{label_tag}'.")
+        _check_info(info)
         self._decide([Noted(study_id=label_id, tag=label_tag, info=info)])
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:  # noqa: ARG002
@@ -298,10 +308,13 @@ class StudiesDatastore(LocalDatastore):
         """Do nothing: listings and label files come by `update` and `sync_labels`."""
 
 
-def reading_tag(reader: str) -> str:
-    """Return the tag of one reader's label: their name as a plain word, and four digits of its hash."""
-    plain = re.sub(r"[^\w.@+-]", "_", reader)[:40]
-    return f"{READING}{plain}-{hashlib.sha256(reader.encode('utf-8', 'backslashreplace')).hexdigest()[:4]}"
+def _check_info(info: Mapping[str, Any]) -> None:
+    """Refuse what no answer could hold: it would be in every one from then on."""
+    try:
+        json.dumps(info, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = "text that is no Unicode" if isinstance(error, UnicodeError) else str(error)
+        raise HTTPException(422, f"What comes beside an image or a label must be plain JSON: {reason}.") from error
 
 
 def _file_stamp(path: str) -> str:
