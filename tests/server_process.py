@@ -1,5 +1,6 @@
 """The real server as a process, and studies for it."""
 
+import copy
 import os
 import re
 import signal
@@ -73,7 +74,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.studies, self.state = Path(studies), Path(state)
+        self.studies, self.state, self.headers = Path(studies), Path(state), {}
         command = command or [sys.executable, "-m", "firstpick.cli", "serve", "--state", str(state)]
         command = [*command, "--studies", str(studies), "--port", str(self.port)]
         pairs = dict(zip(FAST[::2], FAST[1::2], strict=True)) | dict(zip(conf[::2], conf[1::2], strict=True))
@@ -94,6 +95,12 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.kill()
 
+    def signed_in(self, token):
+        """The same server, asked with a token."""
+        other = copy.copy(self)
+        other.headers = {"Authorization": f"Bearer {token}"}
+        return other
+
     def kill(self):
         """Send SIGKILL: the process has no time for anything."""
         os.kill(self.process.pid, signal.SIGKILL)
@@ -106,7 +113,8 @@ class Server:
 
     def ask(self, method, path, expect=200, **kwargs):
         """Send a request; every refusal has a text."""
-        answer = requests.request(method, f"http://127.0.0.1:{self.port}{path}", timeout=30, **kwargs)
+        kwargs = {"headers": self.headers, "timeout": 30, **kwargs}
+        answer = requests.request(method, f"http://127.0.0.1:{self.port}{path}", **kwargs)
         assert answer.status_code == expect, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         is_json = answer.headers.get("content-type", "").startswith("application/json")
         if expect >= 400:
@@ -128,7 +136,8 @@ class Server:
         """Download a study's file as a client does, asking again while it is being prepared."""
 
         def answer():
-            asked = requests.get(f"http://127.0.0.1:{self.port}/datastore/image", {"image": study_id}, timeout=30)
+            address = f"http://127.0.0.1:{self.port}/datastore/image"
+            asked = requests.get(address, {"image": study_id}, headers=self.headers, timeout=30)
             if asked.status_code == 503:
                 assert int(asked.headers["retry-after"]) > 0
                 assert "being prepared" in asked.json()["detail"]

@@ -92,10 +92,17 @@ def test_a_studys_clock_does_not_run_while_the_encoder_is_built(studies, cache, 
         ("os._exit(9)", r"died \(exit code 9\).*n_workers: 1"),
         ("os.kill(os.getpid(), 9)", r"died \(exit code -9\).*n_workers: 1"),
         ("time.sleep(60)", "not built within the time"),
+        (
+            "self.much = b'x' * 10**9; time.sleep(60)",
+            "takes more than 0.8 GB of memory to build. Raise worker_memory_gb",
+        ),
     ],
 )
 def test_what_goes_wrong_while_an_encoder_is_built_stops_the_run_in_a_sentence(studies, cache, encoder, build, said):
-    assert re.search(rf"^encoder 'python:.*{said}.*\.$", stopped(studies, encoder(build=build), cache, start_limit_s=5))
+    assert re.search(
+        rf"^encoder 'python:.*{said}.*\.$",
+        stopped(studies, encoder(build=build), cache, start_limit_s=5, memory_gb=0.8),
+    )
 
 
 def test_a_worker_that_dies_of_a_study_builds_anew_outside_of_the_clock_of_the_next(studies, cache, encoder):

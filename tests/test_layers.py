@@ -13,14 +13,20 @@ ROOT = Path(__file__).parent.parent / "monailabel_app"
 # From the ground up. A room may import what stands in a lower row; of its own row, only along an arrow.
 ROWS = (
     {"firstpick"},  # the version
-    {"voxels", "studies", "selection", "database", "workers"},  # ground
+    {"voxels", "studies", "selection", "database", "workers", "memory", "origins"},  # ground
     {"encoders", "sources", "proposal"},  # rooms, strangers to each other
     {"config"},  # settings
     {"learning", "embedding", "board"},  # work
     {"evaluate", "report"},  # people
     {"main", "server", "cli"},  # doors
 )
-ARROWS = {("voxels", "studies"), ("learning", "embedding"), ("evaluate", "report"), ("main", "server")}
+ARROWS = {
+    ("voxels", "studies"),
+    ("workers", "memory"),
+    ("learning", "embedding"),
+    ("evaluate", "report"),
+    ("main", "server"),
+}
 RANK = {name: rank for rank, names in enumerate(ROWS) for name in names}
 DOORS = {"server", "cli"}
 PURE = {"studies", "selection", "proposal", "board"}

@@ -9,10 +9,22 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic_core import to_jsonable_python
 
 from firstpick.board.board import Status
 from firstpick.proposal import Pick, propose
-from firstpick.report import ASSETS, LIVE_POLICY, asset, live_page, lookalikes, page_data, pool_map, report_page, table
+from firstpick.report import (
+    ASSETS,
+    LIVE_POLICY,
+    Drawing,
+    asset,
+    live_page,
+    lookalikes,
+    page_data,
+    pool_map,
+    report_page,
+    table,
+)
 from firstpick.studies import LeftOut, Pool, Sample
 
 
@@ -69,6 +81,66 @@ def test_groups_that_are_no_patients_keep_their_names():
     pool = pool_of([[1, 0]], groups=("site A",))
     points = pool_map(pool, {"s00000": (0.0, 0.0)}, [], {}, groups_are_patients=False)
     assert points[0].group == "site A"
+
+
+def test_the_json_of_a_drawing_by_hand():
+    pool = pool_of([[9, 0], [9, 1], [0, 9], [1, 9]], groups=("h1", "h2", "h1", ""), strata=("CT", "MR", "CT", ""))
+    plane = {study_id: (float(row), -0.5) for row, study_id in enumerate(pool.study_ids)}
+    picks = [Pick(1, "s00003", 0.0), Pick(2, "s00000", 0.0), Pick(3, "gone", 0.0)]
+    statuses = {
+        "s00000": Status("reserved", "alice", until=9.0),
+        "s00001": Status("skipped", "bob", "metal"),
+        "gone": Status("done"),
+    }
+    drawing = Drawing(pool, plane, groups_are_patients=True)
+    rows = [
+        ("s00000", 0.0, "patient 1", "CT", 2, 2, "s00000", "reserved", "alice", ""),
+        ("s00001", 1.0, "patient 2", "MR", None, 2, "s00000", "skipped", "bob", "metal"),
+        ("s00002", 2.0, "patient 1", "CT", None, 1, "s00003", "open", "", ""),
+        ("s00003", 3.0, "", "", 1, 1, "s00003", "open", "", ""),
+    ]
+    names = ("study_id", "x", "group", "stratum", "rank", "nearest_pick", "stands_with", "status", "client", "reason")
+    expected = [{**dict(zip(names, row, strict=True)), "title": row[0], "y": -0.5} for row in rows]
+    assert json.loads(drawing.json(picks, statuses)) == {"points": expected}
+    without = json.loads(drawing.json([], {}))["points"]
+    assert {(p["rank"], p["nearest_pick"], p["stands_with"], p["status"]) for p in without} == {
+        (None, None, "", "open")
+    }
+
+
+def test_the_json_of_a_drawing_says_what_its_points_say():
+    rng = np.random.default_rng(0)
+    groups = tuple(f"h{number % 30}" for number in range(80))
+    pool = pool_of(rng.integers(-2, 3, size=(80, 3)), groups=groups)  # copies among them
+    plane = {study_id: tuple(rng.normal(size=2).tolist()) for study_id in pool.study_ids}
+    drawing = Drawing(pool, plane, groups_are_patients=False)
+    names = rng.permutation(pool.study_ids).tolist()
+    for n_picks in (0, 1, 20, 80):
+        picks = [Pick(rank, study_id, 0.0) for rank, study_id in enumerate(names[:n_picks], start=1)]
+        statuses = {study_id: Status("done", f"reader {i % 3}") for i, study_id in enumerate(names[5:60])}
+        points = to_jsonable_python(drawing.points(picks, statuses))
+        for point in points:
+            owner = [pick.study_id for pick in picks if pick.rank == point["nearest_pick"]]
+            point["stands_with"] = owner[0] if owner else ""
+            point |= {"client": statuses.get(point["study_id"], Status()).client, "reason": ""}
+        assert json.loads(drawing.json(picks, statuses)) == {"points": points}
+
+
+def test_a_drawing_bears_any_name():
+    names = sorted(["constructor", '"\\\n</script>', "\udcff", "1e400", "Müller 頭"])
+    titles = tuple(f"{name}, first" for name in names)
+    pool = Pool(tuple(map(Sample, names)), np.eye(5, dtype=np.float32), titles=titles)
+    drawing = Drawing(pool, dict.fromkeys(names, (0.0, 0.0)), groups_are_patients=True)
+    statuses = {names[0]: Status("skipped", "\udcfe", 'say "no"')}
+    points = json.loads(drawing.json([Pick(1, names[1], 0.0)], statuses))["points"]
+    assert [(point["study_id"], point["title"]) for point in points] == [*zip(names, titles, strict=True)]
+    assert {point["stands_with"] for point in points} == {names[1]}
+    assert (points[0]["client"], points[0]["reason"]) == ("\udcfe", 'say "no"')
+
+
+def test_a_drawing_of_nothing():
+    empty = Pool((), np.empty((0, 0), dtype=np.float32))
+    assert Drawing(empty, {}, groups_are_patients=True).json([Pick(1, "a", 0.0)], {}) == b'{"points":[]}'
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 5, 400])

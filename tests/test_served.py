@@ -392,14 +392,6 @@ def test_pictures_are_read_by_their_content(tmp_path, name, kind):
     assert_served_alike(Study(name, "1", str(tmp_path / name)), tmp_path / "served")
 
 
-def test_a_picture_that_is_too_large_says_how_large(tmp_path, monkeypatch):
-    monkeypatch.setattr("firstpick.voxels.pictures.MAX_PICTURE_PIXELS", 1_000_000)
-    Image.new("L", (2000, 1500)).save(tmp_path / "a.png")
-    text = r"^a\.png is too large: 2000 x 1500 pixels \(3 million\), at most 1 million are read\.$"
-    with pytest.raises(VolumeError, match=text):
-        read_volume(tmp_path / "a.png")
-
-
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -39,6 +39,7 @@ def test_each_study_goes_to_two_readers_before_it_is_done(tmp_path):
         assert server.next_sample("bob")["id"] == second
         server.upload(first, "Älice/1")
         assert (server.pick(first)["status"], server.status()["n_labelled"]) == ("open", 0)
+        assert [pick["read_by"] for pick in server.picks()] == [["Älice/1"], []]
         assert server.get("/datastore/")["completed"] == 0
         assert server.next_sample("Älice/1") == {}  # it read the one, bob has the other
         assert "another reader" in server.post("/firstpick/reserve", 409, study_id=first, client_id="Älice/1")
@@ -53,6 +54,9 @@ def test_each_study_goes_to_two_readers_before_it_is_done(tmp_path):
         for tag in (bobs, "final"):
             assert (server.state / "datastore" / "labels" / tag / f"{name}.nii.gz").read_bytes() == mask
         assert server.get("/datastore/label/info", label=first, tag=alices)["client_id"] == "Älice/1"
+        for verb in ("reopen", "reserve", "release"):
+            status = server.post(f"/firstpick/{verb}", study_id=first, client_id="Älice/1")["status"]
+        assert (status, server.pick(first)["read_by"]) == ("done", ["Älice/1", "bob"])
         server.post("/firstpick/release", study_id=second, client_id="bob")
         server.upload(second, "admin")  # nobody said who they are, and nobody has it
         status = server.status()

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from firstpick.workers import LocalPool, NotReadyError, ProcessExpired
+from firstpick.workers import LocalPool, MemoryLimitError, NotReadyError, ProcessExpired, why_failed
 
 
 def end_by(how):
@@ -21,6 +23,13 @@ def end_by(how):
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     time.sleep(60)
+
+
+def take_memory(n_bytes, *, touch):
+    """Ask for memory, and use it or not."""
+    taken = np.ones(n_bytes, np.uint8) if touch else np.empty(n_bytes, np.uint8)
+    time.sleep(2)
+    return len(taken)
 
 
 _ready = []
@@ -54,6 +63,31 @@ def test_a_worker_that_crashes_or_hangs_ends_only_its_task(how, error):
         ended, next_one = pool.submit(end_by, how), pool.submit(len, "abc")
         assert type(ended.exception()) is error
         assert next_one.result() == 3
+
+
+def test_a_worker_that_takes_too_much_memory_ends_only_its_task():
+    with LocalPool(n_workers=1, memory_gb=0.5) as pool:
+        asked = partial(take_memory, touch=False)
+        taken = partial(take_memory, touch=True)
+        assert pool.submit(asked, 10**9).result() == 10**9  # torch asks for far more than it uses
+        assert pool.alike(n_workers=1).memory_gb == 0.5
+        error = pool.submit(taken, 10**9).exception()
+        assert type(error) is MemoryLimitError
+        said = "Reading it took more than 0.5 GB of memory, which is all that a worker may have. Raise worker_memory_gb"
+        assert why_failed(error, "Reading it").startswith(said)
+        assert pool.submit(taken, 10**7).result() == 10**7
+
+
+def test_a_worker_may_have_half_of_the_memory_where_nothing_is_said():
+    with LocalPool(n_workers=1) as pool:
+        assert 0 < pool.memory_gb * 1e9 <= psutil.virtual_memory().total / 2
+
+
+def test_each_process_is_prepared_before_its_first_task():
+    with LocalPool(n_workers=1, prepare=(get_ready, 0, "well")) as pool:
+        assert pool.submit(how_often_ready).result()[0] == 1
+        pool.submit(end_by, "crash").exception()
+        assert pool.submit(how_often_ready).result()[0] == 1
 
 
 def test_what_comes_first_is_done_once_in_each_worker_and_again_after_its_death():

@@ -1,5 +1,7 @@
 """The work list in process: titles for readers, ids for programs; and picks that nobody can open."""
 
+import gzip
+import json
 import warnings
 
 import numpy as np
@@ -71,7 +73,8 @@ def test_picks_points_and_lists_have_titles_beside_their_ids(worklist):
         assert set(pick.lookalikes) <= TITLES.keys()
         assert all(TITLES[like] in pick.reason for like in pick.lookalikes[:2])
         assert "0a1b2c" not in pick.reason
-    assert {point.study_id: point.title for point in worklist.map().points} == {s.study_id: s.title for s in STUDIES}
+    points = json.loads(gzip.decompress(worklist.map()))["points"]
+    assert {point["study_id"]: point["title"] for point in points} == {s.study_id: s.title for s in STUDIES}
     worklist.reserve(picks[0].study_id, "alice")
     status = worklist.status()
     (held,) = status.readers[0].studies
@@ -95,6 +98,18 @@ def test_a_refusal_says_the_title(worklist):
     for missing in (worklist.lookalikes, worklist.now.thumbnail):
         with pytest.raises(HTTPException, match="Knee 9: T1 sag"):
             missing(BROKEN.study_id)
+
+
+def test_a_heartbeat_after_the_end_of_a_reservation_keeps_what_its_reader_was_given(worklist):
+    order = worklist._proposer.order("random", NewProposal(strategy="random", batch_size=6))
+    worklist._proposer._make_ordered()
+    order.result()
+    study_id = worklist.proposal().picks[0].study_id
+    worklist.reserve(study_id, "alice", "random")
+    worklist._desk._start += 1801  # half an hour later
+    assert worklist._desk.status(study_id).status == "open"
+    assert worklist.heartbeat(study_id, "alice").status == "reserved"
+    assert worklist._desk.board.statuses[study_id].given["alice"].strategy == "random"
 
 
 def test_a_pick_that_cannot_be_opened_is_replaced_and_not_proposed_again(worklist):

@@ -9,19 +9,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
 import psutil
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
+from firstpick.origins import host_name, network, origin
 from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
 from firstpick.sources.attributes import RULES, read_attribute
 from firstpick.sources.folder import Eligibility
+from firstpick.voxels.bounds import DEFAULT_GB, allow_gb
 from firstpick.voxels.views import ViewSpec
 
 if TYPE_CHECKING:
@@ -129,13 +131,37 @@ class Config(_Settings):
     served_gb: float = Field(
         20.0, ge=0, description="Gigabytes of files that the server makes for readers, such as of DICOM series."
     )
+    max_upload_gb: float = Field(2.0, gt=0, description="Gigabytes that one upload of a label may hold.")
     auto_next: bool = Field(False, description="When a batch is finished, add the next one by itself.")
     n_workers: int = Field(0, ge=0, description="Embedding processes; 0 for one a core.")
     n_jobs: int = Field(0, ge=0, description="Threads that choose a batch; 0 for one a core.")
     time_limit_s: float = Field(
         300.0, ge=1, description="Seconds after which reading and encoding one study is given up."
     )
+    max_study_gb: float = Field(
+        DEFAULT_GB,
+        gt=0,
+        description="Gigabytes that the voxels of one study may take, unpacked; a header that says more is refused.",
+    )
+    worker_memory_gb: float = Field(
+        0.0,
+        ge=0,
+        description="Gigabytes of memory at which a worker process is ended and its study fails; 0 for half of the "
+        "machine's.",
+    )
     rescan_s: float = Field(10.0, ge=0.1, description="Seconds between two looks at the studies folder while serving.")
+    allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
+        (), description="Names to call the server by, besides IPs and its machine's names, such as [reads.example]."
+    )
+    allowed_origins: tuple[Annotated[str, AfterValidator(origin)], ...] = Field(
+        (), description="Origins of other pages that may use the server, such as [https://viewer.example]; else none."
+    )
+    public_url: Annotated[str, AfterValidator(lambda url: url and origin(url))] = Field(
+        "", description="Address by which browsers reach the server through a proxy, such as https://reads.example."
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(network)], ...] = Field(
+        ("127.0.0.0/8", "::1/128"), description="IPs or networks whose X-Forwarded-Host and -Proto headers count."
+    )
 
     @field_validator("labels")
     @classmethod
@@ -157,6 +183,15 @@ class Config(_Settings):
         """What is kept to, whatever the strategy."""
         limits = (self.slices.max_per_study, self.slices.min_distance_mm) if self.unit == "slice" else (0, 0.0)
         return Guards(self.duplicates, self.groups.max, self.strata.share, self.outliers, *limits)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What a worker process may take, as keywords of `firstpick.workers.LocalPool`."""
+        return {
+            "time_limit_s": self.time_limit_s,
+            "memory_gb": self.worker_memory_gb,
+            "prepare": (allow_gb, self.max_study_gb),
+        }
 
     def choice(self, strategy: str = "", seed: int | None = None) -> dict[str, Any]:
         """How a batch is chosen, as keywords of `firstpick.proposal.propose`; another strategy has its own defaults."""
@@ -283,6 +318,7 @@ def _fitted(value: Any, schema: Mapping[str, Any]) -> Any:
 _PROBLEMS = {  # by the type of pydantic's error, or its first word
     "missing": "{key} is missing.",
     "value_error": "{key}: {error}",
+    "greater_than": "{key} must be more than {gt}; got {input}.",
     "greater_than_equal": "{key} must be at least {ge}; got {input}.",
     "too_long": "{key} must be a list of {max_length} values; got {input!r}.",
     "string_pattern_mismatch": "{key} must look like #ffcc00; got {input!r}.",  # a colour

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Made = TypeVar("Made")
+
+_MAKING = threading.RLock()
 
 
 @dataclass(frozen=True, order=True)
@@ -158,6 +164,18 @@ class Pool:
             found.setdefault(study_id, []).append(row)
         return found
 
+    @cached_property
+    def _kept(self) -> dict[Callable[..., Any], Any]:
+        return {}
+
+    def kept(self, make: Callable[[NDArray[np.float32]], Made]) -> Made:
+        """Return what a function makes of the vectors alone: made when first asked for, by one thread."""
+        if make not in self._kept:
+            with _MAKING:
+                if make not in self._kept:
+                    self._kept[make] = make(self.vectors)
+        return self._kept[make]  # type: ignore[no-any-return]
+
     @property
     def n_studies(self) -> int:
         """How many studies have an embedding."""
@@ -165,8 +183,10 @@ class Pool:
 
     def by_study(self) -> Pool:
         """Return one row for each study, the mean of its slices; of whole studies, this pool itself."""
-        if self.n_studies == len(self):
-            return self
+        return self if self.n_studies == len(self) else self._by_study
+
+    @cached_property
+    def _by_study(self) -> Pool:
         rows = list(self._rows_of.values())
         return Pool(
             tuple(Sample(study_id) for study_id in self._rows_of),
@@ -180,6 +200,22 @@ class Pool:
         """What people read instead of a study's id; the id where no title is known."""
         own = self._rows_of.get(study_id, ())
         return self.titles[own[0]] if self.titles and own else study_id
+
+    def group_of(self, study_id: str) -> str:
+        """Patient of a study; empty where none is known."""
+        own = self._rows_of.get(study_id, ())
+        return self.groups[own[0]] if self.groups and own else ""
+
+    def studies_of(self, group: str) -> frozenset[str]:
+        """Return the studies of one patient."""
+        return frozenset(self._studies_of.get(group, ()))
+
+    @cached_property
+    def _studies_of(self) -> Mapping[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for study_id, group in zip(self.study_ids, self.groups, strict=False):
+            found.setdefault(group, set()).add(study_id)
+        return found
 
     def rows(self, study_ids: Collection[str]) -> list[int]:
         """Rows of some studies, rising; studies that are not in the pool have none."""
@@ -202,11 +238,25 @@ class Pool:
         return sorted(found)
 
     def trimmed(self, annotated: Mapping[str, Collection[Slice]]) -> Pool:
-        """Drop the slices of some studies that nobody annotated; a study with no slices given stays as it is."""
-        if not any(annotated.values()) or not any(sample.at for sample in self.samples):
+        """Drop the slices of some studies that nobody annotated; a study with no slices given stays as it is.
+
+        Asked again with the same slices, the same pool is returned, with all that is `kept` with it.
+        """
+        given = {study_id: frozenset(slices) for study_id, slices in annotated.items() if slices}
+        if not given or not any(sample.at for sample in self.samples):
             return self
-        kept = {study_id: self.rows_at(study_id, slices) for study_id, slices in annotated.items() if slices}
-        others = [row for row, sample in enumerate(self.samples) if sample.study_id not in kept]
+        before = self._trimmed.get("last")
+        if before is None or before[0] != given:
+            before = self._trimmed["last"] = (given, self._without_other_slices(given))
+        return before[1]
+
+    @cached_property
+    def _trimmed(self) -> dict[str, tuple[Mapping[str, Collection[Slice]], Pool]]:
+        return {}
+
+    def _without_other_slices(self, annotated: Mapping[str, Collection[Slice]]) -> Pool:
+        kept = {study_id: self.rows_at(study_id, slices) for study_id, slices in annotated.items()}
+        others = [row for row, study_id in enumerate(self.study_ids) if study_id not in kept]
         rows = sorted({*others, *(row for own in kept.values() for row in own)})
         return replace(
             self,

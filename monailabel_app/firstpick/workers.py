@@ -1,4 +1,4 @@
-"""Worker processes: a time limit for each task, and a crash ends one task only.
+"""Worker processes: a limit on the time of each task and on memory, and a crash ends one task only.
 
 Each process belongs to one thread of this one, which hands it a task and waits. So a process is started only where
 there is a task for it, a dead one is known by its own pipe, and what a process must do before its tasks has a clock of
@@ -14,6 +14,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from firstpick.memory import machine_bytes, resident_bytes
+
+_LOOK_S = 0.1  # between two looks at the memory of a process, in which it takes a few hundred MB at most
 _SPAWN = multiprocessing.get_context("spawn")
 
 Call = tuple[Any, ...]
@@ -47,6 +51,15 @@ class ProcessExpired(Exception):  # noqa: N818 - what happened, as with TimeoutE
         self.exitcode = exitcode
 
 
+class MemoryLimitError(ProcessExpired):
+    """A worker process took more memory than it may, and was ended."""
+
+    def __init__(self, n_bytes: int) -> None:
+        super().__init__(None)
+        self.limit = f"{n_bytes / 1e9:.2g} GB"
+        self.args = (f"the process had more than {self.limit} of memory and was ended",)
+
+
 class NotReadyError(Exception):
     """What a worker must do before its tasks went wrong; the cause says how."""
 
@@ -59,6 +72,11 @@ def why_failed(error: BaseException, doing: str) -> str:
     """
     if isinstance(error, futures.TimeoutError):
         return f"{doing} took longer than the time limit."
+    if isinstance(error, MemoryLimitError):
+        return (
+            f"{doing} took more than {error.limit} of memory, which is all that a worker may have. "
+            "Raise worker_memory_gb if the machine has more."
+        )
     if isinstance(error, ProcessExpired):
         return f"{doing} ended the process (exit code {error.exitcode}): the file is broken, or memory ran out."
     return f"{doing} failed ({type(error).__name__}: {error})."
@@ -77,7 +95,7 @@ class _Task:
 
 
 class LocalPool:
-    """Worker processes on this machine with a time limit per task.
+    """Worker processes on this machine with limits on their time and memory.
 
     Parameters
     ----------
@@ -87,6 +105,10 @@ class LocalPool:
         A task that takes longer is ended together with its process.
     start_limit_s : float
         The same for what is done once, before tasks: see `submit_slow` and `submit_after`.
+    memory_gb : float
+        A process that has more gigabytes of memory in the middle of a task is ended; 0 for half of the machine's.
+    prepare : tuple
+        A function and its arguments, called in each process before all else.
     background : bool
         Run at low priority, beside a server.
     """
@@ -97,12 +119,16 @@ class LocalPool:
         n_workers: int = 0,
         time_limit_s: float = 300.0,
         start_limit_s: float = 3600.0,
+        memory_gb: float = 0.0,
+        prepare: Call = (),
         background: bool = False,
     ) -> None:
         n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.n_workers = n_workers or n_cores
         self.time_limit_s = time_limit_s
         self.start_limit_s = start_limit_s
+        self.memory_gb = memory_gb or machine_bytes() / 2e9
+        self._prepare = prepare
         self._background = background
         self._n_threads = max(1, n_cores // self.n_workers)
         self._changed = threading.Condition()
@@ -131,8 +157,14 @@ class LocalPool:
 
     def alike(self, *, n_workers: int) -> LocalPool:
         """Return another pool with these limits and this priority."""
-        limits = {"time_limit_s": self.time_limit_s, "start_limit_s": self.start_limit_s}
-        return LocalPool(n_workers=n_workers, background=self._background, **limits)
+        return LocalPool(
+            n_workers=n_workers,
+            time_limit_s=self.time_limit_s,
+            start_limit_s=self.start_limit_s,
+            memory_gb=self.memory_gb,
+            prepare=self._prepare,
+            background=self._background,
+        )
 
     def close(self) -> None:
         """End all workers at once; tasks that wait are cancelled."""
@@ -195,8 +227,9 @@ class LocalPool:
                 self._workers.remove(former)
             if self._closed:
                 raise futures.CancelledError
-            self._workers.append(_Worker(self._n_threads, background=self._background))
-            return self._workers[-1]
+            worker = _Worker(int(self.memory_gb * 1e9), self._prepare, self._n_threads, background=self._background)
+            self._workers.append(worker)
+            return worker
 
     def _run(self, worker: _Worker, task: _Task) -> Any:
         if task.first and worker.ready != task.first:
@@ -211,10 +244,12 @@ class LocalPool:
 class _Worker:
     """One process, its pipe, and the call that it has made itself ready with."""
 
-    def __init__(self, n_threads: int, *, background: bool) -> None:
+    def __init__(self, most_bytes: int, prepare: Call, n_threads: int, *, background: bool) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
+        self._most_bytes = most_bytes
         self.ready: Call = ()
-        self.process = _SPAWN.Process(target=_work, args=(theirs, n_threads, background), name="firstpick-worker")
+        arguments = (theirs, prepare, n_threads, background)
+        self.process = _SPAWN.Process(target=_work, args=arguments, name="firstpick-worker")
         self.process.start()
         theirs.close()
 
@@ -222,10 +257,10 @@ class _Worker:
         """Return what a call gives in the process, or raise what it raises."""
         try:
             self._pipe.send(call)
-            if not self._pipe.poll(limit_s):
+            if error := self._overrun(limit_s):
                 self.process.kill()
                 self.process.join()
-                raise futures.TimeoutError
+                raise error
             value, error, text = self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             self.process.join()
@@ -233,6 +268,16 @@ class _Worker:
         if error is not None:
             raise error from _RemoteError(text)
         return value
+
+    def _overrun(self, limit_s: float) -> Exception | None:
+        """Wait until the process answers or ends, or has used up its time or its memory."""
+        end = time.monotonic() + limit_s
+        while not self._pipe.poll(max(0.0, min(_LOOK_S, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                return futures.TimeoutError()
+            if resident_bytes(self.process.pid or 0) > self._most_bytes:
+                return MemoryLimitError(self._most_bytes)
+        return None
 
 
 def _make_importable() -> None:
@@ -249,10 +294,12 @@ def _make_importable() -> None:
 # -- in the worker
 
 
-def _work(pipe: Connection, n_threads: int, background: bool) -> None:  # noqa: FBT001 - a process's arguments
+def _work(pipe: Connection, prepare: Call, n_threads: int, background: bool) -> None:  # noqa: FBT001 - of a process
     """Answer calls until the pool closes the pipe or ends the process."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     prepare_process(n_threads, background=background)
+    if prepare:
+        prepare[0](*prepare[1:])
     answer: tuple[Any, BaseException | None, str] | None
     while True:
         try:

@@ -297,7 +297,7 @@ def _after(before: Status, event: Event) -> Status:  # noqa: PLR0911 - one a kin
             return replace(before, until=max(before.until, event.tick + event.seconds)) if is_held else before
         case Released() if before.status in ("open", "reserved"):
             is_unchanged = before.reopened_by == event.client and FINAL in before.labels
-            return before.closed() if is_unchanged else before.opened()
+            return replace(before.closed(), read_by=_readers(before)) if is_unchanged else before.opened()
         case Skipped():
             return replace(before.opened(), status="skipped", client=event.client, reason=event.reason, since=event.at)
         case Unskipped():
@@ -340,6 +340,13 @@ def _labelled(before: Status, event: Labelled) -> Status:
         return status
     annotated = _united(before.annotated, _given(before, event))
     return replace(status.closed(), client=event.client, since=event.at, annotated=annotated)
+
+
+def _readers(status: Status) -> tuple[str, ...]:
+    """Return whose readings there are of a study."""
+    readings = (label for tag, label in status.labels.items() if tag.startswith(READING))
+    names = (str(label.info.get("client_id", "")) for label in readings)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _unlabelled(before: Status, event: Unlabelled) -> Status:
@@ -399,7 +406,10 @@ def with_statuses(
     picks = []
     for pick in proposal.picks:
         status = statuses.get(pick.study_id, OPEN)
-        picks.append(LivePick(**vars(pick), status=status.status, client=status.client, until=status.until))
+        stands = LivePick(
+            **vars(pick), status=status.status, client=status.client, until=status.until, read_by=status.read_by
+        )
+        picks.append(stands)
     live = {"picks": tuple(picks), "failed": tuple(failed), "left_out": tuple(left_out)}
     return LiveProposal(**{**vars(proposal), **live})
 

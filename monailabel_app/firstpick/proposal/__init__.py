@@ -2,7 +2,7 @@
 
 from firstpick.proposal.advice import advise, knee
 from firstpick.proposal.exchange import replacement, with_replacement
-from firstpick.proposal.facts import pool_hash
+from firstpick.proposal.facts import pool_hash, prepare
 from firstpick.proposal.make import propose
 from firstpick.proposal.nouns import SCHEMA, Advice, LivePick, LiveProposal, Pick, Proposal, n_chosen, read_proposal
 
@@ -17,6 +17,7 @@ __all__ = [
     "knee",
     "n_chosen",
     "pool_hash",
+    "prepare",
     "propose",
     "read_proposal",
     "replacement",

@@ -10,7 +10,8 @@ import numpy as np
 
 from firstpick.proposal.facts import with_facts
 from firstpick.proposal.nouns import Pick, Proposal
-from firstpick.selection.geometry import distances, nearest, unit_rows
+from firstpick.selection.geometry import as_distance
+from firstpick.selection.space import Space
 from firstpick.studies import Pool, Sample
 
 
@@ -41,29 +42,32 @@ def replacement(
     """
     rows_of = {pick.study_id: pool.rows_at(pick.study_id, pick.slices) for pick in picks}
     taken = {*rows_of, *unavailable, skipped}
-    free = [row for row, study_id in enumerate(pool.study_ids) if study_id not in taken]
-    if not free:
+    is_free = np.ones(len(pool), np.bool_)
+    is_free[pool.rows(taken)] = False
+    if not is_free.any():
         return ()
-    unit = unit_rows(pool.vectors)
+    space = pool.kept(Space)
     others = [row for study_id, rows in rows_of.items() if study_id != skipped for row in rows]
-    to_others = nearest(unit[free], unit[others])[1] if others else np.full(len(free), np.inf)
+    to_others = space.nearest(others)[1]
     gone = rows_of.get(skipped, [])
     if not gone:
-        return (pool.samples[free[int(to_others.argmax())]],)
-    to_first = distances(unit[free], unit[gone[:1]])[:, 0]
-    found = [free[int(np.lexsort((to_first, to_first > to_others))[0])]]
-    for row in gone[1:]:
+        return (pool.samples[int(np.where(is_free, to_others, -1.0).argmax())],)
+    first, *more = map(as_distance, space.squared(gone))
+    is_own = is_free & (first <= to_others)
+    found = [int(np.where(is_own if is_own.any() else is_free, first, np.inf).argmin())]
+    same_study = pool.rows_at(pool.samples[found[0]].study_id)
+    for distance in more:
         left = [
-            other for other in free if _has_room(pool.samples[other], [pool.samples[i] for i in found], min_distance_mm)
+            row for row in same_study if _has_room(pool.samples[row], [pool.samples[i] for i in found], min_distance_mm)
         ]
         if left:
-            found.append(left[int(distances(unit[left], unit[[row]])[:, 0].argmin())])
+            found.append(left[int(distance[left].argmin())])
     return tuple(pool.samples[row] for row in sorted(found))
 
 
 def _has_room(sample: Sample, found: Sequence[Sample], min_distance_mm: float) -> bool:
-    """Tell whether a slice is of the same study as others, none of them, and far enough from them."""
-    return sample.study_id == found[0].study_id and not any(
+    """Tell whether a slice is none of some others of its study, and far enough from them."""
+    return not any(
         sample.at is None
         or other.at is None
         or sample == other
@@ -134,8 +138,7 @@ def _to_avoid(proposal: Proposal, pool: Pool, skipped: str, labelled: Collection
     avoid = {duplicate.study_id for duplicate in proposal.duplicates}
     limit = proposal.provenance.get("guards", {}).get("max_per_group", 0)
     if limit and pool.groups:
-        group_of = dict(zip(pool.study_ids, pool.groups, strict=True))
         stays = {*labelled, *(pick.study_id for pick in proposal.picks)} - {skipped}
-        n_of = Counter(group_of[study_id] for study_id in stays if study_id in group_of)
-        avoid |= {study_id for study_id, group in group_of.items() if group and n_of[group] >= limit}
+        n_of = Counter(map(pool.group_of, stays))
+        avoid |= {study_id for group, n in n_of.items() if group and n >= limit for study_id in pool.studies_of(group)}
     return avoid

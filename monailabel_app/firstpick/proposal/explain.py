@@ -19,13 +19,12 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from firstpick.selection.geometry import distances, distinct_rows, nearest, unit_rows
-from firstpick.selection.outliers import thinned, unusual
+from firstpick.selection.geometry import as_distance
+from firstpick.selection.space import Space
 from firstpick.studies import Slice
 
 _MAX_LOOKALIKES = 5
 _ROUNDING = 1e-6
-_PICKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Reason:
     lookalikes : tuple of int
         Rows of up to five studies that it stands for, nearest first, not itself.
     unusual : bool
-        True if it is far from everything, see `firstpick.selection.outliers.unusual`.
+        True if it is far from everything, see `firstpick.selection.outliers.Reference.unusual`.
     """
 
     share: float
@@ -74,14 +73,14 @@ class Coverage:
 
 
 def explain(
-    X: ArrayLike, picks: Sequence[int], *, labelled: Collection[int] = (), excluded: Collection[int] = ()
+    X: ArrayLike | Space, picks: Sequence[int], *, labelled: Collection[int] = (), excluded: Collection[int] = ()
 ) -> tuple[Reason, ...]:
     """Say for each pick which unlabelled studies it stands for.
 
     Parameters
     ----------
-    X : array_like of shape (n_rows, dim)
-        Embeddings, not scaled.
+    X : array_like of shape (n_rows, dim), or Space
+        Embeddings, not scaled; or the space that they make, where it is there already.
     picks : sequence of int
         Unique rows of ``X``. They belong to the unlabelled pool, even if one has been labelled since.
     labelled : collection of int
@@ -101,17 +100,17 @@ def explain(
     >>> [(reason.share, reason.lookalikes) for reason in explain(X, [1, 3])]
     [(0.75, (2, 0)), (0.25, ())]
     """
-    unit = unit_rows(np.asarray(X))
+    space = _space(X)
     chosen = np.asarray(picks, dtype=np.intp)
     if len(chosen) == 0:
         return ()
-    is_out = _mask(excluded, len(unit))
-    is_open = ~(is_out | _mask(labelled, len(unit)))
+    is_out = _mask(excluded, len(space))
+    is_open = ~(is_out | _mask(labelled, len(space)))
     is_open[chosen] = True
     members = np.flatnonzero(is_open)
-    owner, distance = nearest(unit[members], unit[chosen])
+    owner, distance = (found[members] for found in space.nearest(chosen))
     owner[np.searchsorted(members, chosen)] = np.arange(len(chosen))  # a copy of another pick owns itself
-    is_unusual = unusual(unit[chosen], unit[~is_out])
+    is_unusual = space.unusual(chosen, excluded=is_out)
     reasons = []
     for i, pick in enumerate(chosen):
         mine = np.flatnonzero((owner == i) & (members != pick))
@@ -182,7 +181,7 @@ def _listed(slices: Sequence[Slice]) -> str:
 
 
 def coverage(
-    X: ArrayLike,
+    X: ArrayLike | Space,
     picks: Sequence[int],
     *,
     labelled: Collection[int] = (),
@@ -193,8 +192,8 @@ def coverage(
 
     Parameters
     ----------
-    X : array_like of shape (n_rows, dim)
-        Embeddings, not scaled.
+    X : array_like of shape (n_rows, dim), or Space
+        Embeddings, not scaled; or the space that they make, where it is there already.
     picks : sequence of int
         Rows in the order in which they will be labelled.
     labelled : collection of int
@@ -215,29 +214,25 @@ def coverage(
     >>> coverage(X, [1, 3]).after
     (0.75, 1.0)
     """
-    unit = unit_rows(np.asarray(X))
-    close = coverage_radius(X) if radius is None else radius
-    counted = unit[~_mask(excluded, len(unit))]
-    covering = unit[_mask(labelled, len(unit))]
-    is_covered = np.zeros(len(counted), dtype=np.bool_)
-    if len(covering):
-        is_covered |= nearest(counted, covering)[1] <= close + _ROUNDING
+    space = _space(X)
+    close = coverage_radius(space) if radius is None else radius
+    limit = close + _ROUNDING
+    is_counted = ~_mask(excluded, len(space))
+    is_covered = as_distance(space.nearest_squared(labelled)[is_counted]) <= limit
     before = _part(is_covered)
     after = []
-    chosen = np.asarray(picks, dtype=np.intp)
-    for start in range(0, len(chosen), _PICKS_AT_ONCE):
-        for is_close in distances(unit[chosen[start : start + _PICKS_AT_ONCE]], counted) <= close + _ROUNDING:
-            is_covered |= is_close
-            after.append(_part(is_covered))
+    for squared in space.squared(picks):
+        is_covered |= as_distance(squared[is_counted]) <= limit
+        after.append(_part(is_covered))
     return Coverage(before, tuple(after), close)
 
 
-def coverage_radius(X: ArrayLike) -> float:
+def coverage_radius(X: ArrayLike | Space) -> float:
     """Measure how close two studies of a pool are to count as alike.
 
     Parameters
     ----------
-    X : array_like of shape (n_rows, dim)
+    X : array_like of shape (n_rows, dim), or Space
         The whole pool, whatever is labelled, excluded or picked.
 
     Returns
@@ -263,13 +258,16 @@ def coverage_radius(X: ArrayLike) -> float:
     >>> round(coverage_radius(np.column_stack([np.cos(angles), np.sin(angles)])), 3)
     0.174
     """
-    distinct = distinct_rows(unit_rows(np.asarray(X)))
-    reference = thinned(distinct)
-    if len(reference) <= 1:
+    space = _space(X)
+    n_reference = len(space.reference)
+    if n_reference <= 1:
         return 0.0
-    k = max(1, round(math.isqrt(len(distinct)) * len(reference) / len(distinct)))
-    found = np.sort(distances(reference, reference), axis=1)  # column 0 is the row itself
-    return float(np.median(found[:, k]))
+    k = max(1, round(math.isqrt(space.n_distinct) * n_reference / space.n_distinct))
+    return float(np.median(space.reference.neighbour(k)))
+
+
+def _space(X: ArrayLike | Space) -> Space:
+    return X if isinstance(X, Space) else Space(X)
 
 
 def _mask(rows: Collection[int], n_rows: int) -> NDArray[np.bool_]:

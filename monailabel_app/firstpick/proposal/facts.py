@@ -10,6 +10,7 @@ import numpy as np
 
 from firstpick.proposal.explain import Reason, coverage, explain, merged, sentence
 from firstpick.proposal.nouns import Pick, Proposal, n_chosen
+from firstpick.selection.space import Space
 from firstpick.studies import Pool
 
 
@@ -35,8 +36,9 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
     rows = [row for own in rows_of for row in own]
     done = pool.rows({*labelled} - picked)
     out = pool.rows({*excluded} - {*labelled} - picked)
-    reasons = dict(zip(rows, explain(pool.vectors, rows, labelled=done, excluded=out), strict=True))
-    covered = coverage(pool.vectors, rows, labelled=done, excluded=out)
+    space = pool.kept(Space)
+    reasons = dict(zip(rows, explain(space, rows, labelled=done, excluded=out), strict=True))
+    covered = coverage(space, rows, labelled=done, excluded=out)
     after = dict(zip(rows, covered.after, strict=True))
     picks: list[Pick] = []
     curve = [covered.before]
@@ -57,6 +59,12 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
         coverage=tuple(curve[1:]),
         picks=tuple(picks),
     )
+
+
+def prepare(proposal: Proposal, pool: Pool, *, labelled: Collection[str]) -> None:
+    """Measure in a pool what `with_facts` will ask of it, so that whoever mends the proposal next need not wait."""
+    rows = [row for pick in proposal.picks for row in pool.rows_at(pick.study_id, pick.slices)]
+    coverage(pool.kept(Space), rows, labelled=pool.rows({*labelled} - {pick.study_id for pick in proposal.picks}))
 
 
 def _with_reason(pick: Pick, reason: Reason, pool: Pool) -> Pick:

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from firstpick import __version__
 from firstpick.proposal.facts import pool_hash, with_facts
 from firstpick.proposal.nouns import Duplicate, Pick, Proposal, n_chosen
 from firstpick.selection import Guards, Selection, check_strategy, select
-from firstpick.selection.geometry import unit_rows
-from firstpick.selection.outliers import unusual
+from firstpick.selection.space import Space
 from firstpick.studies import Pool, Slice
 
 
@@ -177,8 +178,10 @@ def _duplicates(pool: Pool, chosen: Selection) -> list[Duplicate]:
 
 def _unusual(pool: Pool, excluded: Collection[str]) -> Iterator[str]:
     """Yield the studies that are far from everything, or most of whose slices are."""
-    rows = [row for row, study_id in enumerate(pool.study_ids) if study_id not in excluded]
-    unit = unit_rows(pool.vectors[rows])
+    is_out = np.zeros(len(pool), np.bool_)
+    is_out[pool.rows(excluded)] = True
+    rows = np.flatnonzero(~is_out)
+    is_odd = pool.kept(Space).unusual(rows, excluded=is_out)
     n_rows = Counter(pool.study_ids)
-    n_odd = Counter(pool.study_ids[row] for row, is_odd in zip(rows, unusual(unit, unit), strict=True) if is_odd)
+    n_odd = Counter(pool.study_ids[row] for row in rows[is_odd])
     yield from (study_id for study_id, n in sorted(n_odd.items()) if 2 * n > n_rows[study_id])

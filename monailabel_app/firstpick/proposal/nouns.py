@@ -154,11 +154,14 @@ class LivePick(Pick):
         Who reserved, finished or skipped it.
     until : float
         When the reservation ends, in seconds since the epoch; 0 for none.
+    read_by : tuple of str
+        Readers whose label counts already, where a study needs several: it is not theirs to read again.
     """
 
     status: str = "open"
     client: str = ""
     until: float = 0.0
+    read_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 from firstpick.report.gather import MAX_PICTURES, page_data
 from firstpick.report.page import ASSETS, LIVE_POLICY, asset, live_page, report_page
-from firstpick.report.pool_map import Point, lookalikes, pool_map
+from firstpick.report.pool_map import Drawing, Point, lookalikes, pool_map
 from firstpick.report.table import table
 
 __all__ = [
     "ASSETS",
     "LIVE_POLICY",
     "MAX_PICTURES",
+    "Drawing",
     "Point",
     "asset",
     "live_page",

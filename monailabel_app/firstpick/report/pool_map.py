@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
-from firstpick.board.board import OPEN, Status
 from firstpick.proposal import Pick
-from firstpick.selection.geometry import distances, in_blocks, nearest, unit_rows
+from firstpick.selection.geometry import as_distance
+from firstpick.selection.space import Space
 from firstpick.studies import Pool
 
 N_LOOKALIKES = 5
+_AT_ONCE = 64
+_OPEN = ("open", "", "")
+
+
+class Standing(Protocol):
+    """Where a study stands: open, reserved, done or skipped, by whom and why."""
+
+    @property
+    def status(self) -> str: ...  # noqa: D102
+    @property
+    def client(self) -> str: ...  # noqa: D102
+    @property
+    def reason(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,57 +61,106 @@ class Point:
     stratum: str
 
 
-def pool_map(
-    pool: Pool,
-    plane: Mapping[str, tuple[float, float]],
-    picks: Sequence[Pick],
-    statuses: Mapping[str, Status],
-    *,
-    groups_are_patients: bool,
-) -> list[Point]:
-    """Return what a map of the pool shows.
+class Drawing:
+    """A pool laid out in the plane: what no pick and no status changes, made once; the rest is added when asked for.
 
     Parameters
     ----------
     pool : Pool
+        Of whole studies, see `firstpick.studies.Pool.by_study`.
     plane : mapping of str to (float, float)
         Place of each study.
-    picks : sequence of Pick
-        Those that are not in the pool are passed over.
-    statuses : mapping of str to Status
     groups_are_patients : bool
         Number the groups instead of naming them: a patient's hash is not for others.
 
-    Returns
-    -------
-    list of Point
-        One for each study, in the order of the pool.
+    Examples
+    --------
+    >>> from firstpick.studies import Sample
+    >>> pool = Pool((Sample("a"), Sample("b")), np.array([[9, 0], [0, 9]], dtype=np.float32))
+    >>> drawing = Drawing(pool, {"a": (0.0, 0.5), "b": (1.0, 0.5)}, groups_are_patients=True)
+    >>> [(point.study_id, point.nearest_pick) for point in drawing.points([Pick(1, "b", 0.0)], {})]
+    [('a', 1), ('b', 1)]
     """
-    row_of = {study_id: row for row, study_id in enumerate(pool.study_ids)}
-    ranks = {pick.study_id: pick.rank for pick in picks if pick.study_id in row_of}
-    owners: list[int | None] = [None] * len(pool)
-    if ranks:
-        unit = unit_rows(pool.vectors)
-        index, _ = nearest(unit, unit[[row_of[study_id] for study_id in ranks]])
-        in_order = list(ranks.values())
-        owners = [in_order[i] for i in index]
-    groups = _numbered(pool.groups) if groups_are_patients else pool.groups
-    blank = [""] * len(pool)
-    rows = zip(pool.study_ids, owners, groups or blank, pool.strata or blank, strict=True)
-    return [
-        Point(
-            study_id=study_id,
-            title=pool.title_of(study_id),
-            x=plane[study_id][0],
-            y=plane[study_id][1],
-            status=statuses.get(study_id, OPEN).status,
-            rank=ranks.get(study_id),
-            nearest_pick=ranks.get(study_id, owner),
-            group=group,
-            stratum=stratum,
+
+    def __init__(self, pool: Pool, plane: Mapping[str, tuple[float, float]], *, groups_are_patients: bool) -> None:
+        self._pool, self._plane = pool, plane
+        self._groups = _numbered(pool.groups) if groups_are_patients else pool.groups
+
+    def points(self, picks: Sequence[Pick], statuses: Mapping[str, Standing]) -> list[Point]:
+        """Return a point for each study, in the order of the pool; picks that are not in the pool are passed over."""
+        ranks, owners = self._owners(picks)
+        return [
+            Point(
+                **fixed,
+                status=statuses[study_id].status if study_id in statuses else "open",
+                rank=ranks.get(study_id),
+                nearest_pick=ranks.get(study_id, owner),
+            )
+            for study_id, fixed, owner in zip(self._pool.study_ids, self._fixed(), owners, strict=True)
+        ]
+
+    def json(self, picks: Sequence[Pick], statuses: Mapping[str, Standing]) -> bytes:
+        """Return ``{"points": [...]}``: the fields of `points`, and with each of them three more.
+
+        Those are ``client`` and ``reason`` of its status, and ``stands_with``, the study of its nearest pick. Plain
+        ASCII, so a name that is no text harms nothing.
+        """
+        ranks, owners = self._owners(picks)
+        of_rank = {rank: study_id for study_id, rank in ranks.items()}
+
+        @cache
+        def rest(rank: int | None, owner: int | None, status: str, client: str, reason: str) -> str:
+            with_whom = {"rank": rank, "nearest_pick": owner, "stands_with": of_rank.get(owner or 0, "")}
+            return _json({**with_whom, "status": status, "client": client, "reason": reason})[1:]
+
+        texts = [fixed + rest(None, owner, *_OPEN) for fixed, owner in zip(self._texts, owners, strict=True)]
+        for study_id in {*ranks, *statuses}:
+            now = statuses.get(study_id)
+            standing = (now.status, now.client, now.reason) if now else _OPEN
+            for row in self._pool.rows_at(study_id):
+                rank = ranks.get(study_id)
+                texts[row] = self._texts[row] + rest(rank, owners[row] if rank is None else rank, *standing)
+        return f'{{"points":[{",".join(texts)}]}}'.encode("ascii")
+
+    def _fixed(self) -> Iterator[dict[str, Any]]:
+        """Yield the fields of each point that neither picks nor statuses change."""
+        pool, blank = self._pool, [""] * len(self._pool)
+        rows = zip(
+            pool.study_ids, pool.titles or pool.study_ids, self._groups or blank, pool.strata or blank, strict=True
         )
-        for study_id, owner, group, stratum in rows
-    ]
+        for study_id, title, group, stratum in rows:
+            x, y = self._plane[study_id]
+            yield {"study_id": study_id, "title": title, "x": x, "y": y, "group": group, "stratum": stratum}
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """JSON of each, but for the brace at its end."""
+        return [f"{_json(fixed)[:-1]}," for fixed in self._fixed()]
+
+    def _owners(self, picks: Sequence[Pick]) -> tuple[dict[str, int], list[int | None]]:
+        """Return the rank of each pick, and for each row that of the pick which it is most like, the first of several.
+
+        None without picks.
+        """
+        row_of = {pick.study_id: row for pick in picks for row in self._pool.rows_at(pick.study_id)[:1]}
+        ranks = {pick.study_id: pick.rank for pick in picks if pick.study_id in row_of}
+        if not ranks:
+            return {}, [None] * len(self._pool)
+        index = self._pool.kept(Space).nearest([row_of[study_id] for study_id in ranks])[0]
+        in_order = list(ranks.values())
+        return ranks, [in_order[place] for place in index.tolist()]
+
+
+def pool_map(
+    pool: Pool,
+    plane: Mapping[str, tuple[float, float]],
+    picks: Sequence[Pick],
+    statuses: Mapping[str, Standing],
+    *,
+    groups_are_patients: bool,
+) -> list[Point]:
+    """Return what a map of the pool shows once, see `Drawing`."""
+    return Drawing(pool, plane, groups_are_patients=groups_are_patients).points(picks, statuses)
 
 
 def lookalikes(pool: Pool, rows: Sequence[int]) -> list[list[int]]:
@@ -118,13 +183,14 @@ def lookalikes(pool: Pool, rows: Sequence[int]) -> list[list[int]]:
     >>> lookalikes(Pool(tuple(Sample(name) for name in "abcd"), vectors), [0, 3])
     [[1, 2, 3], [2, 1, 0]]
     """
-    unit = unit_rows(pool.vectors)
-    n_others = min(N_LOOKALIKES, len(unit) - 1)
+    n_others = min(N_LOOKALIKES, len(pool) - 1)
     if n_others < 1:
         return [[] for _ in rows]
-    wanted, found = np.asarray(rows, dtype=np.intp), []
-    for block in in_blocks(len(wanted), len(unit)):
-        for row, distance in zip(wanted[block], distances(unit[wanted[block]], unit), strict=True):
+    space, wanted = pool.kept(Space), np.asarray(rows, dtype=np.intp)
+    found = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        for row, distance in zip(some, as_distance(space.measured(some)), strict=True):
             distance[row] = np.inf
             close = np.flatnonzero(distance <= np.partition(distance, n_others - 1)[n_others - 1])
             found.append(close[np.argsort(distance[close], kind="stable")][:n_others].tolist())
@@ -135,3 +201,7 @@ def _numbered(groups: Sequence[str]) -> list[str]:
     """Name groups by number, in the order in which they occur."""
     numbers: dict[str, int] = {}
     return [f"patient {numbers.setdefault(group, len(numbers) + 1)}" if group else "" for group in groups]
+
+
+def _json(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, allow_nan=False, separators=(",", ":"))

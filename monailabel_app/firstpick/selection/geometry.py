@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DECIMALS = 6
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 _CACHE_BYTES = 4 * 2**20
 
 
@@ -59,7 +59,12 @@ def distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.floa
     >>> distances(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
     [[0.0, 2.0]]
     """
-    return np.asarray(np.round(np.sqrt(squared_distances(X, Y)), DECIMALS))
+    return as_distance(squared_distances(X, Y))
+
+
+def as_distance(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the roots of squared distances, rounded to 6 decimals."""
+    return np.asarray(np.round(np.sqrt(squared), DECIMALS))
 
 
 def squared_distances(
@@ -87,7 +92,7 @@ def squared_distances(
     squared *= -2.0
     squared += own
     squared += squared_lengths(Y)
-    squared *= squared > _ROUNDING * own
+    squared *= squared > ROUNDING * own
     return np.asarray(np.abs(squared, out=squared))  # no minus zeros
 
 
@@ -143,7 +148,7 @@ def nearest(X: NDArray[np.float64], Y: NDArray[np.float64]) -> tuple[NDArray[np.
     ([1], [0.632])
     """
     index, squared = nearest_squared(X, Y)
-    return index, np.round(np.sqrt(squared), DECIMALS)
+    return index, as_distance(squared)
 
 
 def distinct_rows(X: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,26 +18,76 @@ _SAME = 1e-4  # distance below which a row of the reference is the study itself
 _NEIGHBOURS = 5
 _MIN_DISTINCT = 5  # in a pool of fewer nobody can be called unusual
 _BLOCK = 4096
+_N_KEPT = 64  # neighbours of each row of the reference: enough while a few are excluded
 _SAMPLE = 1_000  # rows among which `remotest` looks for neighbours
 _TIE = 1e-6
 
 
+class Reference:
+    """Distinct rows by which others are judged, and who is near to each.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, dim), float64
+    """
+
+    def __init__(self, rows: NDArray[np.float64]) -> None:
+        self.rows = rows
+        near, distance = _nearest(distances(rows, rows), min(len(rows), _N_KEPT))
+        self._near, self._distance = near, distance  # each row is its own nearest
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def neighbour(self, k: int) -> NDArray[np.float64]:
+        """Return the distance of each row to its k-th nearest other, ``k`` up to 63."""
+        return self._distance[:, k]
+
+    def unusual(self, rows: NDArray[np.float64], is_there: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Tell which of some rows are far from those of the reference that are there (all, if nothing is said).
+
+        Notes
+        -----
+        A row is unusual if the distance to its k-th nearest neighbour is both
+
+        - large for the pool: above the median of all by three robust deviations (1.4826 MAD), and
+        - large for the place: above 1.5 times the same distance of that k-th neighbour.
+
+        The second keeps a loose group of its own, such as the few MR among many CT, from being called unusual
+        altogether; it is the idea of the local outlier factor (Breunig 2000). It looks at the k-th neighbour and
+        not at all k, as a group of up to k studies that are alike, such as a few scans of noise, is unusual too:
+        its members are near each other, and the k-th is the first one outside. ``k`` is 5, or a tenth of a pool
+        of less than 50 (at least 1). Copies of a study do not count as neighbours. Among less than 5 distinct
+        studies none is unusual.
+        """
+        here = np.ones(len(self.rows), np.bool_) if is_there is None else is_there
+        n_here = int(here.sum())
+        if n_here < _MIN_DISTINCT:
+            return np.zeros(len(rows), np.bool_)
+        k = min(_NEIGHBOURS, max(1, n_here // 10))
+        usual = self._usual(here, k)[here]
+        middle = np.median(usual)
+        deviation = 1.4826 * np.median(np.abs(usual - middle))
+        near, distance = _nearest(distances(rows, self.rows)[:, here], k + 1)
+        column = (distance[:, :1] < _SAME) + k - 1  # the row itself is no neighbour
+        last, own = np.take_along_axis(near, column, axis=1)[:, 0], np.take_along_axis(distance, column, axis=1)[:, 0]
+        return np.asarray((own > middle + 3 * deviation) & (own > 1.5 * usual[last]))
+
+    def _usual(self, here: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
+        """Return the distance of each row that is there to its k-th nearest other that is there too."""
+        is_last = np.cumsum(here[self._near], axis=1) == k + 1
+        if is_last[here].any(axis=1).all():
+            return np.asarray(np.take_along_axis(self._distance, is_last.argmax(axis=1)[:, None], axis=1)[:, 0])
+        usual = np.zeros(len(here))
+        rows = self.rows[here]
+        usual[here] = _nearest(distances(rows, rows), k + 1)[1][:, k]
+        return usual
+
+
 def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which of some unit rows are far from everything in a pool.
+    """Tell which of some unit rows are far from everything in a pool, see `Reference.unusual`.
 
-    Notes
-    -----
-    A row is unusual if the distance to its k-th nearest neighbour is both
-
-    - large for the pool: above the median of all by three robust deviations (1.4826 MAD), and
-    - large for the place: above 1.5 times the same distance of that k-th neighbour.
-
-    The second keeps a loose group of its own, such as the few MR among many CT, from being called unusual
-    altogether; it is the idea of the local outlier factor (Breunig 2000). It looks at the k-th neighbour and
-    not at all k, as a group of up to k studies that are alike, such as a few scans of noise, is unusual too:
-    its members are near each other, and the k-th is the first one outside. ``k`` is 5, or a tenth of a pool
-    of less than 50 (at least 1). Copies of a study do not count as neighbours. Among less than 5 distinct
-    studies none is unusual; among more than 2,000 the neighbours are looked for in a fixed sample.
+    Among more than 2,000 distinct rows of the pool, the neighbours are looked for in a fixed sample.
 
     Examples
     --------
@@ -46,38 +96,31 @@ def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
     >>> unusual(rows, rows).tolist()
     [False, False, False, False, False, False, True]
     """
-    reference = thinned(distinct_rows(np.asarray(pool, np.float64)))
-    if len(reference) < _MIN_DISTINCT:
-        return np.zeros(len(rows), dtype=np.bool_)
-    k = min(_NEIGHBOURS, max(1, len(reference) // 10))
-    usual = _neighbours(reference, reference, k)[1]
-    middle = np.median(usual)
-    deviation = 1.4826 * np.median(np.abs(usual - middle))
+    reference = Reference(thinned(distinct_rows(np.asarray(pool, np.float64))))
     found = np.zeros(len(rows), dtype=np.bool_)
     for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        near, own = _neighbours(np.asarray(rows[block], np.float64), reference, k)
-        found[block] = (own > middle + 3 * deviation) & (own > 1.5 * usual[near[:, -1]])
+        found[start : start + _BLOCK] = reference.unusual(np.asarray(rows[start : start + _BLOCK], np.float64))
     return found
 
 
 def thinned(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keep every second, third, ... row where there are too many."""
-    return rows[:: max(1, math.ceil(len(rows) / MAX_REFERENCE))]
+    return rows[:: stride(len(rows))]
 
 
-def _neighbours(
-    rows: NDArray[np.float64], reference: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the ``k`` nearest rows of the reference, not counting the row itself, and the distance of the last."""
-    found = distances(rows, reference)
-    order = np.sort(np.argpartition(found, k, axis=1)[:, : k + 1], axis=1)
+def stride(n_rows: int) -> int:
+    """Return which of so many rows the reference takes: every one, every second, every third, ..."""
+    return max(1, math.ceil(n_rows / MAX_REFERENCE))
+
+
+def _nearest(found: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the places of the ``n`` least distances in each row, least first, and the distances."""
+    if not found.size:
+        return np.empty((len(found), n), np.intp), np.empty((len(found), n))
+    order = np.sort(np.argpartition(found, n - 1, axis=1)[:, :n], axis=1)
     found = np.take_along_axis(found, order, axis=1)
     by_distance = np.argsort(found, axis=1, kind="stable")
-    order, found = np.take_along_axis(order, by_distance, axis=1), np.take_along_axis(found, by_distance, axis=1)
-    first = (found[:, :1] < _SAME).astype(np.intp)
-    columns = first + np.arange(k)
-    return np.take_along_axis(order, columns, axis=1), np.take_along_axis(found, columns, axis=1)[:, -1]
+    return np.take_along_axis(order, by_distance, axis=1), np.take_along_axis(found, by_distance, axis=1)
 
 
 def remotest(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:

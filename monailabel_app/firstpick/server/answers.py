@@ -11,6 +11,7 @@ from pydantic import Field
 from firstpick.config import Label
 from firstpick.proposal import LiveProposal
 from firstpick.report import Point
+from firstpick.server.bounds import Name, Reason, StudyId
 from firstpick.studies import LeftOut
 
 
@@ -29,34 +30,34 @@ class NewProposal:
     client_id : str
     """
 
-    strategy: str = ""
-    batch_size: int | None = None
-    seed: Annotated[int | None, Field(ge=0)] = None
+    strategy: Name = ""
+    batch_size: Annotated[int | None, Field(le=1_000_000)] = None
+    seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
     advice: bool = False
     partial: bool = False
-    client_id: str = ""
+    client_id: Name = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOfClient:
     """A study, and who acts on it."""
 
-    study_id: str
-    client_id: str = ""
+    study_id: StudyId
+    client_id: Name = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation(StudyOfClient):
     """A study to reserve, and of which strategy's batch it is a pick; empty for the configured one's."""
 
-    strategy: str = ""
+    strategy: Name = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skip(StudyOfClient):
     """A study to take out, who says so and why."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,11 @@ from firstpick.board.log import Log
 from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.database import LockedError, StoreError, lock_folder
 from firstpick.embedding.cache import Cache
+from firstpick.server.auth import check_tokens
+from firstpick.server.bounds import limit_bodies
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import Desk
+from firstpick.server.documentation import document
 from firstpick.server.embedder import Embedder
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
@@ -29,8 +32,10 @@ from firstpick.server.keeper import Keeper
 from firstpick.server.label_folder import LabelFolder, copy_labels
 from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
+from firstpick.server.security import guard
 from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
+from firstpick.server.stock import make_stock_router, put_first
 from firstpick.server.strategy import BatchStrategy, batch_strategies
 from firstpick.server.uploads import make_upload_router
 from firstpick.server.worklist import Worklist
@@ -120,11 +125,13 @@ class FirstPickApp(MONAILabelApp):
         server = sys.modules.get("monailabel.app")
         if server is not None:
             server.app.include_router(make_router(self._services.worklist), prefix=settings.MONAI_LABEL_API_STR)
-            server.app.include_router(make_upload_router(self._services.filing), prefix=settings.MONAI_LABEL_API_STR)
-            routes = server.app.router.routes
-            routes.insert(0, routes.pop())  # before MONAI Label's own
+            routers = [make_upload_router(self._services.filing), make_stock_router(), *check_tokens(server.app)]
+            put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
+            document(server.app)
+            limit_bodies(server.app, self._services.config.max_upload_gb)
             explain_errors(server.app)
+            guard(server.app, self._services.config)
         for thread in self._services.threads:
             thread.start()
         self._services.threads[-1].at_the_end()
@@ -143,9 +150,7 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     desk = Desk(Log(state, has_labels=has_labels(folder / "labels")), readers_per_study=config.readers_per_study)
     copy_labels(Path(studies), folder)
     cache = Cache(state)
-    making, checking = (
-        LocalPool(n_workers=1, time_limit_s=config.time_limit_s, background=is_patient) for is_patient in (True, False)
-    )
+    making, checking = (LocalPool(n_workers=1, **config.limits, background=is_patient) for is_patient in (True, False))
     known = {what for label in config.labels for what in (label.name, label.value)}
     filing = Filing(folder / "incoming", served_folder, known, checking)
     served = ServedFiles(served_folder, config.served_gb * 1e9, making)

@@ -97,7 +97,7 @@ class Embedder(threading.Thread):
     def _embed(self, studies: list[Study]) -> None:
         """Embed what is missing."""
         config = self._config
-        with LocalPool(n_workers=config.n_workers, time_limit_s=config.time_limit_s, background=True) as executor:
+        with LocalPool(n_workers=config.n_workers, **config.limits, background=True) as executor:
             for progress in embed(studies, config.encoder_spec, self._cache, executor=executor):
                 self._now.take_progress(progress)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from firstpick.database import StoreError
@@ -18,6 +20,7 @@ def explain_errors(server: FastAPI) -> None:
     """Give every error a text under ``detail``, for MONAI Label's own routes too, instead of a bare 500."""
     server.add_exception_handler(StoreError, _cannot_store)
     server.add_exception_handler(OSError, _disk)
+    server.add_exception_handler(RequestValidationError, _not_valid)
     server.add_exception_handler(Exception, _unexpected)
     server.middleware_stack = server.build_middleware_stack()  # it was built when the server started
 
@@ -32,6 +35,17 @@ def _disk(request: Request, error: Any) -> JSONResponse:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return _cannot_store(request, f"The disk of the state folder cannot be written: {error.strerror}.")
     return _unexpected(request, error)
+
+
+def _not_valid(_: Request, error: Any) -> JSONResponse:
+    """Say what is wrong with which value. FastAPI would send the value back, which need not be possible as JSON."""
+    texts = [f"{'.'.join(map(str, problem['loc']))}: {problem_text(problem)}" for problem in error.errors()]
+    return JSONResponse({"detail": " ".join(texts).encode("utf-8", "replace").decode()}, status_code=422)
+
+
+def problem_text(problem: Mapping[str, Any]) -> str:
+    """Say what pydantic found, as a sentence."""
+    return f"{problem['msg'].removeprefix('Value error, ')}."
 
 
 def _unexpected(_: Request, error: Any) -> JSONResponse:

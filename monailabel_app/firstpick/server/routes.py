@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
-from starlette.convertors import PathConvertor, register_url_convertor
+import gzip
+
+from fastapi import APIRouter, Request, Response
 
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES, describe
@@ -19,92 +20,91 @@ from firstpick.server.answers import (
     StudyOfClient,
     StudyStatus,
 )
+from firstpick.server.auth import ANNOTATOR, USER
+from firstpick.server.bounds import Name, StudyId
 from firstpick.server.page import add_page
 from firstpick.server.worklist import Worklist
 
 
-class _Id(PathConvertor):
-    """Any text, line breaks too: file names may hold them."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("id", _Id())
-
-
 def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of routes, not a path through code
     """Routes over one work list."""
-    router = APIRouter(prefix="/firstpick", tags=["FirstPick"])
-    add_page(router)
+    looking, deciding = APIRouter(dependencies=[USER]), APIRouter(dependencies=[ANNOTATOR])
 
-    @router.get("/status")
+    @looking.get("/status")
     def status() -> ServerStatus:
         """How far the embedding is, what failed, who works on what."""
         return worklist.status()
 
-    @router.get("/proposal")
-    def proposal(strategy: str = "") -> ShownProposal:
+    @looking.get("/proposal")
+    def proposal(strategy: Name = "") -> ShownProposal:
         """Return the standing batch with live statuses; 503 while studies are being embedded."""
         return worklist.proposal(strategy)
 
-    @router.post("/proposal")
+    @deciding.post("/proposal")
     def new_proposal(wanted: NewProposal | None = None) -> ShownProposal:
         """Make a new batch; reserved picks stay on top."""
         return worklist.new_proposal(wanted or NewProposal())
 
-    @router.get("/strategies")
+    @looking.get("/strategies")
     def strategies() -> list[Described]:
         """Return the strategies by name."""
         return [Described(name, describe(name)) for name in sorted(STRATEGIES)]
 
-    @router.get("/encoders")
+    @looking.get("/encoders")
     def encoders() -> list[Described]:
         """Return the encoders by name."""
         return [Described(name, row.description) for name, row in sorted(ENCODERS.items())]
 
-    @router.get("/map")
-    def pool_map(strategy: str = "") -> PoolMap:
+    @looking.get("/map", response_model=PoolMap)
+    def pool_map(request: Request, strategy: Name = "") -> Response:
         """Return the pool in two dimensions, with statuses and the ranks of the standing batch."""
-        return worklist.map(strategy)
+        packed, headers = worklist.map(strategy), {"Vary": "Accept-Encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(packed, media_type="application/json", headers=headers | {"Content-Encoding": "gzip"})
+        return Response(gzip.decompress(packed), media_type="application/json", headers=headers)
 
-    @router.get("/thumbnail/{study_id:id}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
-    def thumbnail(study_id: str) -> Response:
+    @looking.get("/thumbnail/{study_id:id}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+    def thumbnail(study_id: StudyId) -> Response:
         """Return a study's picture."""
         return Response(worklist.now.thumbnail(study_id), media_type="image/png")
 
-    @router.get("/lookalikes/{study_id:id}")
-    def lookalikes(study_id: str) -> Lookalikes:
+    @looking.get("/lookalikes/{study_id:id}")
+    def lookalikes(study_id: StudyId) -> Lookalikes:
         """Return the studies that look most like one."""
         return worklist.lookalikes(study_id)
 
-    @router.post("/reserve")
+    @looking.post("/reserve")
     def reserve(wanted: Reservation) -> StudyStatus:
         """Reserve a study for 30 minutes, or renew; 409 if somebody else has it."""
         return worklist.reserve(wanted.study_id, wanted.client_id, wanted.strategy)
 
-    @router.post("/heartbeat")
+    @looking.post("/heartbeat")
     def heartbeat(wanted: StudyOfClient) -> StudyStatus:
         """Say that the reader is still at it; 409, with whose it is, if the reservation is lost."""
-        return worklist.reserve(wanted.study_id, wanted.client_id)
+        return worklist.heartbeat(wanted.study_id, wanted.client_id)
 
-    @router.post("/release")
+    @looking.post("/release")
     def release(wanted: StudyOfClient) -> StudyStatus:
         """Give a study back."""
         return worklist.release(wanted.study_id, wanted.client_id)
 
-    @router.post("/skip")
+    @deciding.post("/skip")
     def skip(wanted: Skip) -> StudyStatus:
         """Take a study out for everyone; the next best of what it stood for takes its place."""
         return worklist.skip(wanted.study_id, wanted.client_id, wanted.reason)
 
-    @router.post("/unskip")
+    @deciding.post("/unskip")
     def unskip(wanted: StudyOfClient) -> StudyStatus:
         """Undo a skip."""
         return worklist.unskip(wanted.study_id, wanted.client_id)
 
-    @router.post("/reopen")
+    @deciding.post("/reopen")
     def reopen(wanted: StudyOfClient) -> StudyStatus:
         """Open a done study again; a new final label closes it, or giving it back unchanged."""
         return worklist.reopen(wanted.study_id, wanted.client_id)
 
+    router = APIRouter(prefix="/firstpick", tags=["FirstPick"])
+    add_page(router)  # which holds nothing of any study
+    router.include_router(looking)
+    router.include_router(deciding)
     return router

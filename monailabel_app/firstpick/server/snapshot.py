@@ -11,6 +11,7 @@ from fastapi import HTTPException
 from firstpick.config import Config
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.run import Progress
+from firstpick.report import Drawing
 from firstpick.selection.geometry import principal_plane
 from firstpick.sources.attributes import with_attributes
 from firstpick.studies import LeftOut, Pool, Study
@@ -42,7 +43,7 @@ class Snapshot:
         self.problem = ""
         self._progress = Progress(0, 0, 0)
         self._notes: Mapping[str, list[str]] = {}
-        self._plane: tuple[Pool, Pool, dict[str, tuple[float, float]]] | None = None
+        self._drawn: tuple[Pool, Pool, Drawing] | None = None
         self._drawing = threading.Lock()
 
     # -- what the background thread found
@@ -97,15 +98,17 @@ class Snapshot:
         studies = [(self.studies or {})[study_id] for study_id in dict.fromkeys(pool.study_ids)]
         return with_attributes(pool, studies, groups_by=self._groups_by, strata_by=self._strata_by)
 
-    def plane(self) -> tuple[Pool, dict[str, tuple[float, float]]]:
-        """Return the pool study by study, and each one's place in the plane of its first two principal components."""
+    def drawing(self) -> tuple[Pool, Drawing]:
+        """Return the pool study by study, and drawn in the plane of its first two principal components."""
         pool = self.ready_pool()
         with self._drawing:
-            if self._plane is None or self._plane[0] is not pool:
+            if self._drawn is None or self._drawn[0] is not pool:
                 studies = pool.by_study()
                 points = principal_plane(studies.vectors).round(5).tolist()
-                self._plane = (pool, studies, {i: (x, y) for i, (x, y) in zip(studies.study_ids, points, strict=True)})
-            return self._plane[1:]
+                plane = {i: (x, y) for i, (x, y) in zip(studies.study_ids, points, strict=True)}
+                drawing = Drawing(studies, plane, groups_are_patients=self._groups_by == "patient")
+                self._drawn = (pool, studies, drawing)
+            return self._drawn[1:]
 
     def thumbnail(self, study_id: str) -> bytes:
         """PNG of a study; 404 if there is none (yet)."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, HTTPException, UploadFile
-from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
+from fastapi import APIRouter, Form, UploadFile
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from firstpick.board.events import FINAL
+from firstpick.server.auth import ANNOTATOR
+from firstpick.server.bounds import json_object
 from firstpick.server.filing import Filing
-
-_ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 
 
 def make_upload_router(filing: Filing) -> APIRouter:
@@ -27,9 +25,9 @@ def make_upload_router(filing: Filing) -> APIRouter:
         label: UploadFile,
         params: Annotated[str, Form()] = "{}",
         tag: str = FINAL,
-        user: User = _ANNOTATOR,
+        user: User = ANNOTATOR,
     ) -> dict[str, Any]:
-        info = _object(params) | ({"user": user.username} if user.username else {})
+        info = json_object(params, "params") | ({"user": user.username} if user.username else {})
         app = app_instance()
         with filing.received(label.filename or "") as path:
             with path.open("wb") as file:
@@ -38,19 +36,3 @@ def make_upload_router(filing: Filing) -> APIRouter:
             return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
 
     return router
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Read what comes beside a label."""
-    try:
-        value = json.loads(text or "{}", parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(422, f"params must be a JSON object; it is no JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise HTTPException(422, f"params must be a JSON object; got a {type(value).__name__}.")
-    return value
-
-
-def _refuse(constant: str) -> None:
-    msg = f"{constant} is no number"
-    raise ValueError(msg)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import operator
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any
@@ -12,20 +15,18 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from firstpick import __version__
-from firstpick.board.board import OPEN, Board, ReaderTally, Refused, Status, held_by, with_statuses
+from firstpick.board.board import Board, ReaderTally, Refused, Status, held_by, with_statuses
 from firstpick.board.events import Given, Reserved
 from firstpick.config import Config
 from firstpick.proposal import LiveProposal, Proposal, knee
-from firstpick.report import lookalikes, pool_map
+from firstpick.report import lookalikes
 from firstpick.selection import check_strategy
 from firstpick.server.answers import (
     HeldStudy,
     Lookalikes,
     NewProposal,
-    PoolMap,
     Reader,
     ServerStatus,
-    ShownPoint,
     ShownProposal,
     StudyStatus,
 )
@@ -51,18 +52,23 @@ class Worklist:
         self._datastore = datastore
         self._proposer = proposer
         self.now = now
+        self._mapping = threading.Lock()
+        self._map: tuple[tuple[Any, ...], frozenset[str] | None, bytes] = ((), None, b"")
         self._count: tuple[Board, Mapping[str, Study], Mapping[str, Any]] = (Board(), {}, {})
 
     # -- batches
 
     def proposal(self, strategy: str = "") -> ShownProposal:
         """Return the standing batch of a strategy (the configured one by default), with live statuses."""
-        strategy = self._known(strategy)
+        return self._shown(self._standing(self._known(strategy)))
+
+    def _standing(self, strategy: str) -> Proposal:
+        """Return the standing batch of a strategy; where there is none, have one made."""
         standing = self._proposer.standing(strategy)
         if standing is None:
             self.now.ready_pool()
             standing = self._ordered(strategy)
-        return self._shown(standing)
+        return standing
 
     def new_proposal(self, wanted: NewProposal) -> ShownProposal:
         """Make a new standing batch; reserved picks of the former stay on top."""
@@ -116,6 +122,10 @@ class Worklist:
         """Reserve a study, or renew the client's reservation; 409 if it is not to be had."""
         given = self._given(study_id, strategy)
         return self._change(study_id, lambda: self._desk.reserve(study_id, client_name(client), given))
+
+    def heartbeat(self, study_id: str, client: str) -> StudyStatus:
+        """Renew a client's reservation, or take it again: what the client was given before stays given."""
+        return self._change(study_id, lambda: self._desk.reserve(study_id, client_name(client)))
 
     def _given(self, study_id: str, strategy: str) -> Given | None:
         """Find of which batch a study is a pick: the named one's, the configured one's, or any."""
@@ -201,22 +211,20 @@ class Worklist:
             for client in sorted(held.keys() | tallies.keys())
         ]
 
-    def map(self, strategy: str = "") -> PoolMap:
-        """Return every study's place in the plane of the first two principal components, its status, rank and pick."""
-        pool, plane = self.now.plane()
-        patients = self._config.groups.by == "patient"
-        picks, statuses = self.proposal(strategy).picks, self._desk.statuses()
-        by_rank = {pick.rank: pick.study_id for pick in picks}
-        points = []
-        for point in pool_map(pool, plane, picks, statuses, groups_are_patients=patients):
-            status = statuses.get(point.study_id, OPEN)
-            owner = by_rank.get(point.nearest_pick or 0, "")
-            points.append(ShownPoint(**vars(point), client=status.client, reason=status.reason, stands_with=owner))
-        return PoolMap(points)
+    def map(self, strategy: str = "") -> bytes:
+        """Return every study's place in the plane, status, rank and nearest pick: the JSON of `PoolMap`, by gzip."""
+        drawing, standing = self.now.drawing()[1], self._standing(self._known(strategy))
+        made_of, held = (drawing, standing, self._desk.board), self._desk.held()
+        with self._mapping:
+            former, former_held, _ = self._map
+            if former_held != held or not all(map(operator.is_, former, made_of)):
+                text = drawing.json(standing.picks, self._desk.statuses())
+                self._map = (made_of, held, gzip.compress(text, compresslevel=1, mtime=0))
+            return self._map[2]
 
     def lookalikes(self, study_id: str) -> Lookalikes:
         """Return the studies nearest to one of the pool, nearest first; 404 if it has no embedding."""
-        pool = self.now.plane()[0]
+        pool = self.now.drawing()[0]
         ids = pool.study_ids
         if study_id not in ids:
             title = self.now.title_of(study_id)

@@ -11,10 +11,12 @@ import os
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pydicom
@@ -43,6 +45,8 @@ NO_PATIENT = frozenset({
 })  # fmt: skip
 _START_BYTES = 1024  # of a file that may be DICOM, to be looked at
 _MAGIC_OFFSET = 128
+_HEADER_BYTES = 2**24  # in which the header of a deflated file must end
+_DEFLATED, _EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1"
 _FIRST_GROUPS = {0x0002, 0x0008}  # one of them begins a file without preamble
 _VRS = {vr.value.encode() for vr in VR if len(vr.value) == 2}  # noqa: PLR2004  not "OB or OW"
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -179,7 +183,19 @@ def read_header(path: str | os.PathLike[str], tags: list[Any]) -> pydicom.Datase
 
     Read them inside ``warnings.catch_warnings``: pydicom warns of each value that breaks the standard, and quotes it.
     """
-    return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+    with Path(path).open("rb") as file:
+        is_deflated = _DEFLATED in file.read(_START_BYTES)
+        file.seek(0)
+        source = BytesIO(_inflated(file)) if is_deflated else file
+        return pydicom.dcmread(source, stop_before_pixels=True, force=True, specific_tags=tags)
+
+
+def _inflated(file: IO[bytes]) -> bytes:
+    """Unpack the beginning of a deflated file: pydicom would unpack all of it, and a small one may be a bomb."""
+    head = file.read(_MAGIC_OFFSET + 16)
+    meta = head + file.read(int.from_bytes(head[-4:], "little") % _HEADER_BYTES)
+    unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(_HEADER_BYTES), _HEADER_BYTES)
+    return meta.replace(_DEFLATED, _EXPLICIT.ljust(len(_DEFLATED), b"\0")) + unpacked
 
 
 def read_instances(paths: Iterable[str | os.PathLike[str]]) -> list[Instance | None]:

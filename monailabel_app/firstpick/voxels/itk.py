@@ -5,8 +5,8 @@ from __future__ import annotations
 import bz2
 import contextlib
 import locale
+import math
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from firstpick.voxels.stored import (
     Stored,
     VolumeError,
     affine_of,
+    check_size,
     fill,
     grey,
     note_complex,
@@ -49,7 +50,9 @@ ITK_FORMATS = {
     ".hdf5": "HDF5ImageIO",
 }
 _DETACHABLE = {"NrrdImageIO", "MetaImageIO"}  # whose voxels may lie in files of their own
+_FRAME_BY_FRAME = {"MetaImageIO", "HDF5ImageIO", "VTKImageIO", "MRCImageIO"}  # the others read all to give one
 _HEADER_BYTES = 65_536
+_BLOCK_BYTES = 2**20
 _DATA_FILE = re.compile(rb"^(?:data ?file|ElementDataFile)[ \t]*[:=][ \t]*(.*?)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
 _HDF5_GROUP = b"ITKImage"
 _BZIP2 = re.compile(rb"^encoding:[ \t]*(?:bzip2|bz2)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
@@ -64,9 +67,13 @@ def read_nrrd(path: Path) -> Stored:
     with TemporaryDirectory() as folder, (path.parent / names[0] if names else path).open("rb") as packed:
         packed.seek(0 if names else len(header))
         unpacked = Path(folder, path.name).with_suffix(".nrrd")
-        with unpacked.open("wb") as file, bz2.open(packed) as voxels:
-            file.write(_DATA_FILE.sub(b"", _BZIP2.sub(b"encoding: raw", header)).rstrip(b"\r\n") + b"\n\n")
-            shutil.copyfileobj(voxels, file)
+        unpacked.write_bytes(_DATA_FILE.sub(b"", _BZIP2.sub(b"encoding: raw", header)).rstrip(b"\r\n") + b"\n\n")
+        reader = itk_reader(unpacked, ITK_FORMATS[".nrrd"])
+        check_size(path.name, reader.GetSize(), itk_voxel_bytes(reader))
+        n_left = math.prod(reader.GetSize()) * itk_voxel_bytes(reader)
+        with unpacked.open("ab") as file, bz2.open(packed) as voxels:
+            while n_left and (block := voxels.read(min(n_left, _BLOCK_BYTES))):
+                n_left -= file.write(block)
         return replace(read_itk(unpacked, ITK_FORMATS[".nrrd"]), as_stored=False)
 
 
@@ -96,7 +103,7 @@ def read_itk(path: Path, image_io: str) -> Stored:
     size, n_axes = reader.GetSize(), reader.GetDimension()
     if n_axes > N_AXES:
         reader.SetExtractSize([*size[:N_AXES], *[0] * (n_axes - N_AXES)])
-    array, notes, is_whole = itk_array(path.name, reader.Execute())
+    array, notes, is_whole = itk_array(path.name, itk_image(path.name, reader))
     return Stored(
         array,
         itk_affine(reader),
@@ -113,6 +120,20 @@ def itk_reader(path: Path, image_io: str = "") -> Any:
     reader.SetImageIO(image_io)
     reader.ReadImageInformation()
     return reader
+
+
+def itk_image(name: str, reader: Any) -> Any:
+    """Read the voxels, once the header says that they are not too many."""
+    size = reader.GetSize()[:N_AXES] if reader.GetImageIO() in _FRAME_BY_FRAME else reader.GetSize()
+    check_size(name, size, itk_voxel_bytes(reader))
+    return reader.Execute()
+
+
+def itk_voxel_bytes(reader: Any) -> int:
+    """Bytes of one voxel, all its components, of a reader that has read the header."""
+    n_components: int = reader.GetNumberOfComponents()
+    like = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), n_components)
+    return n_components * int(like.GetSizeOfPixelComponent())
 
 
 def itk_affine(source: Any) -> NDArray[np.float64]:

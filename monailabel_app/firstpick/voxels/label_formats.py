@@ -14,8 +14,10 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
+from firstpick.voxels.bounds import why_too_large
 from firstpick.voxels.formats import ending_of
 from firstpick.voxels.grids import EXACT, Grid, itk_affine, times
+from firstpick.voxels.itk import itk_voxel_bytes
 from firstpick.voxels.stored import LPS_TO_RAS, N_AXES
 
 sitk: Any = SimpleITK  # has no types
@@ -72,8 +74,8 @@ def read_label(path: Path, n_expected: int | None) -> SentLabel:
     return _read_nifti(path, n_expected) if ending in _NIFTI else _read_itk(path, ending, n_expected)
 
 
-def _check_size(size: Sequence[int], n_expected: int | None, *, n_layers: int = 1) -> None:
-    """Refuse what is far larger than the study before its voxels are read: a small file may claim any size."""
+def _check_size(size: Sequence[int], n_expected: int | None, n_bytes_each: int, *, n_layers: int = 1) -> None:
+    """Refuse what is far larger than the study, or too large for any, before it is unpacked: a small file may be."""
     if 0 in size:
         msg = f"The label holds no voxel (size {times(size)})."
         raise LabelError(msg)
@@ -81,6 +83,9 @@ def _check_size(size: Sequence[int], n_expected: int | None, *, n_layers: int = 
         layers = f" in {n_layers} layers" if n_layers > 1 else ""
         expected = "" if n_expected is None else f"; its study has {n_expected} voxels"
         msg = f"The label is too large: {times(size)} voxels{layers}{expected}."
+        raise LabelError(msg)
+    if why := why_too_large((*size, n_layers), n_bytes_each):
+        msg = f"The label is too large: {why}."
         raise LabelError(msg)
 
 
@@ -90,7 +95,8 @@ def _read_nifti(path: Path, n_expected: int | None) -> SentLabel:
     if any(n != 1 for n in size[N_AXES:]):
         msg = f"The label has {len(size)} axes (size {times(size)}); a label has one value for each voxel of space."
         raise LabelError(msg)
-    _check_size(size[:N_AXES], n_expected)
+    is_scaled = image.header.get_slope_inter() != (None, None)
+    _check_size(size[:N_AXES], n_expected, 8 if is_scaled else image.header.get_data_dtype().itemsize)
     if image.header.get_data_dtype().kind not in "iuf":
         msg = f"The label's values are of type {image.header.get_data_dtype()}, not whole numbers."
         raise LabelError(msg)
@@ -111,7 +117,7 @@ def _read_itk(path: Path, ending: str, n_expected: int | None) -> SentLabel:
         what = f"{len(size)} axes" if len(size) > N_AXES else f"{n_layers} values at each voxel"
         msg = f"The label has {what}; a label has one value for each voxel of space."
         raise LabelError(msg)
-    _check_size(size, n_expected, n_layers=n_layers)
+    _check_size(size, n_expected, itk_voxel_bytes(reader) // n_layers, n_layers=n_layers)
     image = reader.Execute()
     array = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() == 1 and array.ndim == image.GetDimension():

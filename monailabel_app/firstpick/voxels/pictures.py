@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from firstpick.voxels.itk import is_colour, itk_affine, itk_reader, itk_view
-from firstpick.voxels.stored import Stored, VolumeError, fill, grey, note_first, pixel_grid
+from firstpick.voxels.itk import is_colour, itk_affine, itk_image, itk_reader, itk_view
+from firstpick.voxels.stored import Stored, VolumeError, check_size, fill, grey, note_first, pixel_grid
 
-#: Larger pictures are refused; a small file can unpack to more than the memory holds.
-MAX_PICTURE_PIXELS = 150_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which speaks of attacks
+_BYTES_EACH = 24  # of a pixel, colour or grey: what reading and viewing a picture was found to take
 _PLAIN = {
     "PNG": {"1", "L", "P", "RGB", "RGBA", "I;16"},
     "BMP": {"L", "P", "RGB", "RGBA"},
@@ -40,7 +39,7 @@ def read_picture(path: Path) -> Stored:
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")  # of metadata that does not matter here
-            _check_size(path, image.size)
+            check_size(path.name, image.size, _BYTES_EACH)
             if _is_for_itk(path, image):
                 return _read_by_itk(path, _IMAGE_IO[image.format])
             return _read_by_pillow(path, image)
@@ -48,16 +47,6 @@ def read_picture(path: Path) -> Stored:
         if path.suffix.lower() not in {".tif", ".tiff"}:
             raise
         return _read_by_itk(path, _IMAGE_IO["TIFF"])
-
-
-def _check_size(path: Path, size: tuple[int, ...]) -> None:
-    n_pixels = size[0] * size[1]
-    if n_pixels > MAX_PICTURE_PIXELS:
-        msg = (
-            f"{path.name} is too large: {size[0]} x {size[1]} pixels ({n_pixels / 1e6:.0f} million), "
-            f"at most {MAX_PICTURE_PIXELS / 1e6:.0f} million are read."
-        )
-        raise VolumeError(msg)
 
 
 def _is_for_itk(path: Path, image: Any) -> bool:
@@ -97,13 +86,13 @@ def _read_by_pillow(path: Path, image: Any) -> Stored:
 def _read_by_itk(path: Path, image_io: str) -> Stored:
     reader = itk_reader(path, image_io)
     size = reader.GetSize()
-    _check_size(path, size)
+    check_size(path.name, size[:2], _BYTES_EACH)
     if size[2:]:
         reader.SetExtractSize([*size[:2], *[0] * len(size[2:])])
     if image_io == _IMAGE_IO["JPEG"]:
         _check_end(path)
     notes = note_first(size[2:], "pages")
-    image = reader.Execute()
+    image = itk_image(path.name, reader)
     view = itk_view(image)[0]
     if view.ndim > 2 and not is_colour(view):  # noqa: PLR2004  rows and columns
         notes += note_first(view.shape[2:], "components")

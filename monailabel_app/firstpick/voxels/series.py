@@ -19,7 +19,7 @@ from firstpick.voxels import dicom
 from firstpick.voxels.content import what_is
 from firstpick.voxels.dicom import Instance
 from firstpick.voxels.frames import Frames, read_frames
-from firstpick.voxels.itk import itk_affine, itk_array, itk_reader, itk_view
+from firstpick.voxels.itk import itk_affine, itk_array, itk_image, itk_reader, itk_view
 from firstpick.voxels.mosaic import read_mosaic
 from firstpick.voxels.stacks import Stack
 from firstpick.voxels.stored import N_AXES, Stored, VolumeError, fill, grey, one_sentence
@@ -211,7 +211,7 @@ def _open(path: Path, name: str, of: str = "") -> Any:
     """Read the pixels of one file; say so if it is their transfer syntax that cannot be read."""
     who = f"{of}: its slice {name}" if of else name
     try:
-        return _execute(path)
+        return _execute(path, who)
     except RuntimeError as error:
         syntax = _transfer_syntax(path)
         if syntax and str(syntax) not in _SYNTAXES:
@@ -224,9 +224,9 @@ def _open(path: Path, name: str, of: str = "") -> Any:
         raise VolumeError(msg) from error
 
 
-def _execute(path: Path) -> Any:
+def _execute(path: Path, name: str) -> Any:
     try:
-        return itk_reader(path, _GDCM).Execute()
+        return itk_image(name, itk_reader(path, _GDCM))
     except RuntimeError as error:
         if "Zero-valued spacing" not in str(error):
             raise
@@ -238,7 +238,7 @@ def _execute(path: Path) -> Any:
             frame.pop("PlanePositionSequence", None)
         copy = Path(folder, "frames.dcm")
         whole.save_as(copy)
-        return itk_reader(copy, _GDCM).Execute()
+        return itk_image(name, itk_reader(copy, _GDCM))
 
 
 def _transfer_syntax(path: Path) -> UID | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from firstpick.voxels.bounds import why_too_large
 
 N_AXES = 3  # of space
 N_COLOURS = (3, 4)  # with or without alpha
@@ -78,12 +80,20 @@ def grey(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[..., :3] @ _LUMINANCE if pixels.shape[2] in N_COLOURS else pixels[..., 0]
 
 
+def check_size(name: str, size: Sequence[int], n_bytes_each: int = 4) -> None:
+    """Raise VolumeError where `firstpick.voxels.bounds.why_too_large` says why a file is too large."""
+    if why := why_too_large(size, n_bytes_each):
+        msg = f"{name} is too large: {why}."
+        raise VolumeError(msg)
+
+
 def fill(name: str, size: Iterable[int], slabs: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
-    """Make a float32 volume of its slices along z; raise if there would be no voxel."""
+    """Make a float32 volume of its slices along z; raise if there would be no voxel, or too many."""
     size = tuple(int(n) for n in size)
     if min(size) <= 0:
         msg = f"{name} holds no voxel (size {' x '.join(map(str, size))})."
         raise VolumeError(msg)
+    check_size(name, size)
     array = np.empty(size, np.float32, order="F")
     with np.errstate(over="ignore", invalid="ignore"):  # too large for float32 becomes infinite
         for index, slab in enumerate(slabs):
