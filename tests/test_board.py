@@ -385,7 +385,7 @@ def test_who_reopens_may_read_again_and_giving_it_back_leaves_both_readings():
     assert status(board).read_by == ("bob",)
     assert board.first_open(["a"], "alice", 0.0) == "a"
     refusal(board, reserved("bob"))
-    assert status(board.after(does(Released))).read_by == ("bob", "alice")
+    assert status(board.after(does(Released))).read_by == ("alice", "bob")
     assert status(board.after(read("alice"))).read_by == ("bob", "alice")
 
 

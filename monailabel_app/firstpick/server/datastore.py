@@ -219,7 +219,6 @@ class StudiesDatastore(LocalDatastore):
             raise HTTPException(400, f"The tag '{label_tag}' is FirstPick's own: send a reading as '{FINAL}'.")
         if study is None:
             raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
-        _check_info(label_info)
         self._labels.check()
         with self._filing.checked(source, study, self.served.place(image_id)) as (checked, label), self._changing:
             reader = self._desk.reader_of(image_id, label_info)
@@ -271,7 +270,6 @@ class StudiesDatastore(LocalDatastore):
         """Add to what is known of a study; when it was handed out, which MONAI Label notes itself, is not kept."""
         if image_id not in self._studies:
             raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
-        _check_info(info)
         if info.keys() == {"strategy"}:
             self._handed_out[image_id] = info
         else:
@@ -281,7 +279,6 @@ class StudiesDatastore(LocalDatastore):
         """Add to what is known of a label."""
         if label_tag not in self._desk.board.statuses.get(label_id, OPEN).labels:
             raise HTTPException(404, f"Study '{label_id}' has no label under the tag '{label_tag}'.")
-        _check_info(info)
         self._decide([Noted(study_id=label_id, tag=label_tag, info=info)])
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:  # noqa: ARG002
@@ -306,15 +303,6 @@ class StudiesDatastore(LocalDatastore):
 
     def _reconcile_datastore(self) -> None:
         """Do nothing: listings and label files come by `update` and `sync_labels`."""
-
-
-def _check_info(info: Mapping[str, Any]) -> None:
-    """Refuse what no answer could hold: it would be in every one from then on."""
-    try:
-        json.dumps(info, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = "text that is no Unicode" if isinstance(error, UnicodeError) else str(error)
-        raise HTTPException(422, f"What comes beside an image or a label must be plain JSON: {reason}.") from error
 
 
 def _file_stamp(path: str) -> str:
