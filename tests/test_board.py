@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from firstpick.board.board import OPEN, RESERVED_SECONDS, Board, Refused, held_by
 from firstpick.board.events import (
-    FACTS,
     FINAL,
     Event,
     Given,
@@ -274,15 +273,6 @@ def test_a_name_is_given_once_and_notes_add_up():
     assert board.names == {"a": "one"}
     assert board.notes == {"a": {"x": 1, "y": 2}}
     assert status(board).labels == {FINAL: SavedLabel(".nii", "1-1", {"client_id": "alice", "x": 1})}
-
-
-def test_what_is_known_of_a_label_no_client_overwrites():
-    known = {"checksum": "SHA256:1", "n_voxels": 5, "unknown_values": [], "changes": "", "ts": 1, "values": []}
-    board = Board().after(labelled("alice", **known), labelled("", "b"))
-    for study in "ab":
-        noted = board.after(does(Noted, "mallory", study, tag=FINAL, info={**dict.fromkeys(FACTS, 5), "more": 6}))
-        before, after = (status(one, study).labels[FINAL].info for one in (board, noted))
-        assert after == {**before, "more": 6}
 
 
 # -- what a label is of

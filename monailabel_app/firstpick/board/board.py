@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from firstpick.board.events import (
-    FACTS,
     FINAL,
     READING,
     Event,
@@ -370,8 +369,7 @@ def _noted(before: Status, event: Noted) -> Status:
     label = before.labels.get(event.tag)
     if label is None:
         return before
-    added = {key: value for key, value in event.info.items() if key not in FACTS}
-    return replace(before, labels={**before.labels, event.tag: replace(label, info={**label.info, **added})})
+    return replace(before, labels={**before.labels, event.tag: replace(label, info={**label.info, **event.info})})
 
 
 def _given(status: Status, event: Labelled) -> tuple[Slice, ...]:

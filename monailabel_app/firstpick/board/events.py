@@ -33,9 +33,6 @@ def reader_of_tag(tag: str) -> str:
     return plain if reading_tag(plain) == tag else ""
 
 
-FACTS = ("client_id", "ts", "checksum", "n_voxels", "values", "unknown_values", "changes")
-"""What FirstPick itself knows of a label: no client adds to these."""
-
 _LONGEST_S = 1e9
 
 
