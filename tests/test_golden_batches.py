@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +22,20 @@ N_PER_CLASS = 50
 SEEDS = (0, 1)
 
 
-def linked(paths, folder):
-    """A folder with links to files."""
+def copied(paths, folder):
+    """A folder with copies of files."""
     folder.mkdir(parents=True)
     for path in paths:
-        (folder / path.name).symlink_to(path)
+        shutil.copyfile(path, folder / path.name)
     return folder
 
 
 def hippocampus(data, folder):
-    return linked(sorted((data / "hippocampus" / "images").iterdir()), folder)
+    return copied(sorted((data / "hippocampus" / "images").iterdir()), folder)
 
 
 def nerve_us(data, folder):
-    return linked(sorted((data / "nerve_us" / "images").iterdir()), folder)
+    return copied(sorted((data / "nerve_us" / "images").iterdir()), folder)
 
 
 def mednist(data, folder):
@@ -42,7 +43,7 @@ def mednist(data, folder):
     classes = {}
     for path in sorted((data / "mednist" / "images").iterdir()):
         classes.setdefault(path.name.rpartition("_")[0], []).append(path)
-    return linked([path for paths in classes.values() for path in paths[:N_PER_CLASS]], folder)
+    return copied([path for paths in classes.values() for path in paths[:N_PER_CLASS]], folder)
 
 
 def exported(studies, state):
@@ -115,11 +116,11 @@ def test_every_strategy_picks_the_recorded_batch(name, shared_data, tmp_path):
 
 
 def nifti(data, folder):
-    return linked(sorted((data / "hippocampus" / "images").iterdir())[:1], folder)
+    return copied(sorted((data / "hippocampus" / "images").iterdir())[:1], folder)
 
 
 def dicom_ct(data, folder):
-    return linked(sorted((data / "full_size" / "dicom_ct").iterdir()), folder)
+    return copied(sorted((data / "full_size" / "dicom_ct").iterdir()), folder)
 
 
 def nearly(found, recorded):

@@ -231,6 +231,16 @@ def test_no_header_gets_at_another_file(tmp_path, name, head, naming):
         on_grid(source, study(tmp_path), tmp_path / f"out{source.suffix}")
 
 
+@pytest.mark.parametrize("name", ["label.nrrd", "label.mha", "label.png"])
+def test_a_label_is_read_as_its_name_says_and_as_nothing_else(tmp_path, name):
+    """HDF5 is read by ITK whatever its name, and may draw on any file."""
+    written = tmp_path / "label.h5"
+    sitk.WriteImage(sitk.GetImageFromArray(mask()), str(written))
+    assert sitk.ReadImage(str(written.rename(tmp_path / name))).GetSize()
+    with pytest.raises(LabelError, match=r"cannot be read|holds no voxel"):
+        on_grid(tmp_path / name, None, tmp_path / f"out-{name}")
+
+
 def test_whole_numbers_kept_as_floats_are_a_label(tmp_path):
     label = on_grid(saved(tmp_path, mask().astype(np.float32), LAS), study(tmp_path), tmp_path / "out.nii.gz")
     assert [value.value for value in label.values] == [1, 2, 7]

@@ -134,11 +134,12 @@ def test_what_is_kept_with_a_pool_changes_nothing(n_rows, seed, max_per_group, d
 def test_what_is_prepared_is_not_measured_again(monkeypatch):
     pool = make_pool(30, seed=2)
     proposal = propose(pool, strategy="random", batch_size=4, labelled=["s01", "s02"])
+    measured, whole = [], Space.measured
+    monkeypatch.setattr(Space, "measured", lambda self, rows: measured.extend(rows) or whole(self, rows))
     new = replace(pool)
     prepare(proposal, new, labelled=["s01", "s02", proposal.picks[0].study_id])
-    measured = []
-    whole = Space.measured
-    monkeypatch.setattr(Space, "measured", lambda self, rows: measured.extend(rows) or whole(self, rows))
+    assert len(measured) == 6
+    measured.clear()
     skipped = proposal.picks[1].study_id
     after = with_replacement(proposal, new, skipped, labelled=["s01", "s02"], excluded=[])
     (came,) = {pick.study_id for pick in after.picks} - {pick.study_id for pick in proposal.picks}

@@ -165,7 +165,7 @@ def test_the_batch_says_how_it_was_made(running):
         ("/firstpick/skip", {"study_id": "nobody", "reason": "?"}, 404, "'nobody' is not in the studies folder"),
         ("/activelearning/kmeens", {}, 404, "random"),
         ("/activelearning/firstpick", {"strategy": "kmeens"}, 404, "kmeens"),
-        ("/activelearning/firstpick", {"strategy": ["kmeans"]}, 404, "kmeans"),
+        ("/activelearning/firstpick", {"strategy": ["kmeans"]}, 422, "body.strategy"),
     ],
 )
 def test_a_wrong_request_is_refused_with_a_text(running, path, body, status, text):
@@ -445,6 +445,8 @@ def test_corrupt_state_is_set_aside_and_nothing_decided_is_lost(embedded, state)
     (state / "datastore" / "datastore_v2.json").write_text("{ rubbish")
     for name in ("cache.sqlite", "decisions.sqlite"):
         (state / name).write_bytes(b"{ rubbish" * 500)
+        for journal in state.glob(f"{name}-*"):  # it would mend the file
+            journal.unlink()
     with Server(embedded[0], state) as again:
         status = again.wait_until_ready()
         assert "decisions.sqlite was damaged or missing and was restored from its copy" in status["notice"]

@@ -103,7 +103,19 @@ def test_unusual_is_told_among_those_that_are_not_excluded(n_rows, dim, seed, pa
     is_out = np.random.default_rng(seed).random(n_rows) < part
     unit = unit_rows(X)
     expected = unusual(unit, unit[~is_out])
-    np.testing.assert_array_equal(Space(X).unusual(np.arange(n_rows), excluded=is_out), expected)
+    measured = Space(X)
+    for _ in range(2):  # the second time from what is kept
+        np.testing.assert_array_equal(measured.unusual(np.arange(n_rows), excluded=is_out), expected)
+
+
+def test_unusual_is_told_alike_of_a_few_and_of_many(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, is_out = np.vstack([rng.normal(size=(60, 3)) + 9, -np.eye(3)]), np.arange(63) < 5
+    few = Space(X).unusual(np.arange(63), excluded=is_out)
+    monkeypatch.setattr(space, "_FEW", 0)
+    monkeypatch.setattr(space, "_BLOCK", 10)
+    np.testing.assert_array_equal(Space(X).unusual(np.arange(63), excluded=is_out), few)
+    assert few[60:].all()
 
 
 def test_even_if_nearly_all_neighbours_of_one_are_excluded():
@@ -111,9 +123,9 @@ def test_even_if_nearly_all_neighbours_of_one_are_excluded():
     X = unit_rows(np.vstack([rng.normal(size=(100, 3)) + 20, rng.normal(size=(100, 3)) - [20, 0, 0]]))
     is_out = np.arange(200) < 97
     reference = Reference(X)
-    expected = Reference(X[~is_out]).unusual(X)
-    np.testing.assert_array_equal(reference.unusual(X, ~is_out), expected)
-    np.testing.assert_array_equal(reference.unusual(X, ~is_out), unusual(X, X[~is_out]))
+    expected = Reference(X[~is_out]).unusual(distances(X, X[~is_out]))
+    np.testing.assert_array_equal(reference.unusual(distances(X, X), ~is_out), expected)
+    np.testing.assert_array_equal(reference.unusual(distances(X, X), ~is_out), unusual(X, X[~is_out]))
     assert expected[97:].any()
     np.testing.assert_array_equal(reference._usual(~is_out, 5)[~is_out], Reference(X[~is_out]).neighbour(5))
 

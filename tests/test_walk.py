@@ -2,11 +2,20 @@
 
 import json
 import os
+import re
 import socket
 
+import h5py
+import nibabel as nib
+import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from firstpick.sources.folder import Eligibility, list_studies
+from firstpick.studies import Study
+from firstpick.voxels.volumes import VolumeError, read_volume
+
+FOLLOW = Eligibility(follow_links=True)
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def test_a_link_to_elsewhere_is_followed_under_its_own_path_each_time(root, tmp_
     touch(tmp_path / "outside", "b.nii", "sub/c.nii")
     (root / "one").symlink_to(tmp_path / "outside")
     (root / "two").symlink_to(tmp_path / "outside" / "sub")
-    assert ids(root) == ["one/b.nii", "one/sub/c.nii", "two/c.nii"]
+    assert ids(root, eligibility=FOLLOW) == ["one/b.nii", "one/sub/c.nii", "two/c.nii"]
 
 
 def test_a_link_to_what_is_hidden_here_is_followed(root):
@@ -61,7 +70,8 @@ def test_circles_end(root, tmp_path):
     (tmp_path / "outside" / "root").symlink_to(root)
     (root / "out").symlink_to(tmp_path / "outside")
     (root / "parent").symlink_to(tmp_path)
-    assert ids(root) == ["a.nii", "out/b.nii", "parent/outside/b.nii"]
+    assert ids(root) == ["a.nii"]
+    assert ids(root, eligibility=FOLLOW) == ["a.nii", "out/b.nii", "parent/outside/b.nii"]
 
 
 def test_links_that_lead_to_each_other_end(root, tmp_path):
@@ -71,8 +81,9 @@ def test_links_that_lead_to_each_other_end(root, tmp_path):
         for other in names:
             (tmp_path / name / other).symlink_to(tmp_path / other)
     (root / "in").symlink_to(tmp_path / "d0")
-    assert len(ids(root)) == 1 + 6 + 6 * 5 + 6 * 5 * 4
-    assert "a link behind 4 others: it is not followed" in reasons(root).values()
+    assert ids(root) == []
+    assert len(ids(root, eligibility=FOLLOW)) == 1 + 6 + 6 * 5 + 6 * 5 * 4
+    assert "a link behind 4 others: it is not followed" in reasons(root, eligibility=FOLLOW).values()
 
 
 def test_what_cannot_be_opened_is_said_and_the_rest_goes_on(root):
@@ -134,3 +145,140 @@ def test_folders_of_systems_are_left_out_once_unless_wanted(root):
     assert reasons(root)["@eaDir/"] == "a folder of the system, not studies: 2 files"
     assert len(reasons(root)) == 6
     assert len(ids(root, eligibility=Eligibility(system_folders=True))) == 7
+
+
+def test_a_link_that_leads_out_is_left_out_with_the_reason_unless_it_is_wanted(root, tmp_path):
+    touch(root, "a.nii")
+    touch(tmp_path / "outside", "b.nii", "sub/c.nii")
+    (root / "file.nii").symlink_to(tmp_path / "outside" / "b.nii")
+    (root / "folder").symlink_to(tmp_path / "outside")
+    (root / "inner").mkdir()
+    (root / "inner" / "again.nii").symlink_to(root / "file.nii")
+    (root / "sibling").symlink_to(tmp_path / "root-2")
+    touch(tmp_path / "root-2", "d.nii")
+    (root / "above").symlink_to(tmp_path)
+    (root / "gone.nii").symlink_to(tmp_path / "nowhere")
+    for studies_dir in (root, link_to(root)):
+        assert ids(studies_dir) == ["a.nii"]
+        assert reasons(studies_dir) == dict.fromkeys(
+            ("file.nii", "folder", "inner/again.nii", "sibling", "above", "gone.nii"),
+            "a link that leads out of the studies folder: it is not followed, unless eligible.follow_links is true",
+        )
+    assert {"file.nii", "folder/b.nii", "folder/sub/c.nii"} <= {*ids(root, eligibility=FOLLOW)}
+
+
+def link_to(folder):
+    link = folder.with_name("link")
+    link.symlink_to(folder)
+    return link
+
+
+HEADER = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\n"
+NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n"
+OUTSIDE = {
+    "up.mhd": f"{HEADER}ElementDataFile = ../secret.raw\n",
+    "absolute.mhd": f"{HEADER}ElementDataFile = OUT/secret.raw\n",
+    "list.mhd": f"{HEADER}ElementDataFile = LIST\nslice.raw\n" + "../slice.raw\n" * 3,
+    "pattern.mhd": f"{HEADER}ElementDataFile = ../slice%d.raw 1 4 1\n",
+    "slash_as_a_number.mhd": f"{HEADER}ElementDataFile = ..%csecret.raw 47 47 1\n",
+    "through_a_link.mhd": f"{HEADER}ElementDataFile = link.raw\n",
+    "in_a_linked_folder.mhd": f"{HEADER}ElementDataFile = linked/secret.raw\n",
+    "indented.mha": f"{HEADER}  ElementDataFile = ../secret.raw\n",
+    "two_signs.mha": f"{HEADER}ElementDataFile == ../secret.raw\n",
+    "late.mhd": f"{HEADER}{'Comment = x' * 9_000}\nElementDataFile = ../secret.raw\n",
+    "late_in_list.mhd": f"{HEADER}ElementDataFile = LIST\n" + "./" * 40_000 + "slice.raw\n../slice.raw\n",
+    "up.nhdr": f"{NRRD}data file: ../secret.raw\n\n",
+    "list.nhdr": f"{NRRD}data file: LIST\nslice.raw\n../slice.raw\n",
+    "carriage_return.nhdr": f"{NRRD}# a\rdata file: ../secret.raw\n\n",
+    "late.nrrd": f"{NRRD}# {'x' * 70_000}\ndata file: ../secret.raw\n\n",
+}
+
+
+def write_outside(root):
+    """Write headers that name files outside of a folder for their voxels, and those files."""
+    (root.parent / "secret.raw").write_bytes(bytes(range(64)))
+    for place in (root.parent, root):
+        (place / "slice.raw").write_bytes(bytes(16))
+    (root / "link.raw").symlink_to(root.parent / "secret.raw")
+    (root / "linked").symlink_to(root.parent)
+    for name, text in OUTSIDE.items():
+        (root / name).write_text(text.replace("OUT", str(root.parent)), newline="")
+
+
+def test_a_header_that_names_files_outside_for_its_voxels_is_left_out_with_the_reason(root):
+    write_outside(root)
+    assert ids(root) == []
+    found = reasons(root)
+    assert all(re.match(r"its voxels lie outside of the studies folder \(.+\)", found[name]) for name in OUTSIDE)
+    wanted = ids(root, eligibility=FOLLOW)
+    assert wanted == ["in_a_linked_folder.mhd", "through_a_link.mhd"]
+
+
+@pytest.mark.parametrize("name", sorted({*OUTSIDE} - {"through_a_link.mhd", "slash_as_a_number.mhd"}))
+def test_a_header_that_was_changed_since_the_listing_reads_nothing_outside(root, name):
+    write_outside(root)
+    (root / "linked").unlink()
+    with pytest.raises(VolumeError, match=r"names a file outside|does not exist"):
+        read_volume(Study(name, "1", str(root / name)))
+
+
+@pytest.mark.parametrize(
+    "decoy",
+    ["Comment\nElementDataFile = LOCAL\n", "Comment = \rElementDataFile = LOCAL\n", "Comment = ElementDataFile\n"],
+)
+def test_a_header_that_says_twice_where_its_voxels_are_is_refused(root, decoy):
+    write_outside(root)
+    (root / "a.mha").write_text(f"{HEADER}{decoy}ElementDataFile = ../secret.raw\n", newline="")
+    with pytest.raises(VolumeError, match=r"a\.mha cannot be read: its header holds ElementDataFile twice"):
+        read_volume(root / "a.mha")
+
+
+def test_a_header_without_end_is_not_read_to_its_end(root):
+    (root / "a.nrrd").write_bytes(NRRD.encode() + b"# " + b"x" * 2**25 + b"\ndata file: ../secret.raw\n\n")
+    with pytest.raises(VolumeError, match="header does not end within 16 MB"):
+        read_volume(root / "a.nrrd")
+
+
+def test_voxels_of_a_pair_behind_a_link_that_leads_out_are_not_read(root, tmp_path):
+    nib.save(nib.Nifti1Pair(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "a.hdr")
+    (root / "a.hdr").write_bytes((tmp_path / "a.hdr").read_bytes())
+    (root / "a.img").symlink_to(tmp_path / "a.img")
+    assert ids(root) == []
+    assert reasons(root)["a.hdr"].startswith("its voxels lie outside of the studies folder (a.img)")
+    assert ids(root, eligibility=FOLLOW) == ["a.hdr"]
+
+
+def test_voxels_elsewhere_in_the_studies_folder_are_read(root):
+    touch(root, "raw/x.raw")
+    (root / "raw" / "x.raw").write_bytes(bytes(range(64)))
+    (root / "case").mkdir()
+    (root / "case" / "a.mhd").write_text(f"{HEADER}ElementDataFile = ../raw/x.raw\n")
+    (study,), _ = list_studies(root)
+    assert read_volume(study).array.max() == 63
+
+
+@pytest.mark.parametrize("how", ["external", "link", "virtual", "in a group"])
+def test_hdf5_that_draws_on_another_file_is_refused(root, how):
+    image = sitk.GetImageFromArray(np.full((4, 4, 4), 7, np.uint8))
+    for path in (root / "a.h5", root.parent / "secret.h5"):
+        sitk.WriteImage(image, str(path))
+    (root.parent / "secret.raw").write_bytes(bytes(range(64)))
+    assert read_volume(root / "a.h5").array.max() == 7
+    voxels, there = "ITKImage/0/VoxelData", str(root.parent / "secret.h5")
+    with h5py.File(root / "a.h5", "a") as file:
+        if how == "in a group":
+            file["ITKImage/1"] = h5py.ExternalLink(there, "ITKImage/0")
+            file.move("ITKImage/0", "ITKImage/2")
+            file["ITKImage/0"] = h5py.SoftLink("/ITKImage/1")
+        else:
+            del file[voxels]
+        if how == "external":
+            file.create_dataset(voxels, (4, 4, 4), "u1", external=[(str(root.parent / "secret.raw"), 0, 64)])
+        elif how == "link":
+            file[voxels] = h5py.ExternalLink(there, voxels)
+        elif how == "virtual":
+            layout = h5py.VirtualLayout((4, 4, 4), "u1")
+            layout[...] = h5py.VirtualSource(there, voxels, (4, 4, 4))
+            file.create_virtual_dataset(voxels, layout)
+    with pytest.raises(VolumeError, match=r"^a\.h5 names other files for its voxels"):
+        read_volume(root / "a.h5")

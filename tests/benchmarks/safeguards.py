@@ -24,7 +24,7 @@ from firstpick.encoders import EncoderSpec
 from firstpick.proposal import propose
 from firstpick.selection import STRATEGIES, Guards
 from firstpick.sources.attributes import with_attributes
-from firstpick.sources.folder import list_studies
+from firstpick.sources.folder import Eligibility, list_studies
 from firstpick.workers import LocalPool
 
 IMAGES = Path(__file__).resolve().parents[3] / "shared" / "data" / "hippocampus" / "images"
@@ -92,7 +92,7 @@ def noise(files, folder):
 
 
 def embedded(folder, state):
-    studies, _ = list_studies(folder)
+    studies, _ = list_studies(folder, Eligibility(follow_links=True))
     spec, cache = EncoderSpec(), Cache(state)
     with LocalPool() as workers, tqdm(total=len(studies), file=sys.stderr) as bar:
         for progress in embed(studies, spec, cache, executor=workers):

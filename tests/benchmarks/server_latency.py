@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -52,23 +53,25 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        studies = link(options.studies, folder / "studies", options.limit)
+        studies = copied(options.studies, folder / "studies", options.limit)
         serve = firstpick_serve(studies, folder / "state")
         print_latency(serve, options.seconds)
         print_warm_start(serve, options.repeats)
         kinds = {
-            "bare MONAI Label app": bare_server(link(options.studies, folder / "bare-studies", options.limit), folder),
+            "bare MONAI Label app": bare_server(
+                copied(options.studies, folder / "bare-studies", options.limit), folder
+            ),
             "FirstPick as its app": app_server(studies, folder / "state"),
             "firstpick serve": serve,
         }
         print_overhead(kinds, options.repeats)
 
 
-def link(studies, folder, limit):
-    """A folder of links: MONAI Label writes its JSON into the folder that it serves."""
+def copied(studies, folder, limit):
+    """A folder of copies: MONAI Label writes its JSON into the folder that it serves."""
     folder.mkdir()
     for path in sorted(studies.iterdir())[:limit]:
-        (folder / path.name).symlink_to(path.resolve())
+        shutil.copyfile(path, folder / path.name)
     return folder
 
 

@@ -43,8 +43,18 @@ class Reference:
         """Return the distance of each row to its k-th nearest other, ``k`` up to 63."""
         return self._distance[:, k]
 
-    def unusual(self, rows: NDArray[np.float64], is_there: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Tell which of some rows are far from those of the reference that are there (all, if nothing is said).
+    def unusual(self, found: NDArray[np.float64], is_there: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Tell which rows are far from those of the reference that are there (all, if nothing is said).
+
+        Parameters
+        ----------
+        found : ndarray of shape (n_others, n_rows)
+            Distances of the rows that are judged to those of the reference.
+        is_there : ndarray of shape (n_rows,), bool, optional
+
+        Returns
+        -------
+        ndarray of shape (n_others,), bool
 
         Notes
         -----
@@ -63,12 +73,12 @@ class Reference:
         here = np.ones(len(self.rows), np.bool_) if is_there is None else is_there
         n_here = int(here.sum())
         if n_here < _MIN_DISTINCT:
-            return np.zeros(len(rows), np.bool_)
+            return np.zeros(len(found), np.bool_)
         k = min(_NEIGHBOURS, max(1, n_here // 10))
         usual = self._usual(here, k)[here]
         middle = np.median(usual)
         deviation = 1.4826 * np.median(np.abs(usual - middle))
-        near, distance = _nearest(distances(rows, self.rows)[:, here], k + 1)
+        near, distance = _nearest(found[:, here], k + 1)
         column = (distance[:, :1] < _SAME) + k - 1  # the row itself is no neighbour
         last, own = np.take_along_axis(near, column, axis=1)[:, 0], np.take_along_axis(distance, column, axis=1)[:, 0]
         return np.asarray((own > middle + 3 * deviation) & (own > 1.5 * usual[last]))
@@ -99,7 +109,8 @@ def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
     reference = Reference(thinned(distinct_rows(np.asarray(pool, np.float64))))
     found = np.zeros(len(rows), dtype=np.bool_)
     for start in range(0, len(rows), _BLOCK):
-        found[start : start + _BLOCK] = reference.unusual(np.asarray(rows[start : start + _BLOCK], np.float64))
+        block = np.asarray(rows[start : start + _BLOCK], np.float64)
+        found[start : start + _BLOCK] = reference.unusual(distances(block, reference.rows))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from firstpick.selection.geometry import (
     ROUNDING,
     as_distance,
     content_order,
+    distances,
     in_blocks,
     unit_rows,
 )
@@ -22,15 +23,41 @@ from firstpick.selection.outliers import Reference, stride
 _KEPT_BYTES = 64 * 2**20
 _AT_ONCE = 64
 _KEPT_SETS = 16
+_FEW = 512
 _BLOCK = 4096
+
+
+class _Recent:
+    """Arrays that belong to single rows, made when first asked for; those last asked for are kept, up to 64 MB."""
+
+    def __init__(self, make: Callable[[Sequence[int]], NDArray[np.float64]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._kept: dict[int, NDArray[np.float64]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(self, rows: Sequence[int]) -> list[NDArray[np.float64]]:
+        """Return the array of each of some rows; not to be modified."""
+        with self._lock:
+            found = {row: self._kept.pop(row) for row in dict.fromkeys(rows) if row in self._kept}
+        if missing := [row for row in dict.fromkeys(rows) if row not in found]:
+            found |= {row: made.copy() for row, made in zip(missing, self._make(missing), strict=True)}
+        with self._lock:
+            self._kept |= found
+            n_bytes = sum(array.nbytes for array in self._kept.values())
+            while n_bytes > _KEPT_BYTES:
+                n_bytes -= self._kept.pop(next(iter(self._kept))).nbytes
+        return [found[row] for row in rows]
 
 
 class Space:
     """Distances between the rows of one pool, as if each had length 1: Euclidean, and in the order of cosines.
 
     All is measured on demand, from the rows as they are: no scaled copy of them is kept. What is asked for again is:
-    the distances to single rows (such as the picks of a batch), up to 64 MB, to some sets of rows (what is labelled),
-    and the rows by which outliers are told. Safe to use from several threads.
+    the distances to single rows (such as the picks of a batch), to some sets of rows (what is labelled), and the rows
+    by which outliers are told. Safe to use from several threads.
 
     Parameters
     ----------
@@ -51,7 +78,8 @@ class Space:
         self._length = np.where(length > 0, length, 1.0)
         self._square = (length > 0).astype(np.float64)  # a row of zeros stays one
         self._lock = threading.Lock()
-        self._columns: dict[int, NDArray[np.float64]] = {}
+        self._columns = _Recent(self.measured)
+        self._to_reference = _Recent(lambda rows: distances(self.unit(rows), self.reference.rows))
         self._sets: dict[frozenset[int], NDArray[np.float64]] = {frozenset(): np.full(len(self), np.inf)}
 
     def __len__(self) -> int:
@@ -69,16 +97,7 @@ class Space:
         """
         wanted = [int(row) for row in rows]
         for start in range(0, len(wanted), _AT_ONCE):
-            some = wanted[start : start + _AT_ONCE]
-            with self._lock:
-                known = {row: self._columns.pop(row) for row in some if row in self._columns}
-            missing = [row for row in dict.fromkeys(some) if row not in known]
-            known |= zip(missing, self.measured(missing), strict=True)
-            with self._lock:
-                self._columns |= known  # the last asked for stand last
-                while len(self._columns) * 8 * len(self) > _KEPT_BYTES:
-                    del self._columns[next(iter(self._columns))]
-            yield from (known[row] for row in some)
+            yield from self._columns.of(wanted[start : start + _AT_ONCE])
 
     def measured(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float64]:
         """Return what `squared` yields as one array of shape (n_rows_asked_for, n_rows); nothing of it is kept."""
@@ -86,7 +105,7 @@ class Space:
         others = self.unit(chosen)
         found = np.empty((len(chosen), len(self)))
         for block in in_blocks(len(self), self._rows.shape[1]) if len(chosen) else ():
-            found[:, block] = others @ self._rows[block].astype(np.float64).T
+            found[:, block] = _products(others, self._rows[block].astype(np.float64))
         found /= self._length
         found *= -2.0
         found += self._square
@@ -144,8 +163,10 @@ class Space:
         _, reference, member_of = self._distinct
         is_there = np.zeros(len(reference) + 1, np.bool_)
         is_there[member_of[~excluded]] = True  # the last place is for rows that are no member
-        found = [reference.unusual(self.unit(rows[i : i + _BLOCK]), is_there[:-1]) for i in range(0, len(rows), _BLOCK)]
-        return np.concatenate([*found, np.zeros(0, np.bool_)])
+        if len(rows) <= _FEW:
+            return reference.unusual(np.array(self._to_reference.of(rows.tolist())), is_there[:-1])
+        blocks = (self.unit(rows[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK))
+        return np.concatenate([reference.unusual(distances(unit, reference.rows), is_there[:-1]) for unit in blocks])
 
     @cached_property
     def _distinct(self) -> tuple[int, Reference, NDArray[np.intp]]:
@@ -166,3 +187,10 @@ class Space:
         member_of[order] = np.where(number % step == 0, number // step, -1)
         rows = whole[order[is_new][::step]] / 10.0**DECIMALS
         return n_distinct, Reference(rows), member_of
+
+
+def _products(few: NDArray[np.float64], block: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply some rows with every row of a block; one or two without threads, whose waiting would cost the most."""
+    if len(few) > 2:  # noqa: PLR2004
+        return np.asarray(few @ block.T)
+    return np.stack([np.einsum("ij,j->i", block, row) for row in few])

@@ -15,18 +15,28 @@ import requests
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, Token, User, get_current_user, oauth2_scheme
+from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, Token, User, get_current_user, oauth2_scheme
 from pydantic import TypeAdapter
 
 logger = logging.getLogger(__name__)
 
-USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-"""For who looks, and takes, keeps or gives back a study: what MONAI Label asks for its next sample."""
 
-ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
-"""For who decides for everybody: what MONAI Label asks for a label."""
+async def _anybody() -> User:
+    return DEFAULT_USER
 
-ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+
+def _role(name: str) -> Any:
+    return Depends(RBAC(name) if settings.MONAI_LABEL_AUTH_ENABLE else _anybody)
+
+
+USER = _role(settings.MONAI_LABEL_AUTH_ROLE_USER)
+"""Who looks, and takes, keeps or gives back a study: what MONAI Label asks for its next sample."""
+
+ANNOTATOR = _role(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)
+"""Who decides for everybody: what MONAI Label asks for a label."""
+
+ADMIN = _role(settings.MONAI_LABEL_AUTH_ROLE_ADMIN)
+"""Who may see logs and make the app anew."""
 
 _ALGORITHMS = ["RS256"]
 _LEEWAY_S = 30.0

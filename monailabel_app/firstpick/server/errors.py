@@ -44,7 +44,9 @@ def _not_valid(_: Request, error: Any) -> JSONResponse:
 
 
 def problem_text(problem: Mapping[str, Any]) -> str:
-    """Say what pydantic found, as a sentence."""
+    """Say what pydantic or FastAPI found, as a sentence."""
+    if problem["type"] == "json_invalid":
+        return f"It is no JSON: {problem['ctx']['error']}."
     return f"{problem['msg'].removeprefix('Value error, ')}."
 
 

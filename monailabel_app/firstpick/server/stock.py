@@ -52,9 +52,10 @@ _KEPT |= {"checksum", "n_voxels", "values", "unknown_values", "changes"}
 
 @dataclass(frozen=True)
 class NextSample:
-    """Who wants the next study; MONAI Label's other options are for strategies that FirstPick has not."""
+    """Who wants the next study, and from another strategy's batch than the path says; other options are ignored."""
 
     client_id: Name | None = None
+    strategy: Name | None = None
 
 
 def put_first(server: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -88,10 +89,11 @@ def _refusal(status: int, reason: str) -> Callable[[], None]:
 def _add_samples(router: APIRouter) -> None:
     @router.post("/activelearning/{strategy}", tags=["ActiveLearning"])
     def next_sample(strategy: Name, wanted: NextSample | None = None, user: User = USER) -> dict[str, Any]:
-        """Reserve the next study; the strategy is the path's, whatever the body says."""
-        said = (wanted and wanted.client_id) or ""
+        """Reserve the next study."""
+        wanted = wanted or NextSample()
+        said = wanted.client_id or ""
         client = user.username if said in NOBODY else said
-        found: dict[str, Any] = sample(strategy, {"client_id": client}, user.username)
+        found: dict[str, Any] = sample(wanted.strategy or strategy, {"client_id": client}, user.username)
         return found
 
     @router.head("/datastore/image", tags=["Datastore"], dependencies=[USER])

@@ -96,6 +96,8 @@ class Eligibility:
     """Keep masks, told by names of files and folders or by headers, left out by default."""
     system_folders: bool = False
     """Look into folders that storage systems make, such as #recycle."""
+    follow_links: bool = False
+    """Follow links that lead out of the studies folder, which are left out by default."""
 
     def __post_init__(self) -> None:
         try:

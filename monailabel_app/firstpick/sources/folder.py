@@ -155,7 +155,7 @@ def _survey(root: Path, eligibility: Eligibility, before: _Headers) -> _Tree:
     """Walk the tree and read the headers of what has changed."""
     tree, shared = _Tree(), dict[Instance, Instance]()
     why_not = partial(why_no_folder_of_studies, masks=eligibility.masks, system_folders=eligibility.system_folders)
-    for folder in walk(root, why_not):
+    for folder in walk(root, why_not, follow_links=eligibility.follow_links):
         if folder.error:
             tree.left_out.append(_no_study(shown(folder.below("")), f"cannot be read: {folder.error}"))
         if folder.refused:
@@ -163,7 +163,8 @@ def _survey(root: Path, eligibility: Eligibility, before: _Headers) -> _Tree:
             continue
         tree.left_out += [_no_study(folder.below(shown(name)), reason) for name, reason in folder.odd.items()]
         plain = [name for name in folder.files if ending_of(name) in _PLAIN_ENDINGS]
-        tree.headers.plain.update(read_plain(folder, plain, before.plain))
+        read_here = read_plain(folder, plain, before.plain, root=root, follow_links=eligibility.follow_links)
+        tree.headers.plain.update(read_here)
         read = read_dicom(
             folder,
             folder.files.keys() - plain,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from firstpick.sources.masks import is_mask_by_header
-from firstpick.voxels.formats import data_files
+from firstpick.voxels.formats import VolumeError, data_files
 
 _N_BYTES = 64 * 2**10  # of a header of text
 _N_BYTES_PACKED = 4096
@@ -44,7 +44,7 @@ def read_head(path: Path, ending: str) -> Head:
         with path.open("rb") as file:
             head = file.read(_N_BYTES if is_text else _N_BYTES_PACKED)
         named = data_files(path) if is_text else []
-    except OSError:
+    except (OSError, VolumeError):
         return NO_HEAD
     return Head(is_mask_by_header(head), tuple(name for text in named for name in _numbered(text))[:_MOST_FILES])
 

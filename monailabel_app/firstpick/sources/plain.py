@@ -14,7 +14,7 @@ from firstpick.sources.eligibility import Facts, facts_of_file
 from firstpick.sources.heads import Head, read_head
 from firstpick.sources.masks import is_mask_by_name
 from firstpick.sources.names import bare, printable
-from firstpick.sources.walk import Folder, Stat, stamp_of
+from firstpick.sources.walk import Folder, Stat, lies_in, stamp_of
 from firstpick.studies import Study
 from firstpick.voxels.formats import DATA_ENDINGS, ending_of
 from firstpick.voxels.itk import ITK_FORMATS
@@ -38,6 +38,8 @@ class Plain(NamedTuple):
         Of the file and of those that hold its voxels.
     facts : Facts or None
         None if they were not asked for.
+    outside : str
+        One of the files with its voxels that lies outside of the studies folder; empty if none does.
     """
 
     stat: Stat
@@ -45,9 +47,12 @@ class Plain(NamedTuple):
     beside: tuple[str, ...]
     stamp: str
     facts: Facts | None = None
+    outside: str = ""
 
 
-def read_plain(folder: Folder, names: Iterable[str], before: Mapping[str, Plain]) -> dict[str, Plain]:
+def read_plain(
+    folder: Folder, names: Iterable[str], before: Mapping[str, Plain], *, root: Path, follow_links: bool
+) -> dict[str, Plain]:
     """Read the heads of those of a folder's files that have changed.
 
     Parameters
@@ -56,6 +61,10 @@ def read_plain(folder: Folder, names: Iterable[str], before: Mapping[str, Plain]
     names : iterable of str
     before : mapping
         What the last call returned.
+    root : Path
+        The studies folder.
+    follow_links : bool
+        Whether links may lead out of it.
 
     Returns
     -------
@@ -63,16 +72,26 @@ def read_plain(folder: Folder, names: Iterable[str], before: Mapping[str, Plain]
         By path below the root; without facts, but for those that were known.
     """
     found: dict[str, Plain] = {}
-    by_lower = {name.lower(): name for name in folder.files}
+    by_lower = {name.lower(): name for name in (*folder.odd, *folder.files)}
     for name in names:
         path, stat, ending = folder.below(name), folder.files[name], ending_of(name)
         old = before.get(path)
         head = old.head if old and old.stat == stat else read_head(folder.path / name, ending)
         pair = ((name[: -len(ending)] + other).lower() for other in DATA_ENDINGS.get(ending, ()))
         beside = tuple(by_lower[other] for other in pair if other in by_lower)
-        stamp = stamp_of([stat, *_stats_of(folder, (*head.voxels_in, *beside))])
-        found[path] = Plain(stat, head, beside, stamp, old.facts if old and old.stamp == stamp else None)
+        voxels_in = (*head.voxels_in, *beside)
+        outside = next((name for name in voxels_in if _is_outside(name, folder, root, follow_links=follow_links)), "")
+        stamp = stamp_of([stat, *_stats_of(folder, () if outside else voxels_in)])
+        found[path] = Plain(stat, head, beside, stamp, old.facts if old and old.stamp == stamp else None, outside)
     return found
+
+
+def _is_outside(name: str, folder: Folder, root: Path, *, follow_links: bool) -> bool:
+    """Whether a file that is named in a folder lies outside of the studies folder, by its path or by a link."""
+    if name in folder.files:
+        return False
+    path = os.path.normpath(folder.path / name)
+    return not lies_in(path, str(root)) or not (follow_links or lies_in(os.path.realpath(path), os.path.realpath(root)))
 
 
 def with_facts(root: Path, files: Mapping[str, Plain], executor: Executor | None) -> dict[str, Plain]:
@@ -101,6 +120,9 @@ def studies_of(root: Path, files: Mapping[str, Plain]) -> Iterator[tuple[Study, 
             facts = replace(facts, mask="a mask by its name, not a study")
         elif plain.head.is_mask:
             facts = replace(facts, mask="a mask by its header, not a study")
+        if plain.outside:
+            where = f"its voxels lie outside of the studies folder ({printable(plain.outside)}): they are not read"
+            facts = replace(facts, no_study=where)
         yield Study(path, plain.stamp, str(root / path), printable(path), folder=folder), facts
 
 

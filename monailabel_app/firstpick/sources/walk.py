@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+LEADS_OUT = "a link that leads out of the studies folder: it is not followed, unless eligible.follow_links is true"
 _NOT_TEXT = "its name is not UTF-8: rename it"
 _MOST_LINKS = 4  # on the way to a folder: links that lead to each other would multiply
 
@@ -52,7 +53,7 @@ class Folder:
         return f"{self.relative}/{name}" if self.relative else name
 
 
-def walk(root: Path, why_not: Callable[[str], str]) -> Iterator[Folder]:
+def walk(root: Path, why_not: Callable[[str], str], *, follow_links: bool = False) -> Iterator[Folder]:
     """Visit a folder and all below it.
 
     Parameters
@@ -60,6 +61,8 @@ def walk(root: Path, why_not: Callable[[str], str]) -> Iterator[Folder]:
     root : Path
     why_not : callable
         Says of a folder's name why it and all below it are refused; empty if they are not.
+    follow_links : bool
+        Whether links that lead out of `root` are followed.
 
     Yields
     ------
@@ -69,10 +72,10 @@ def walk(root: Path, why_not: Callable[[str], str]) -> Iterator[Folder]:
     Notes
     -----
     A link to a folder that lies visibly below `root` is not followed: that folder is visited where it lies. Any other
-    is followed under the link's own path, but never into a folder that holds it, nor through more than four links.
-    Links to files are files.
+    that may be followed is, under the link's own path, but never into a folder that holds it, nor through more than
+    four links. Links to files are files.
     """
-    real_root = os.path.realpath(root)
+    rules = _Rules(os.path.realpath(root), why_not, follow_links)
     waiting = [_Visit(Folder(root))]
     while waiting:
         visit = waiting.pop()
@@ -93,7 +96,7 @@ def walk(root: Path, why_not: Callable[[str], str]) -> Iterator[Folder]:
         here = _Visit(folder, (*visit.above, inode), visit.n_links)
         for entry in visible:
             try:
-                waiting += _sort_in(entry, here, real_root, why_not)
+                waiting += _sort_in(entry, here, rules)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -112,6 +115,19 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def lies_in(path: str, folder: str) -> bool:
+    """Whether a path is that of a folder or of something below it, as they are written."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+class _Rules(NamedTuple):
+    """What holds for a whole walk; `real_root` is the root with all links followed."""
+
+    real_root: str
+    why_not: Callable[[str], str]
+    follow_links: bool
+
+
 @dataclass(frozen=True)
 class _Visit:
     """A folder to look into, and the way that led there."""
@@ -121,20 +137,23 @@ class _Visit:
     n_links: int = 0
 
 
-def _sort_in(entry: os.DirEntry[str], here: _Visit, real_root: str, why_not: Callable[[str], str]) -> list[_Visit]:
+def _sort_in(entry: os.DirEntry[str], here: _Visit, rules: _Rules) -> list[_Visit]:
     """Put an entry where it belongs; return it if it is a folder to visit."""
     folder = here.folder
     is_text = shown(entry.name) == entry.name
+    is_link = entry.is_symlink()
+    if is_link and not rules.follow_links and not lies_in(os.path.realpath(entry.path), rules.real_root):
+        folder.odd[entry.name] = LEADS_OUT
+        return []
     if entry.is_dir():
-        is_link = entry.is_symlink()
-        if is_link and (folder.refused or _lies_visibly_in(entry.path, real_root)):
+        if is_link and (folder.refused or _lies_visibly_in(entry.path, rules.real_root)):
             return []
         n_links = here.n_links + is_link
         if n_links > _MOST_LINKS:
             folder.odd[entry.name] = f"a link behind {_MOST_LINKS} others: it is not followed"
             return []
         below = Folder(Path(entry.path), folder.below(entry.name), refused=folder.refused)
-        reason = why_not(entry.name) if is_text else _NOT_TEXT
+        reason = rules.why_not(entry.name) if is_text else _NOT_TEXT
         if reason and not below.refused:
             below.refused = (shown(below.below("")), reason)
         return [_Visit(below, here.above, n_links)]
@@ -143,7 +162,7 @@ def _sort_in(entry: os.DirEntry[str], here: _Visit, real_root: str, why_not: Cal
     elif entry.is_file():
         stat = entry.stat()
         folder.files[entry.name] = Stat(stat.st_size, stat.st_mtime_ns, (stat.st_dev, stat.st_ino))
-    elif entry.is_symlink():
+    elif is_link:
         folder.odd[entry.name] = "a link to nothing: what it points at does not exist"
     else:
         folder.odd[entry.name] = "neither a file nor a folder"

@@ -177,6 +177,8 @@ def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
         if what and known.looks_like and what not in known.looks_like:
             msg = f"{path.name} is {what}, not {known.name}."
             raise VolumeError(msg) from error
+        if isinstance(error, VolumeError):
+            raise
         missing = next((name for name in data_files(path) if "%" not in name and not (path.parent / name).exists()), "")
         if missing:
             msg = f"{path.name} cannot be read: its file {missing} does not exist."

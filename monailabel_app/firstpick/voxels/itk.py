@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import locale
 import math
+import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
+from firstpick.voxels.hdf5 import check_holds_all
 from firstpick.voxels.stored import (
     LPS_TO_RAS,
     N_AXES,
@@ -51,23 +53,27 @@ ITK_FORMATS = {
 }
 _DETACHABLE = {"NrrdImageIO", "MetaImageIO"}  # whose voxels may lie in files of their own
 _FRAME_BY_FRAME = {"MetaImageIO", "HDF5ImageIO", "VTKImageIO", "MRCImageIO"}  # the others read all to give one
-_HEADER_BYTES = 65_536
+_HEADER_BYTES, _LONGEST_HEADER = 2**16, 2**24
 _BLOCK_BYTES = 2**20
-_DATA_FILE = re.compile(rb"^(?:data ?file|ElementDataFile)[ \t]*[:=][ \t]*(.*?)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+_NRRD_END = re.compile(rb"\r?\n\r?\n")
+_NRRD_DATA_FILE = re.compile(rb"(?<=[\r\n])data ?file[ \t]*:[ \t]*([^\r\n\0]*)", re.IGNORECASE)
+_META_KEY = b"ElementDataFile"
+_META_DATA_FILE = re.compile(_META_KEY + rb"[\s:=]*([^\r\n\0]*)")
+_OF_HDF5 = {"HDF5ImageIO", "MINCImageIO"}
 _HDF5_GROUP = b"ITKImage"
 _BZIP2 = re.compile(rb"^encoding:[ \t]*(?:bzip2|bz2)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
 
 
 def read_nrrd(path: Path) -> Stored:
     """Read NRRD; where its voxels are packed by bzip2, which ITK does not know, unpacked beforehand."""
-    header = _nrrd_header(path)
+    header = _header(path)
     if not header.startswith(b"NRRD") or not _BZIP2.search(header):
         return read_itk(path, ITK_FORMATS[".nrrd"])
     names = data_files(path)
     with TemporaryDirectory() as folder, (path.parent / names[0] if names else path).open("rb") as packed:
         packed.seek(0 if names else len(header))
         unpacked = Path(folder, path.name).with_suffix(".nrrd")
-        unpacked.write_bytes(_DATA_FILE.sub(b"", _BZIP2.sub(b"encoding: raw", header)).rstrip(b"\r\n") + b"\n\n")
+        unpacked.write_bytes(_NRRD_DATA_FILE.sub(b"", _BZIP2.sub(b"encoding: raw", header)).rstrip(b"\r\n") + b"\n\n")
         reader = itk_reader(unpacked, ITK_FORMATS[".nrrd"])
         check_size(path.name, reader.GetSize(), itk_voxel_bytes(reader))
         n_left = math.prod(reader.GetSize()) * itk_voxel_bytes(reader)
@@ -99,6 +105,8 @@ def kept_locale() -> Iterator[None]:
 @kept_locale()
 def read_itk(path: Path, image_io: str) -> Stored:
     """Read a volume by one part of ITK; of several frames or components the first."""
+    if image_io == ITK_FORMATS[".mha"]:
+        _check_names_one(path)
     reader = itk_reader(path, image_io)
     size, n_axes = reader.GetSize(), reader.GetDimension()
     if n_axes > N_AXES:
@@ -115,6 +123,8 @@ def read_itk(path: Path, image_io: str) -> Stored:
 @kept_locale()
 def itk_reader(path: Path, image_io: str = "") -> Any:
     """Return a reader that has read the header, bound to a format so that no other one tries its luck."""
+    if image_io in _OF_HDF5:
+        check_holds_all(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(image_io)
@@ -171,19 +181,43 @@ def data_files(path: Path) -> list[str]:
 
     Names are as written there; empty if the voxels follow the header. A pattern such as ``slice%03d.raw`` is
     one name.
+
+    Raises
+    ------
+    VolumeError
+        If the header goes on and on.
     """
-    text = _nrrd_header(path)
-    found = _DATA_FILE.search(text)
-    if found is None or found[1].upper() == b"LOCAL":
+    text = _header(path)
+    found = (_NRRD_DATA_FILE if text.startswith(b"NRRD") else _META_DATA_FILE).search(text)
+    named = found[1].strip() if found else b""
+    if found is None or named.upper() in {b"", b"LOCAL"}:
         return []
-    if not found[1].upper().startswith(b"LIST"):
-        return [found[1].decode(errors="replace")]
-    return [line.strip().decode(errors="replace") for line in text[found.end() :].splitlines() if line.strip()]
-
-
-def _nrrd_header(path: Path) -> bytes:
-    """Read the header of a NRRD file, its empty line too; of other files their beginning."""
+    if not named.upper().startswith(b"LIST"):
+        return [named.decode(errors="replace")]
     with path.open("rb") as file:
-        start = file.read(_HEADER_BYTES)
-    end = re.search(rb"\r?\n\r?\n", start) if start.startswith(b"NRRD") else None
-    return start[: end.end()] if end else start
+        file.seek(found.end())
+        names = re.split(rb"[\r\n\0]+", file.read(_LONGEST_HEADER))
+    return [name.strip().decode(errors="replace") for name in names if name.strip()]
+
+
+def _header(path: Path) -> bytes:
+    """Read the header of a NRRD file, its empty line too; of other files as much as names the file with the voxels."""
+    with path.open("rb") as file:
+        text = file.read(_HEADER_BYTES)
+        end = _NRRD_END if text.startswith(b"NRRD") else _META_DATA_FILE
+        found = end.search(text)
+        if len(text) == _HEADER_BYTES and (found is None or found.end() == len(text)):
+            text += file.read(_LONGEST_HEADER)
+            found = end.search(text)
+    if found is None and len(text) > _LONGEST_HEADER:
+        msg = f"{path.name} cannot be read: its header does not end within {_LONGEST_HEADER // 10**6} MB."
+        raise VolumeError(msg)
+    return text[: found.end()] if found and end is _NRRD_END else text
+
+
+def _check_names_one(path: Path) -> None:
+    """Refuse a MetaImage that names the file with its voxels twice: ITK might take the other name than `data_files`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(_META_KEY, content.find(_META_KEY) + 1) >= 0:
+            msg = f"{path.name} cannot be read: its header holds {_META_KEY.decode()} twice."
+            raise VolumeError(msg)

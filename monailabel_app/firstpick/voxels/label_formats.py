@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from firstpick.voxels.bounds import why_too_large
 from firstpick.voxels.formats import ending_of
 from firstpick.voxels.grids import EXACT, Grid, itk_affine, times
-from firstpick.voxels.itk import itk_voxel_bytes
+from firstpick.voxels.itk import ITK_FORMATS, itk_reader, itk_voxel_bytes
 from firstpick.voxels.stored import LPS_TO_RAS, N_AXES
 
 sitk: Any = SimpleITK  # has no types
@@ -29,7 +29,16 @@ _NRRD_NAMES = re.compile(rb"(?i)[\r\n]data ?file *:")
 _META_NAMES = re.compile(rb"ElementDataFile(?! *= *LOCAL *\r?\n)")
 _NIFTI = (".nii", ".nii.gz")
 SEGMENTATION = ".seg.nrrd"
-LABEL_ENDINGS = (SEGMENTATION, *_NIFTI, ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff")
+_ITK_FORMATS = {
+    SEGMENTATION: ITK_FORMATS[".nrrd"],
+    ".nrrd": ITK_FORMATS[".nrrd"],
+    ".mha": ITK_FORMATS[".mha"],
+    ".png": "PNGImageIO",
+    ".bmp": "BMPImageIO",
+    ".tif": "TIFFImageIO",
+    ".tiff": "TIFFImageIO",
+}
+LABEL_ENDINGS = (SEGMENTATION, *_NIFTI, *(ending for ending in _ITK_FORMATS if ending != SEGMENTATION))
 """Of the files that are taken as labels."""
 
 
@@ -107,9 +116,7 @@ def _read_nifti(path: Path, n_expected: int | None) -> SentLabel:
 
 def _read_itk(path: Path, ending: str, n_expected: int | None) -> SentLabel:
     _refuse_detached(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    reader = itk_reader(path, _ITK_FORMATS[ending])  # bound to it: what is of another format may name other files
     size, n_layers = (*reader.GetSize(), 1, 1)[: max(N_AXES, reader.GetDimension())], reader.GetNumberOfComponents()
     keys = [key for key in reader.GetMetaDataKeys() if re.match(r"Segment(\d+|ation)_", key)]
     segments = {key: reader.GetMetaData(key) for key in keys}

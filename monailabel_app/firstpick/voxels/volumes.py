@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.studies import Study
-from firstpick.voxels.formats import read_stored
+from firstpick.voxels.formats import data_files, read_stored
 from firstpick.voxels.stored import N_AXES, Stored, VolumeError, affine_of, one_sentence, pixel_grid
 
 __all__ = ["Volume", "VolumeError", "read_volume"]
@@ -81,10 +82,13 @@ def read_volume(study: Study | str | Path) -> Volume:
     Raises
     ------
     VolumeError
-        If the study is missing, cannot be read, is damaged, or holds no voxel or no finite value.
+        If the study is missing, cannot be read, is damaged, is too large, holds no voxel or no finite value, or
+        names a file outside of the studies folder for its voxels.
     """
     path, files = (Path(study.source), study.files) if isinstance(study, Study) else (Path(study), ())
     try:
+        if isinstance(study, Study) and not files:
+            _check_inside(path, study.folder)
         stored = read_stored(path, files)
         replaced = _make_finite(path.name, stored.array)
         if replaced:
@@ -106,6 +110,15 @@ def read_volume(study: Study | str | Path) -> Volume:
     except Exception as error:  # the libraries raise whatever a damaged file makes them stumble over
         msg = f"{path.name} cannot be read, it may be damaged or incomplete: {one_sentence(error, path)}."
         raise VolumeError(msg) from error
+
+
+def _check_inside(path: Path, folder: str) -> None:
+    """Refuse a file whose header names one outside of the studies folder, which `folder` leads to."""
+    root = path.parents[len(Path(folder).parts)]
+    for name in data_files(path):
+        if not Path(os.path.normpath(path.parent / name)).is_relative_to(root):
+            msg = f"{path.name} names a file outside of the studies folder for its voxels, {name}: it is not read."
+            raise VolumeError(msg)
 
 
 def _to_ras(stored: Stored) -> Volume:
