@@ -3,12 +3,8 @@
 import os
 import random
 import unicodedata
-from concurrent.futures import Future
 from contextlib import closing
-from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +15,10 @@ from firstpick.studies import Study
 pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 
 from fastapi import HTTPException
+from room import Room
 
 from firstpick.board.events import Named
 from firstpick.board.log import Log
-from firstpick.server.filing import Filing
-from firstpick.server.served import ServedFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # while MONAI Label is imported
 
@@ -75,76 +70,6 @@ def test_labels_of_an_earlier_datastore_are_matched_where_exactly_one_study_fits
 
 
 # -- the datastore
-
-
-class Now:
-    """An executor that runs a task at once."""
-
-    def submit(self, function, *args):
-        future = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:  # noqa: BLE001
-            future.set_exception(error)
-        return future
-
-
-class Room:
-    """A studies folder and a datastore over it; `start` is what a server does."""
-
-    def __init__(self, folder):
-        self.folder, self.state = folder / "studies", folder / "state"
-        self.folder.mkdir()
-        self.store = None
-
-    def study(self, name, seed=0):
-        array = np.random.default_rng(seed).integers(0, 99, (4, 5, 6)).astype(np.int16)
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(nib.Nifti1Image(array, np.eye(4)).to_bytes())
-        return Study(name, str(seed), str(path), name)
-
-    def start(self, studies):
-        from firstpick.server.datastore import StudiesDatastore
-        from firstpick.server.desk import Desk
-        from firstpick.server.label_folder import LabelFolder
-
-        if self.store is not None:
-            self.desk.close()
-        self.desk = Desk(Log(self.state))
-        served = ServedFiles(self.state / "served", 1e9, Now())
-        filing = Filing(self.state / "datastore" / "incoming", served.folder, {1, "tumour"}, Now())
-        folder = self.state / "datastore"
-        labels = LabelFolder(folder / "labels", n_versions=2, is_new=not self.desk.board.names)
-        self.store = StudiesDatastore(
-            str(self.folder), folder, desk=self.desk, labels=labels, served=served, filing=filing
-        )
-        self.list(studies)
-        return self.store
-
-    def list(self, studies):
-        self.store.update(studies, dict.fromkeys((study.study_id for study in studies), ""))
-        self.store.sync_labels()
-
-    def label(self, value=1, name="upload.nii", shape=(4, 5, 6)):
-        array = np.zeros(shape, np.uint8)
-        array[1:3, 1:3, 1:3] = value
-        path = self.state / name
-        path.write_bytes(nib.Nifti1Image(array, np.eye(4)).to_bytes())
-        return path
-
-    def save(self, study_id, tag="final", **kwargs):
-        path = self.label(**kwargs)
-        self.store.save_label(study_id, str(path), tag, {"client_id": "alice"})
-        return path.read_bytes()
-
-    def files(self):
-        root = self.state / "datastore" / "labels"
-        files = (path.relative_to(root).as_posix() for path in root.rglob("[!.]*") if path.is_file())
-        return sorted(file for file in files if not file.startswith("versions/"))
-
-    def read(self, study_id, tag="final"):
-        return Path(self.store.get_label_uri(study_id, tag)).read_bytes()
 
 
 @pytest.fixture

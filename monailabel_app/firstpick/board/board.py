@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from firstpick.board.events import (
-    FACTS,
     FINAL,
     READING,
     Event,
@@ -89,9 +88,9 @@ class Status:
 
     def closed(self) -> Status:
         """Return it as one that is done by whoever made its final label; every reading of it counts."""
-        client = str(self.labels[FINAL].info.get("client_id", ""))
         readers = (_reader(label) for tag, label in self.labels.items() if tag.startswith(READING))
-        read_by = tuple(dict.fromkeys([*self.read_by, *filter(None, readers)]))
+        read_by = tuple(dict.fromkeys(filter(None, readers)))
+        client = _reader(self.labels[FINAL])
         return replace(self.opened(), status="done", client=client, reopened_by=None, read_by=read_by)
 
 
@@ -297,7 +296,7 @@ def _after(before: Status, event: Event) -> Status:  # noqa: PLR0911 - one a kin
             return replace(before, until=max(before.until, event.tick + event.seconds)) if is_held else before
         case Released() if before.status in ("open", "reserved"):
             is_unchanged = before.reopened_by == event.client and FINAL in before.labels
-            return replace(before.closed(), read_by=_readers(before)) if is_unchanged else before.opened()
+            return before.closed() if is_unchanged else before.opened()
         case Skipped():
             return replace(before.opened(), status="skipped", client=event.client, reason=event.reason, since=event.at)
         case Unskipped():
@@ -331,7 +330,8 @@ def _reserved(before: Status, event: Reserved) -> Status:
 
 
 def _labelled(before: Status, event: Labelled) -> Status:
-    status = replace(before, labels={**before.labels, event.tag: event.label})
+    others = {tag: label for tag, label in before.labels.items() if tag != event.tag}
+    status = replace(before, labels={**others, event.tag: event.label})  # the newest is the last
     if event.tag.startswith(READING):
         readers = (*_still_read(before, event.client), event.client) if event.client else before.read_by
         is_own = before.status == "reserved" and before.client == event.client
@@ -340,13 +340,6 @@ def _labelled(before: Status, event: Labelled) -> Status:
         return status
     annotated = _united(before.annotated, _given(before, event))
     return replace(status.closed(), client=event.client, since=event.at, annotated=annotated)
-
-
-def _readers(status: Status) -> tuple[str, ...]:
-    """Return whose readings there are of a study."""
-    readings = (label for tag, label in status.labels.items() if tag.startswith(READING))
-    names = (str(label.info.get("client_id", "")) for label in readings)
-    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _unlabelled(before: Status, event: Unlabelled) -> Status:
@@ -376,8 +369,7 @@ def _noted(before: Status, event: Noted) -> Status:
     label = before.labels.get(event.tag)
     if label is None:
         return before
-    added = {key: value for key, value in event.info.items() if key not in FACTS}
-    return replace(before, labels={**before.labels, event.tag: replace(label, info={**label.info, **added})})
+    return replace(before, labels={**before.labels, event.tag: replace(label, info={**label.info, **event.info})})
 
 
 def _given(status: Status, event: Labelled) -> tuple[Slice, ...]:

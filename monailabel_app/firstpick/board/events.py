@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -18,8 +20,18 @@ FINAL = "final"
 READING = "reading-"
 """Begins the tag of one reader's label where a study needs several; the label itself is not shown to the others."""
 
-FACTS = ("client_id", "ts", "checksum", "n_voxels", "values", "unknown_values", "changes")
-"""What FirstPick itself knows of a label: no client adds to these."""
+
+def reading_tag(reader: str) -> str:
+    """Return the tag of one reader's label: their name as a plain word, and four digits of its hash."""
+    plain = re.sub(r"[^\w.@+-]", "_", reader)[:40]
+    return f"{READING}{plain}-{hashlib.sha256(reader.encode('utf-8', 'backslashreplace')).hexdigest()[:4]}"
+
+
+def reader_of_tag(tag: str) -> str:
+    """Return whose label lies under a tag, as far as that can be told from it; else empty."""
+    plain = tag.removeprefix(READING)[:-5]
+    return plain if reading_tag(plain) == tag else ""
+
 
 _LONGEST_S = 1e9
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 import threading
 import time
@@ -23,9 +23,9 @@ from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
 from firstpick.board.board import OPEN
-from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled
+from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled, reading_tag
 from firstpick.server.desk import Desk
-from firstpick.server.filing import Filing
+from firstpick.server.filing import Filing, copy_durably
 from firstpick.server.label_folder import VERSIONS, LabelFolder
 from firstpick.server.served import ServedFiles, being_prepared
 from firstpick.sources.label_files import split_label
@@ -83,22 +83,25 @@ class StudiesDatastore(LocalDatastore):
         """Take over a new listing, and how those studies are served that were read."""
         listed = {study.study_id: study for study in studies}
         self.served.take_listing(listed, endings)
-        if listed != self._studies or not self._datastore.objects:
-            self._studies = listed
-            self._datastore.objects = {study_id: self._object(study) for study_id, study in listed.items()}
-            self._is_written = False
+        with self._changing:
+            if listed != self._studies or not self._datastore.objects:
+                self._studies = listed
+                self._datastore.objects = {study_id: self._object(study) for study_id, study in listed.items()}
+                self._is_written = False
 
     def sync_labels(self) -> None:
         """Tell the desk of label files that came, changed or went without a request; StoreError if none can be seen."""
         found = self._labels.events(self._desk.board, self._studies.values())
         with self._changing:
-            self._decide([event for event in found if isinstance(event, Named)])
-            rest = [event for event in found if not isinstance(event, Named)]
-            self._decide([event for event in rest if self._labels.still_holds(event, self._desk.board)])
+            for are_names in (True, False):
+                some = [event for event in found if isinstance(event, Named) is are_names]
+                self._decide([event for event in some if self._labels.still_holds(event, self._desk.board)])
 
     def _decide(self, events: Sequence[Event]) -> None:
         """Keep events, and show what follows of them."""
-        if events:
+        with self._changing:
+            if not events:
+                return
             self._desk.decide(*events)
             for study_id in {event.study_id for event in events} & self._studies.keys():
                 self._datastore.objects[study_id] = self._object(self._studies[study_id])
@@ -129,8 +132,12 @@ class StudiesDatastore(LocalDatastore):
         self._is_written = True
         path = Path(self._datastore_config_path)
         partial = path.with_name(f".{path.name}")
-        partial.write_text(self._datastore.model_dump_json(exclude={"base_path"}, indent=2), encoding="utf-8")
+        partial.write_text(self._as_json(), encoding="ascii")
         partial.replace(path)
+
+    def _as_json(self) -> str:
+        """All as MONAI Label's JSON; ASCII, so that any id can be written."""
+        return json.dumps(self._datastore.model_dump(exclude={"base_path"}))
 
     def _object(self, study: Study) -> ImageLabelModel:
         """All that MONAI Label is to know of a study and its labels."""
@@ -191,7 +198,7 @@ class StudiesDatastore(LocalDatastore):
                 ending = split_label(pair["image"])[1]
                 archive.write(pair["image"], f"image/{split_label(label)[0]}{ending}")
                 archive.write(pair["label"], f"label/{label}")
-            archive.writestr("metadata.json", self._datastore.model_dump_json(exclude={"base_path"}))
+            archive.writestr("metadata.json", self._as_json())
             return str(file.name)
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
@@ -245,7 +252,7 @@ class StudiesDatastore(LocalDatastore):
             for tag in tags:
                 copy = checked.with_name(f"{uuid.uuid4().hex}{split_label(checked.name)[1]}")
                 filed.callback(copy.unlink, missing_ok=True)
-                shutil.copyfile(checked, copy)
+                copy_durably(checked, copy)
                 label = filed.enter_context(self._labels.filed(copy, tag, name))
                 label = replace(label, info=info)
                 events.append(Labelled(study_id=study.study_id, tag=tag, client=reader, label=label))
@@ -296,12 +303,6 @@ class StudiesDatastore(LocalDatastore):
 
     def _reconcile_datastore(self) -> None:
         """Do nothing: listings and label files come by `update` and `sync_labels`."""
-
-
-def reading_tag(reader: str) -> str:
-    """Return the tag of one reader's label: their name as a plain word, and four digits of its hash."""
-    plain = re.sub(r"[^\w.@+-]", "_", reader)[:40]
-    return f"{READING}{plain}-{hashlib.sha256(reader.encode('utf-8', 'backslashreplace')).hexdigest()[:4]}"
 
 
 def _file_stamp(path: str) -> str:

@@ -119,6 +119,17 @@ def check(source: Path, target: Path, study: Study, served: Path | None, served_
     return on_grid(source, grid, target)
 
 
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file with its times: all of it is on the disk then, or nothing of it is there."""
+    try:
+        shutil.copy2(source, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
 def rename_durably(source: Path, target: Path) -> None:
     """Rename a file that is on the disk, so that its new name is there, too."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,12 +8,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from firstpick.board.board import OPEN, Board
-from firstpick.board.events import FINAL, Event, Labelled, Named, SavedLabel, Unlabelled
+from firstpick.board.events import FINAL, READING, Event, Labelled, Named, SavedLabel, Unlabelled, reader_of_tag
 from firstpick.database import StoreError
-from firstpick.server.filing import flush_folder, rename_durably
+from firstpick.server.filing import copy_durably, flush_folder, rename_durably
 from firstpick.sources.label_files import first_free, is_label, match_labels, spelled, split_label
 from firstpick.studies import Study
 from firstpick.voxels.labels import checksum
@@ -21,11 +22,12 @@ from firstpick.voxels.labels import checksum
 logger = logging.getLogger(__name__)
 
 VERSIONS = "versions"
+_NO_TAGS = (VERSIONS, "lost+found")
 _MARK = ".firstpick"
 
 
 class LabelFolder:
-    """Label files as ``<tag>/<name><ending>``, earlier final ones as ``versions/<name>/<time><ending>``.
+    """Label files as ``<tag>/<name><ending>``, earlier final ones as ``versions/<name>/<number>-<time><ending>``.
 
     A hidden file marks the folder: an empty mount point in its place is told from one whose files were deleted.
 
@@ -93,18 +95,23 @@ class LabelFolder:
         self.check()
         target = self.path(tag, f"{name}{split_label(checked.name)[1]}")
         before = self.files_of(name, tag)  # also in other formats
-        kept = [(path, self._keep(path, name)) for path in before]
-        rename_durably(checked, target)
-        os.utime(target)  # finer than the clock of the file system
-        for path in before:
-            if path != target:  # it would come back when this one is deleted
-                path.unlink()
+        kept: list[tuple[Path, Path]] = []
         try:
+            kept.extend((path, self._keep(path, name)) for path in before)
+            rename_durably(checked, target)
+            os.utime(target)  # finer than the clock of the file system
+            for path in before:
+                if path != target:  # it would come back when this one is deleted
+                    path.unlink()
             yield SavedLabel(split_label(target.name)[1], stamp_of(target))
         except BaseException:
-            target.unlink(missing_ok=True)
             for path, version in kept:
-                rename_durably(version, path)
+                if path.exists() and path.samefile(version):
+                    version.unlink()
+                else:
+                    rename_durably(version, path)  # onto the new one: a label is there at any moment
+            if target not in before:
+                target.unlink(missing_ok=True)
             raise
         self._trim(name, [version for _, version in kept], is_final=tag == FINAL)
 
@@ -112,11 +119,12 @@ class LabelFolder:
         """Give a file a second name among the versions."""
         folder = self._root / VERSIONS / name
         folder.mkdir(parents=True, exist_ok=True)
-        version = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{time.monotonic_ns():020d}{split_label(path.name)[1]}"
+        number = max((_number(version) for version in folder.iterdir()), default=0) + 1
+        version = folder / f"{number:06d}-{time.strftime('%Y%m%dT%H%M%S')}{split_label(path.name)[1]}"
         try:
             version.hardlink_to(path)
         except OSError:  # not every file system has links
-            shutil.copy2(path, version)
+            copy_durably(path, version)
         flush_folder(folder)
         return version
 
@@ -125,7 +133,7 @@ class LabelFolder:
         for version in versions if not is_final else []:
             version.unlink(missing_ok=True)
         folder = self._root / VERSIONS / name
-        files = sorted((path for path in folder.glob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
+        files = sorted((path for path in folder.glob("*") if path.is_file()), key=_number)
         for path in files[: max(0, len(files) - self._n_versions)]:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty, or not there
@@ -142,15 +150,17 @@ class LabelFolder:
     # -- looking
 
     def find(self) -> dict[str, dict[str, SavedLabel]]:
-        """Look what is on the disk: for each tag the newest file of each name. StoreError if nothing can be told."""
+        """Look what is on the disk: for each tag the newest file of each name. An error if nothing can be told."""
         self.check()
         found: dict[str, dict[str, SavedLabel]] = {}
-        for folder in (entry for entry in self._root.iterdir() if entry.is_dir() and entry.name != VERSIONS):
-            files = sorted((_mtime(path), path) for path in folder.rglob("*") if is_label(path.name))
-            for _, path in files:
+        for folder in (entry for entry in self._root.iterdir() if entry.is_dir()):
+            if folder.name in _NO_TAGS or folder.name.startswith("."):
+                continue
+            for mtime_ns, path, stamp in sorted(_label_files(folder)):
                 name, ending = split_label(path.relative_to(folder).as_posix())
-                label = SavedLabel(ending, stamp_of(path), {"ts": int(_mtime(path))})
+                label = SavedLabel(ending, stamp, {"ts": mtime_ns // 10**9})
                 found.setdefault(folder.name, {})[name] = label
+        self.check()  # or the disk went meanwhile
         return found
 
     def events(self, board: Board, studies: Iterable[Study]) -> list[Event]:
@@ -164,7 +174,7 @@ class LabelFolder:
             events += [Unlabelled(study_id=study_id, tag=tag) for tag in known.keys() - here.keys()]
             for tag, label in here.items():
                 if tag not in known or self._has_changed(known[tag], label, self.path(tag, f"{name}{label.ending}")):
-                    events.append(Labelled(study_id=study_id, tag=tag, label=label))
+                    events.append(_found(study_id, tag, label, known.get(tag)))
         return events
 
     def _has_changed(self, known: SavedLabel, here: SavedLabel, path: Path) -> bool:
@@ -187,9 +197,13 @@ class LabelFolder:
                 is_known = tag in known and not self._has_changed(known[tag], label, path)
                 return stamp_of(path) == label.stamp and not is_known
             case Unlabelled(tag=tag):
+                self.check()
                 return tag in known and not self.files_of(board.names.get(event.study_id, ""), tag)
+            case Named(name=name):
+                taken = {spelled(other) for other in board.names.values()}
+                return event.study_id not in board.names and spelled(name) not in taken
             case _:
-                return event.study_id not in board.names
+                return True
 
     def _owners(
         self, found: Mapping[str, Mapping[str, SavedLabel]], board: Board, studies: list[Study]
@@ -209,20 +223,45 @@ class LabelFolder:
         return new
 
 
+def _found(study_id: str, tag: str, label: SavedLabel, known: SavedLabel | None) -> Labelled:
+    """Tell of a file that came or changed; a reading is its reader's whoever put it there."""
+    reader = ""
+    if tag.startswith(READING):
+        reader = str(known.info.get("client_id") or "") if known else reader_of_tag(tag)
+        label = replace(label, info={**label.info, "client_id": reader})
+    return Labelled(study_id=study_id, tag=tag, client=reader, label=label)
+
+
+def _label_files(folder: Path) -> Iterator[tuple[int, Path, str]]:
+    """Yield modification times, paths and stamps of the labels in a folder; an error if it cannot be looked through."""
+    for place, _, names in os.walk(folder, onerror=_raise):
+        for path in (Path(place, name) for name in names if is_label(name)):
+            with contextlib.suppress(FileNotFoundError):  # gone just now
+                stat = path.stat()
+                yield stat.st_mtime_ns, path, _stamp(stat)
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def stamp_of(path: Path) -> str:
     """Size and modification time of a file; empty if it is gone."""
     try:
-        stat = path.stat()
+        return _stamp(path.stat())
     except OSError:
         return ""
+
+
+def _stamp(stat: os.stat_result) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+def _number(version: Path) -> int:
+    """Which version of a label it is; clocks do not tell, they jump."""
+    number = version.name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def copy_labels(studies_dir: Path, folder: Path) -> None:
