@@ -4,11 +4,54 @@
 const REFRESH_MS = 2000;
 let drawn = "";
 
-async function ask(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  if (answer.ok) return answer.json();
+let token = ""; // of who signed in: nowhere but in the memory of this page
+
+async function fetched(path) {
+  const answer = await fetch(path, { cache: "no-store", headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  if (answer.ok) return answer;
+  if (answer.status === 401) {
+    byId("sign-in").hidden = false;
+    if (!token) throw new Error("This server wants to know who asks. Sign in.");
+  }
+  throw new Error(await refusalOf(answer));
+}
+
+async function refusalOf(answer) {
   const text = await answer.json().then((body) => body.detail, () => "");
-  throw new Error(typeof text === "string" && text ? text : `The server answered ${answer.status}.`);
+  return typeof text === "string" && text ? text : `The server answered ${answer.status}.`;
+}
+
+const ask = async (path) => (await fetched(path)).json();
+
+const pictures = new Map(); // path -> promise of the address of its bytes
+
+/** Show a picture for which the server wants a token: an address alone does not carry one. */
+async function showFetched(node, path) {
+  if (!pictures.has(path)) {
+    pictures.set(path, fetched(path).then((answer) => answer.blob()).then((bytes) => URL.createObjectURL(bytes)));
+  }
+  try {
+    node.src = await pictures.get(path);
+  } catch {
+    pictures.delete(path);
+  }
+}
+
+async function signIn(event) {
+  event.preventDefault();
+  const form = event.target;
+  try {
+    const answer = await fetch("../auth/token", { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (!answer.ok) throw new Error(await refusalOf(answer));
+    token = (await answer.json()).access_token;
+  } catch (error) {
+    showState(error instanceof TypeError ? "The server does not answer. Try again." : error.message);
+    return;
+  }
+  page.wantsToken = true;
+  form.hidden = true;
+  form.reset();
+  await refresh();
 }
 
 /* -- drawing */
@@ -123,7 +166,7 @@ async function refresh() {
 }
 
 async function keepFresh() {
-  if (!document.hidden || !drawn) await refresh();
+  if (byId("sign-in").hidden && (!document.hidden || !drawn)) await refresh();
   setTimeout(keepFresh, REFRESH_MS);
 }
 
@@ -141,6 +184,7 @@ byId("colour-by").addEventListener("change", (event) => {
 byId("zoom-in").addEventListener("click", () => zoom(1 / 1.5));
 byId("zoom-out").addEventListener("click", () => zoom(1.5));
 byId("zoom-reset").addEventListener("click", showAll);
+byId("sign-in").addEventListener("submit", signIn);
 byId("panel-close").addEventListener("click", closePanel);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && page.chosen !== null) closePanel();

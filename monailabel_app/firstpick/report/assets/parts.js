@@ -17,6 +17,7 @@ const STATUSES = {
 const page = {
   data: null, // {status, proposal, map, made?, pictures?, lookalikes?}: the server's answers, or the file's
   isLive: false,
+  wantsToken: false, // whether the server lets in only who signs in
   rows: new Map(), // study id -> row of map.points
   picks: new Map(), // study id -> pick
   titles: new Map(), // study id -> what people read
@@ -57,7 +58,10 @@ function picture(studyId) {
 function image(studyId, alt = "") {
   const source = picture(studyId);
   if (!source) return make("span", { className: "no-picture", textContent: "no picture" });
-  return make("img", { src: source, alt });
+  const node = make("img", { alt });
+  if (page.wantsToken) showFetched(node, source);
+  else node.src = source;
+  return node;
 }
 
 function glyph(symbol, colour) {
