@@ -1,8 +1,8 @@
 """Whether any documented route answers with a server error, whatever is asked of it.
 
-Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 500]`` (10 minutes on 2 cores). A real server over
-a few small studies; Schemathesis sends it borderline and random requests for every route in its own schema, good and bad
-ones. Ends with 1 if there is one answer of 500 or more.
+Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 500]`` (10 minutes on 2 cores). A real server
+over a few small studies; Schemathesis sends it borderline and random requests for every route in its own schema, good
+and bad ones. Ends with 1 if there is one answer of 500 or more.
 """
 # ruff: noqa: T201  a script prints
 
