@@ -41,7 +41,7 @@ class Room:
         self.labels = self.state / "datastore" / "labels"
         self.folder.mkdir()
         self.n_versions, self.readers_per_study = n_versions, readers_per_study
-        self.store = None
+        self.desk, self.is_known = None, False
 
     def study(self, name, seed=0):
         array = np.random.default_rng(seed).integers(0, 99, (4, 5, 6)).astype(np.int16)
@@ -51,9 +51,9 @@ class Room:
         return Study(name, str(seed), str(path), name)
 
     def start(self, studies):
-        if self.store is not None:
-            self.desk.close()
-        log = Log(self.state, has_labels=has_labels(self.labels) and self.store is not None)
+        self.end()
+        log = Log(self.state, has_labels=self.is_known and has_labels(self.labels))
+        self.is_known = True
         self.desk = Desk(log, readers_per_study=self.readers_per_study)
         served = ServedFiles(self.state / "served", 1e9, Now())
         filing = Filing(self.state / "datastore" / "incoming", served.folder, {1, "tumour"}, Now())
@@ -64,13 +64,24 @@ class Room:
         self.list(studies)
         return self.store
 
+    def end(self):
+        if self.desk is not None:
+            self.desk.close()
+        self.desk = None
+
+    def kill(self):
+        """End without writing anything more."""
+        self.desk._log._connection.close()
+        self.desk = None
+
     def list(self, studies):
         self.store.update(studies, dict.fromkeys((study.study_id for study in studies), ""))
         self.store.sync_labels()
 
-    def label(self, value=1, name="upload.nii", shape=(4, 5, 6)):
+    def label(self, value=1, name="upload.nii", shape=(4, 5, 6), corner=0):
         array = np.zeros(shape, np.uint8)
         array[1:3, 1:3, 1:3] = value
+        array[0, 0, 0] = corner
         path = self.state / name
         if path.suffix == ".nii":
             path.write_bytes(nib.Nifti1Image(array, np.eye(4)).to_bytes())

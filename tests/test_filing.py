@@ -22,8 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # while M
 def room(tmp_path):
     made = Room(tmp_path)
     yield made
-    if made.store is not None:
-        made.desk.close()
+    made.end()
 
 
 @pytest.fixture
@@ -344,9 +343,8 @@ def test_a_log_restored_from_its_copy_is_told_of_newer_labels(room):
     room.desk.back_up()
     saved = {"a.nii": room.save("a.nii", value=2), "b.nii": room.save("b.nii", value=3)}
     room.desk.skip("c.nii", "alice", "blurred")
-    room.desk._log._connection.close()
+    room.kill()
     (room.state / "decisions.sqlite").write_bytes(b"rubbish" * 999)
-    room.desk = type("Ended", (), {"close": lambda self: None})()  # it is killed
     room.start(studies)
     assert "restored from its copy" in room.desk.notice
     assert room.desk.board.with_status("done") == {"a.nii", "b.nii"}

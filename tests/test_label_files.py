@@ -76,8 +76,7 @@ def test_labels_of_an_earlier_datastore_are_matched_where_exactly_one_study_fits
 def room(tmp_path):
     made = Room(tmp_path)
     yield made
-    if made.store is not None:
-        made.desk.close()
+    made.end()
 
 
 def test_every_study_keeps_its_label_whatever_comes_or_goes(room):
@@ -188,11 +187,10 @@ def test_names_survive_a_corrupt_database(room):
     studies = [room.study("case.nii"), room.study("case.nii.nii", 1)]
     room.start(studies)
     written = {study.study_id: room.save(study.study_id, value=n + 1) for n, study in enumerate(studies)}
-    room.desk.close()
+    room.end()
     (room.state / "decisions.sqlite").write_bytes(b"{ rubbish" * 500)
     for left in ("-wal", "-shm"):
         (room.state / f"decisions.sqlite{left}").unlink(missing_ok=True)
-    room.store = None
     room.start(studies)
     assert {study.study_id: room.read(study.study_id) for study in studies} == written
 
