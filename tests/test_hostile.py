@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_no_request_ends_in_a_server_error(tmp_path):
     with Server(write_studies(tmp_path / "studies", 4), tmp_path / "state", "batch_size", "2") as server:
         server.wait_until_ready()
-        said, status = attack(server, tmp_path, n_examples=5)
+        said, status = attack(server, n_examples=5)
         assert status == 0, said[-20_000:]
         assert "50 passed" in said, said
         assert server.status()["state"] == "ready"

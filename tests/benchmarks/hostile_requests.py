@@ -1,6 +1,6 @@
 """Whether any documented route answers with a server error, whatever is asked of it.
 
-Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 500]`` (10 minutes on 2 cores). A real server
+Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 500]``. A real server
 over a few small studies; Schemathesis sends it borderline and random requests for every route in its own schema, good
 and bad ones. Ends with 1 if there is one answer of 500 or more.
 """
