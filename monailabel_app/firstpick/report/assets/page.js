@@ -62,6 +62,10 @@ function take(data) {
   page.rows = new Map(data.map.points.map((point, row) => [point.study_id, row]));
   page.picks = new Map(data.proposal.picks.map((pick) => [pick.study_id, pick]));
   const lists = [data.status.failed, data.status.left_out, data.proposal.picks, data.map.points];
+  // A study may be called constructor, which every plain object has.
+  page.notes = new Map(Object.entries(data.status.notes));
+  page.pictures = new Map(Object.entries(data.pictures ?? {}));
+  page.lookalikes = new Map(Object.entries(data.lookalikes ?? {}));
   page.titles = new Map(lists.flat().map((item) => [item.study_id, item.title]));
   const news = [...page.picks.values()].filter((pick) =>
     before.has(pick.study_id) && before.get(pick.study_id).status !== pick.status);
@@ -101,7 +105,7 @@ function drawSummary() {
   byId("summary").textContent = `${facts.join(" · ")}. ${proposal.note}`;
   byId("made").textContent = page.data.made ? `Made ${page.data.made} by FirstPick ${status.version}.`
     : `FirstPick ${status.version}.`;
-  const nPictures = page.data.pictures ? Object.keys(page.data.pictures).length : Infinity;
+  const nPictures = page.data.pictures ? page.pictures.size : Infinity;
   const nPoints = page.data.map.points.length;
   byId("map-bound").textContent = nPictures < nPoints
     ? `This file holds pictures of ${nPictures.toLocaleString("en")} of the ${nPoints.toLocaleString("en")} studies.` : "";

@@ -21,6 +21,9 @@ const page = {
   rows: new Map(), // study id -> row of map.points
   picks: new Map(), // study id -> pick
   titles: new Map(), // study id -> what people read
+  notes: new Map(), // study id -> what was changed while reading
+  pictures: new Map(), // study id -> picture, in a file
+  lookalikes: new Map(), // study id -> rows of map.points, in a file
   chosen: null, // study id in the panel
   alike: [], // its look-alikes
   filter: { text: "", status: "", category: null },
@@ -51,7 +54,7 @@ const percent = (part) => `${Math.round(100 * part)} %`;
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 function picture(studyId) {
-  if (!page.isLive) return page.data.pictures[studyId];
+  if (!page.isLive) return page.pictures.get(studyId);
   return `thumbnail/${studyId.split("/").map(encodeURIComponent).join("/")}`;
 }
 
@@ -128,14 +131,14 @@ function studyButton(studyId) {
 
 function drawLists() {
   const { status, proposal } = page.data;
-  const notes = Object.keys(status.notes).sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
+  const notes = [...page.notes.keys()].sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
   const copies = proposal.duplicates.map((copy) => [copy.study_id, ["repeats ", studyButton(copy.duplicate_of)]]);
   const lists = [
     ["Could not be read", status.failed.map((item) => [item.study_id, [item.reason]])],
     ["Unusual: unlike most others", proposal.unusual.map((id) => [id, []])],
     ["Copies, counted once", copies],
     ["Left out", status.left_out.map((item) => [item.study_id, [item.reason]])],
-    ["Changed while reading", notes.map((id) => [id, [status.notes[id].join(" ")]])],
+    ["Changed while reading", notes.map((id) => [id, [page.notes.get(id).join(" ")]])],
   ];
   const opened = new Set([...byId("lists").querySelectorAll("details[open]")].map((node) => node.dataset.title));
   byId("lists").replaceChildren(...lists.map(([title, rows]) => {
@@ -190,7 +193,7 @@ async function lookalikesOf(studyId) {
   const pick = page.picks.get(studyId);
   if (pick?.lookalikes.length) return pick.lookalikes;
   if (page.isLive) return (await ask(`lookalikes/${picture(studyId).slice("thumbnail/".length)}`)).lookalikes;
-  return (page.data.lookalikes[studyId] ?? []).map((row) => page.data.map.points[row].study_id);
+  return (page.lookalikes.get(studyId) ?? []).map((row) => page.data.map.points[row].study_id);
 }
 
 function drawPanel() {
@@ -206,7 +209,7 @@ function drawPanel() {
   for (const [name, value] of [["Group", point?.group], ["Stratum", point?.stratum]]) {
     if (value) facts.push(make("p", { className: "hint", textContent: `${name}: ${value}` }));
   }
-  const notes = page.data.status.notes[studyId];
+  const notes = page.notes.get(studyId);
   if (notes) facts.push(make("p", { className: "hint", textContent: notes.join(" ") }));
   const others = page.alike.map((id) => make("li", {},
     about(id, make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
