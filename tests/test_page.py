@@ -1,5 +1,6 @@
 """The page in a real browser: as a file with the network off, and live on the real server."""
 
+import json
 import os
 import re
 from io import BytesIO
@@ -411,6 +412,43 @@ def test_the_servers_page_follows_the_work(server, open_page):
     tab.wait_for_selector("#panel .alike img")
     tab.locator("summary", has_text="Could not be read").click()
     assert tab.get_by_text("broken.nii.gz is empty (0 bytes).").is_visible()
+
+
+@pytest.mark.slow
+def test_the_servers_page_tells_what_each_reader_did_and_what_is_to_be_known_of_the_log(tmp_path, open_page):
+    studies = write_studies(tmp_path / "studies", 5)
+    conf = ("batch_size", "3", "readers_per_study", "2")
+    alice, bob = "Dr. Alicia-Maria Example-Longname", "<b>bob</b>"
+    with Server(studies, tmp_path / "state", *conf) as server:
+        server.wait_until_ready()
+        first, second, third = (pick["study_id"] for pick in server.picks())
+        mask = ("label.nii.gz", server.mask(first))
+        for study_id, client in ((first, alice), (first, bob), (second, alice)):
+            label = {"data": {"params": json.dumps({"client_id": client, "seconds": 400})}}
+            server.ask("PUT", "/datastore/label", params={"image": study_id}, files={"label": mask}, **label)
+        server.upload(third)  # nobody says who drew it
+        server.post("/firstpick/reserve", study_id=third, client_id=bob)
+    (server.state / "decisions.sqlite").unlink()
+    with Server(studies, server.state, *conf) as again:
+        again.wait_until_ready()
+        phone = {"viewport": {"width": 390, "height": 844}}
+        tab = open_page(f"http://127.0.0.1:{again.port}/firstpick/", **phone)
+        assert "decisions are known up to 20" in tab.locator("#notice").text_content()
+        lines = [f"{bob} 1 done, 7 min, 1 in progress", f"{alice} 2 done, 13 min"]
+        assert [line.text_content() for line in tab.locator("#readers li").all()] == lines
+        states = [f"■done · {alice}, {bob}", f"●open · read by {alice}", f"◆reserved · {bob}"]
+        assert [state.text_content() for state in tab.locator("#sheet .status").all()] == states
+        tab.locator("summary", has_text=re.compile("^Labels of no reader 1$")).click()
+        assert tab.locator("#lists details[open] [data-study]").get_attribute("data-study") == third
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        tab.locator("#sheet .card").first.click()
+        assert tab.locator("#panel .status").bounding_box()["width"] <= 390
+        again.post("/firstpick/release", study_id=third, client_id=bob)
+        until(
+            tab,
+            "document.getElementById('readers').textContent.includes('7 min') && "
+            "!document.getElementById('readers').textContent.includes('progress')",
+        )
 
 
 @pytest.mark.slow

@@ -79,6 +79,7 @@ function drawAll() {
   fillColourBy();
   drawStatusButtons();
   drawSheet();
+  drawReaders();
   drawMap();
   if (isFirst) listenToMap();
   drawCurve();
@@ -143,14 +144,17 @@ function showState(text, progress = null) {
 
 /** What, when it changes, changes the page. */
 const essence = (status, proposal) => JSON.stringify([
-  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client]),
+  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client, pick.read_by]),
   status.n_labelled, status.n_skipped, status.n_pool, status.failed.length, status.left_out.length,
-  status.readers.map((reader) => reader.studies.map((held) => held.study_id)),
+  status.readers.map((reader) => ({ ...reader, studies: reader.studies.map((held) => held.study_id) })),
+  status.unclaimed_labels,
 ]);
 
 async function refresh() {
   try {
     const status = await ask("status");
+    byId("notice").textContent = status.notice;
+    byId("notice").hidden = !status.notice;
     if (status.state !== "ready") {
       showState(status.message, status.progress);
       return;
@@ -162,7 +166,7 @@ async function refresh() {
       drawAll();
       drawn = now;
     }
-    showState(status.notice || "Live: statuses change here as readers work.");
+    showState("Live: statuses change here as readers work.");
   } catch (error) {
     const isAway = error instanceof TypeError;
     showState(isAway ? "The server does not answer. Trying again; what is shown may be old." : error.message);

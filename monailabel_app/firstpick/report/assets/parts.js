@@ -51,6 +51,8 @@ function about(studyId, node) {
 }
 
 const percent = (part) => `${Math.round(100 * part)} %`;
+const duration = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min`
+  : `${(seconds / 3600).toFixed(1)} h`);
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 function picture(studyId) {
@@ -74,9 +76,11 @@ function glyph(symbol, colour) {
   return mark;
 }
 
-function statusMark(status, client = "") {
+function statusMark(status, client = "", readBy = []) {
   const { symbol, colour } = STATUSES[status];
-  const by = client && status !== "open" ? ` · ${client}` : "";
+  const names = status === "done" && readBy.length ? readBy.join(", ") : client;
+  let by = names && status !== "open" ? ` · ${names}` : "";
+  if (status === "open" && readBy.length) by = ` · read by ${readBy.join(", ")}`;
   return make("span", { className: "status" }, glyph(symbol, colour), `${status}${by}`);
 }
 
@@ -114,10 +118,23 @@ function drawSheet() {
     card.querySelector(".card").classList.toggle("is-chosen", pick.study_id === page.chosen);
     card.querySelector(".rank").textContent = pick.rank;
     card.querySelector(".name").replaceChildren(...broken(titleOf(pick.study_id)));
-    card.querySelector(".state").replaceChildren(statusMark(pick.status, pick.client));
+    card.querySelector(".state").replaceChildren(statusMark(pick.status, pick.client, pick.read_by));
     card.querySelector(".reason").textContent = pick.reason;
   });
   byId("no-picks").hidden = wanted.some((card) => !card.hidden);
+}
+
+/** What each reader did; a file tells nothing of that. */
+function drawReaders() {
+  const readers = page.data.status.readers ?? [];
+  byId("readers").hidden = !readers.length;
+  byId("readers").replaceChildren(...readers.map((reader) => {
+    const facts = [`${reader.n_done.toLocaleString("en")} done`];
+    if (reader.n_skipped) facts.push(`${reader.n_skipped.toLocaleString("en")} skipped`);
+    if (reader.seconds) facts.push(duration(reader.seconds));
+    if (reader.studies.length) facts.push(`${reader.studies.length.toLocaleString("en")} in progress`);
+    return make("li", {}, make("b", { textContent: reader.client }), ` ${facts.join(", ")}`);
+  }));
 }
 
 /* -- what is listed */
@@ -133,7 +150,10 @@ function drawLists() {
   const { status, proposal } = page.data;
   const notes = [...page.notes.keys()].sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
   const copies = proposal.duplicates.map((copy) => [copy.study_id, ["repeats ", studyButton(copy.duplicate_of)]]);
+  const unclaimed = status.unclaimed_labels ?? [];
+  const nobodys = ["Nobody knows who drew it: it counts for no reader."];
   const lists = [
+    ...(unclaimed.length ? [["Labels of no reader", unclaimed.map((id) => [id, nobodys])]] : []),
     ["Could not be read", status.failed.map((item) => [item.study_id, [item.reason]])],
     ["Unusual: unlike most others", proposal.unusual.map((id) => [id, []])],
     ["Copies, counted once", copies],
@@ -217,7 +237,7 @@ function drawPanel() {
   about(studyId, byId("panel-title")).replaceChildren(...broken(titleOf(studyId)));
   byId("panel-body").replaceChildren(
     make("div", { className: "picture" }, image(studyId, `Middle slice of ${titleOf(studyId)}`)),
-    make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client)),
+    make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client, pick?.read_by)),
     ...facts,
     make("h3", { textContent: "Look-alikes", hidden: !others.length }),
     make("ul", { className: "alikes" }, ...others));
