@@ -153,8 +153,9 @@ const essence = (status, proposal) => JSON.stringify([
 async function refresh() {
   try {
     const status = await ask("status");
-    byId("notice").textContent = status.notice;
-    byId("notice").hidden = !status.notice;
+    const notice = byId("notice");
+    if (notice.textContent !== status.notice) notice.textContent = status.notice; // read aloud once
+    notice.hidden = !status.notice;
     if (status.state !== "ready") {
       showState(status.message, status.progress);
       return;
