@@ -133,10 +133,11 @@ def test_the_first_open_study_of_a_ranking_is_offered():
 
 def test_who_has_studies_gets_the_oldest_again():
     board = Board().after(reserved(tick=2.0), reserved(study="b", tick=1.0), reserved("bob", "c"))
-    assert board.oldest_held("alice", 3.0) == "b"
-    assert board.oldest_held("bob", 3.0) == "c"
-    assert board.oldest_held("carol", 3.0) is None
-    assert board.oldest_held("alice", 1.0 + HALF_AN_HOUR) == "a"  # the other ran out
+    assert board.oldest_held("abc", "alice", 3.0) == "b"
+    assert board.oldest_held("abc", "bob", 3.0) == "c"
+    assert board.oldest_held("abc", "carol", 3.0) is None
+    assert board.oldest_held("abc", "alice", 1.0 + HALF_AN_HOUR) == "a"  # the other ran out
+    assert board.oldest_held("ac", "alice", 3.0) == "a"  # the other is not there now
 
 
 def test_an_anonymous_reader_gets_what_another_one_left_more_than_30_minutes_ago_but_nothing_of_a_named_one():
@@ -145,10 +146,10 @@ def test_an_anonymous_reader_gets_what_another_one_left_more_than_30_minutes_ago
         reserved("reader-1", "b", tick=5.0, seconds=240 * MINUTE, anonymous=True),
         reserved("reader-2", "c", tick=9.0, seconds=240 * MINUTE, anonymous=True),
     )
-    assert board.oldest_held("reader-3", HALF_AN_HOUR, anonymous=True) is None
-    assert board.oldest_held("reader-3", HALF_AN_HOUR + 5.0, anonymous=True) == "b"
-    assert board.oldest_held("reader-3", HALF_AN_HOUR + 5.0) is None
-    assert board.oldest_held("carol", HALF_AN_HOUR + 9.0) is None
+    assert board.oldest_held("abc", "reader-3", HALF_AN_HOUR, anonymous=True) is None
+    assert board.oldest_held("abc", "reader-3", HALF_AN_HOUR + 5.0, anonymous=True) == "b"
+    assert board.oldest_held("abc", "reader-3", HALF_AN_HOUR + 5.0) is None
+    assert board.oldest_held("abc", "carol", HALF_AN_HOUR + 9.0) is None
 
 
 # -- refusals

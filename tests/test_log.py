@@ -344,6 +344,18 @@ def test_the_copy_is_whole_while_others_decide_and_made_only_after_changes(tmp_p
         assert copy.execute("select count(*) from events").fetchone()[0] == next(numbers) + 1
 
 
+def test_what_was_decided_before_a_kill_is_in_the_next_copy(tmp_path):
+    told(tmp_path, *STORY)
+    killed = Log(tmp_path)
+    board = killed.append(skipped("d"))
+    killed._connection.close()
+    with opened(tmp_path) as log:
+        log.back_up()
+    DAMAGES["missing"](tmp_path / "decisions.sqlite")
+    with opened(tmp_path) as log:
+        assert log.board.statuses == board.statuses
+
+
 def test_a_copy_that_cannot_be_written_costs_no_decision_and_is_tried_again(tmp_path, monkeypatch, caplog):
     log = Log(tmp_path)
     with monkeypatch.context() as full:

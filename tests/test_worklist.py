@@ -126,3 +126,20 @@ def test_a_pick_that_cannot_be_opened_is_replaced_and_not_proposed_again(worklis
     worklist._proposer._make_ordered()
     again = order.result()
     assert {pick.study_id for pick in again.picks} == TITLES.keys() - {before[0], BROKEN.study_id}
+
+
+def test_a_batch_that_was_skipped_altogether_leaves_the_server_ready(worklist):
+    for study in STUDIES:
+        worklist.skip(study.study_id, "alice", "blurred")
+    assert worklist._desk.board.proposals["kmeans"].picks == ()
+    worklist._proposer.work()
+    assert worklist._proposer.is_ready
+
+
+def test_a_study_that_vanished_is_not_handed_out_again(worklist):
+    worklist._datastore.served._endings = {(study.study_id, study.stamp): "" for study in STUDIES}
+    first, second = [worklist.next_sample("kmeans", "alice")["id"] for _ in range(2)]
+    here = [study for study in STUDIES if study.study_id != first]
+    worklist._datastore.update(here, {study.study_id: "" for study in here})
+    worklist.now.take_listing(here, [])
+    assert worklist.next_sample("kmeans", "alice")["id"] == second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -220,12 +220,12 @@ class Board:
                 return study_id
         return None
 
-    def oldest_held(self, client: str, now: float, *, anonymous: bool = False) -> str | None:
-        """Return what a client took first of what they hold.
+    def oldest_held(self, among: Container[str], client: str, now: float, *, anonymous: bool = False) -> str | None:
+        """Return what a client took first of what they hold among some studies.
 
         An anonymous client holds nothing: it gets what another anonymous one took first, if more than 30 minutes ago.
         """
-        held = sorted((status.taken, i) for i in self.reserved if (status := self.statuses[i]).until > now)
+        held = sorted((self.statuses[i].taken, i) for i in self.held(now) if i in among)
         for taken, study_id in held:
             status = self.statuses[study_id]
             is_left = anonymous and status.anonymous and taken + RESERVED_SECONDS <= now

@@ -63,7 +63,7 @@ class Log:
     def __init__(self, folder: Path, *, has_labels: bool = False) -> None:
         self.path = folder / "decisions.sqlite"
         self._backup = folder / "decisions.backup.sqlite"
-        self._is_backed_up = self._backup.exists()
+        self._is_backed_up = False  # what was decided before a kill is not in the copy
         for leftover in folder.glob("decisions.backup.partial*"):
             leftover.unlink()
         restored = self._restore(has_labels=has_labels)

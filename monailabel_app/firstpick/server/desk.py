@@ -87,9 +87,11 @@ class Desk:
             return self.status(study_id)
 
     def _reserve(self, wanted: Reserved) -> None:
-        held = self.board.status(wanted.study_id, self.now())
+        now = self.now()
+        held = self.board.status(wanted.study_id, now)
         if (held.status, held.client) == ("reserved", wanted.client):
-            self.decide(Renewed(study_id=wanted.study_id, client=wanted.client, seconds=wanted.seconds))
+            seconds = max(wanted.seconds, held.until - now)  # only the last renewal is kept
+            self.decide(Renewed(study_id=wanted.study_id, client=wanted.client, seconds=seconds))
         elif held.anonymous and wanted.anonymous:  # left by one who did not say who it was
             self.decide(Released(study_id=wanted.study_id, client=held.client), wanted)
         else:

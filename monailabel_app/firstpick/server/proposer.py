@@ -110,7 +110,8 @@ class Proposer(threading.Thread):
             self._measure_ahead(self._now.pool)
         self._want_files()
         standing = self.standing(self._config.strategy)
-        self.is_ready = self.is_ready or standing is None or self._files.is_settled(standing.picks[0].study_id)
+        first = standing.picks[0].study_id if standing and standing.picks else None
+        self.is_ready = self.is_ready or first is None or self._files.is_settled(first)
 
     def _make_ordered(self) -> bool:
         """Make one ordered batch; False if none is ordered."""

@@ -94,7 +94,8 @@ class Worklist:
         reader, files = client_name(client), self._datastore.served
         is_anonymous = reader != client.strip()
         slices = {pick.study_id: pick.slices for pick in standing.picks}
-        ranked = [study_id for study_id in slices if study_id in here and not files.refusal(study_id)]
+        openable = here.keys() - files.refused()
+        ranked = [study_id for study_id in slices if study_id in openable]
 
         def choose(board: Board, now: float) -> Reserved | None:
             study_id = board.first_open(filter(files.is_ready, ranked), reader, now)
@@ -104,7 +105,7 @@ class Worklist:
             elif coming := board.first_open(ranked, reader, now):
                 files.ask(coming)
                 raise being_prepared(coming)
-            elif study_id := board.oldest_held(reader, now, anonymous=is_anonymous):
+            elif study_id := board.oldest_held(openable, reader, now, anonymous=is_anonymous):
                 given = board.statuses[study_id].given.get(board.statuses[study_id].client)
             if study_id is None:
                 return None
