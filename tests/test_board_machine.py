@@ -466,6 +466,26 @@ class Machine(RuleBasedStateMachine):
         held = [name for name in here if self.book[name].status == "reserved"]
         assert picks[: len(held)] == held
 
+    # whole stories, which chance alone tells too seldom
+
+    @rule(client=readers, name=names)
+    def look_at_a_label_again(self, client, name):
+        """Label a study, reopen it and give it back unchanged."""
+        for step in (self.upload, self.reopen, self.release):
+            step(client, name)
+            self.all_agree()
+
+    @rule(client=readers, first=strategies, other=strategies)
+    def label_what_another_batch_has_too(self, client, first, other):
+        """Take a pick of one batch; another strategy's is made before its label comes."""
+        self.propose(first, 2, None)
+        self.all_agree()
+        self.ask(client, first)
+        self.propose(other, 6, None)
+        self.all_agree()
+        for name in [name for name in self.listed if self.book.has(name, client)][:1]:
+            self.upload(client, name)
+
     # files, disks and clocks
 
     @rule(listed=listings)
