@@ -219,6 +219,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="how often the disk fills (default 10; 0 for never)")
     parser.add_argument("--seed", type=int, default=0, help="(default 0)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and the servers with it
     is_good = True
     with tempfile.TemporaryDirectory() as temporary:
         if options.kills:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--history-table", default="events", help="the table that holds it (default events)")
     parser.add_argument("--slices", type=int, default=1000, help="of 512 x 512 in the series (default 1000; 0: none)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and the servers with it
     n_cores = len(os.sched_getaffinity(0))
     print(f"{n_cores} cores; load average at the start {os.getloadavg()[0]:.1f}.\n", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
