@@ -1,6 +1,7 @@
 """With MONAI Label's authentication on: who may ask what, with tokens of an OpenID provider."""
 
 import re
+import socket
 import time
 from pathlib import Path
 
@@ -179,6 +180,15 @@ def test_the_right_role_gets_the_answer(server, provider, route):
 @pytest.mark.parametrize("route", sorted(OPEN), ids=" ".join)
 def test_the_page_itself_is_open(server, route):
     assert send(server, route) == 200
+
+
+@pytest.mark.parametrize(("role", "status"), [(None, b"401"), ("user", b"403")])
+def test_who_may_not_send_a_label_is_told_before_sending_it(server, provider, role, status):
+    token = f"Authorization: Bearer {provider.token(role)}\r\n" if role else ""
+    head = f"PUT /datastore/label?image={STUDY} HTTP/1.1\r\nHost: 127.0.0.1\r\n{token}Content-Length: 1000000000\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=B\r\n\r\n".encode())
+        assert connection.recv(4096).split()[1] == status
 
 
 # -- tokens

@@ -1,7 +1,12 @@
 """Whether any documented route answers with a server error, whatever is asked of it.
 
+<<<<<<< HEAD
 Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 500]``. A real server
 over a few small studies; Schemathesis sends it borderline and random requests for every route in its own schema, good
+=======
+Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 300]``, for about 10 minutes. A real server over
+a few small studies; Schemathesis sends it borderline and random requests for every route in its own schema, good ones
+>>>>>>> auth
 and bad ones. Ends with 1 if there is one answer of 500 or more.
 """
 # ruff: noqa: T201  a script prints
@@ -22,7 +27,7 @@ from server_process import Server, write_studies
 def main() -> int:
     """Start a server, attack it and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=500, help="random requests for each route (default 500)")
+    parser.add_argument("--examples", type=int, default=300, help="random requests for each route (default 300)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

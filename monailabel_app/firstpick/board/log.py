@@ -101,7 +101,7 @@ class Log:
         look = f" Look at {aside}, then remove it." if aside else ""
         return (
             f"decisions.sqlite was damaged or missing and was restored from its copy: {known}; "
-            f"newer labels were found on the disk.{look}"
+            f"labels on the disk that are newer count.{look}"
         )
 
     @staticmethod

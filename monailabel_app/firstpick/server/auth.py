@@ -7,12 +7,15 @@ and stricter: of this provider, for this client, by RS256 and nothing else. Its 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import jwt
 import requests
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import DEFAULT_USER, RBAC, Token, User, get_current_user, oauth2_scheme
@@ -144,6 +147,23 @@ def check_tokens(server: FastAPI) -> list[APIRouter]:
         return provider.sign_in(form.username, form.password)
 
     return [router]
+
+
+class AnnotatorFirst(APIRoute):
+    """A route that asks who sends before it reads what is sent: FastAPI reads the whole body, then asks."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's own handler."""
+        handle = super().get_route_handler()
+
+        async def ask_and_handle(request: Request) -> Response:
+            if settings.MONAI_LABEL_AUTH_ENABLE:
+                token = await oauth2_scheme(request)
+                user = await run_in_threadpool(request.app.dependency_overrides[get_current_user], token)
+                await RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)(user)
+            return await handle(request)
+
+        return ask_and_handle
 
 
 def _roles(claims: dict[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ import re
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException
-from monailabel.config import settings
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.middleware import Middleware
@@ -21,7 +20,7 @@ MAX_BODY = 1_000_000
 
 _MAX_OBJECT = 100_000
 _MAX_DEPTH = 50
-_UPLOAD = f"{settings.MONAI_LABEL_API_STR}/datastore/label"
+_UPLOAD = "/datastore/label"  # behind whatever prefix
 
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -71,7 +70,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = (scope["method"], scope["path"]) == ("PUT", _UPLOAD)
+        is_upload = scope["method"] == "PUT" and scope["path"].endswith(_UPLOAD)
         limit = self._max_upload_gb * 1e9 if is_upload else MAX_BODY
         allowed = f"{self._max_upload_gb:g} GB (key max_upload_gb)" if is_upload else f"{MAX_BODY:,} bytes"
         n_read = 0

@@ -10,14 +10,14 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from firstpick.board.events import FINAL
-from firstpick.server.auth import ANNOTATOR
+from firstpick.server.auth import ANNOTATOR, AnnotatorFirst
 from firstpick.server.bounds import json_object
 from firstpick.server.filing import Filing
 
 
 def make_upload_router(filing: Filing) -> APIRouter:
     """Make the route that takes labels in: MONAI Label's contract, and nothing is left of a refused one."""
-    router = APIRouter(prefix="/datastore", tags=["Datastore"])
+    router = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=AnnotatorFirst)
 
     @router.put("/label", summary="Save Finished Label")
     def save_label(
