@@ -1,12 +1,7 @@
 """Whether any documented route answers with a server error, whatever is asked of it.
 
-<<<<<<< HEAD
-Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 500]``. A real server
-over a few small studies; Schemathesis sends it borderline and random requests for every route in its own schema, good
-=======
 Run by hand: ``python tests/benchmarks/hostile_requests.py [--examples 300]``, for about 10 minutes. A real server over
 a few small studies; Schemathesis sends it borderline and random requests for every route in its own schema, good ones
->>>>>>> auth
 and bad ones. Ends with 1 if there is one answer of 500 or more.
 """
 # ruff: noqa: T201  a script prints
