@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.slow
 STUDY = "study_00.nii.gz"
 ROLES = ("user", "annotator", "admin", "reviewer")
 
-OPEN = {("GET", "/firstpick/"), ("GET", "/firstpick/page/{name}")}
-"""The page without anything on it: it lets people sign in, and holds nothing of any study."""
+OPEN = {("GET", "/firstpick/"), ("GET", "/firstpick/page/{name}"), ("GET", "/"), ("GET", "/docs")}
+"""Pages without anything on them: they let people sign in, or tell of routes."""
 
 of_reader = {"json": {"study_id": STUDY, "client_id": "alice"}}
 note = {"data": {"info": '{"seen": true}'}}
@@ -91,7 +92,7 @@ def routes_of(router, prefix=""):
             yield from routes_of(inner, prefix)
         else:
             path = route.path if route.path.startswith(prefix) else prefix + route.path
-            yield from ((method, path) for method in route.methods)
+            yield from ((method, path) for method in getattr(route, "methods", ()))  # a mounted folder has none
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +118,8 @@ def server(provider, tmp_path_factory):
 def send(server, route, token=""):
     """Ask a route, as whoever has the token; return the status."""
     method, path = route
-    values = {"study_id": STUDY, "rest": "x", "strategy": "unknown", "name": "page.js"}
-    address = re.sub(r"{(\w+).*?}", lambda found: values[found[1]], path)
+    values = {"study_id": STUDY, "strategy": "unknown", "name": "page.js"}
+    address = re.sub(r"{(\w+).*?}", lambda found: values.get(found[1], "x"), path)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     sent = (ROUTES | OF_MONAI_LABEL).get(route, ("", 200, {}))[2]
     answer = requests.request(method, f"http://127.0.0.1:{server.port}{address}", headers=headers, timeout=60, **sent)
@@ -128,12 +129,34 @@ def send(server, route, token=""):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # while MONAI Label is imported
 def test_no_route_is_forgotten():
+    from fastapi import FastAPI
+
+    from firstpick.server.documentation import document
     from firstpick.server.routes import make_router
     from firstpick.server.stock import make_stock_router
     from firstpick.server.uploads import make_upload_router
 
-    routers = make_router(None), make_upload_router(None), make_stock_router()
-    assert {route for router in routers for route in routes_of(router)} == ROUTES.keys() | OPEN
+    server = FastAPI(openapi_url=None)
+    document(server)
+    for router in (make_router(None), make_upload_router(None), make_stock_router()):
+        server.include_router(router)
+    assert set(routes_of(server.router)) == ROUTES.keys() | OPEN
+
+
+def test_no_route_that_is_documented_lets_anybody_in(server):
+    paths = requests.get(f"http://127.0.0.1:{server.port}/openapi.json", timeout=30).json()["paths"]
+    routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert len(routes) > 50
+    let_in = {route for route in routes if send(server, route) != 401}
+    assert let_in == {("GET", "/auth/"), ("POST", "/auth/token")}  # they tell where to sign in
+
+
+def test_the_table_of_routes_names_their_roles():
+    text = Path(__file__).parents[1].joinpath("monailabel_app", "README.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `(\w+) (/firstpick\S*)` \| (\w+) \|", text, flags=re.MULTILINE))
+    roles = {route: role for route, (role, _, _) in ROUTES.items()} | dict.fromkeys(OPEN, "none")
+    ours = {(method, path.replace(":id", ""), role) for (method, path), role in roles.items() if "/firstpick/" in path}
+    assert told == ours - {("GET", "/firstpick/page/{name}", "none")}
 
 
 @of_every_route
@@ -255,6 +278,29 @@ def _sample(session):
         timeout=30,
     )
     return answer.json() if answer.ok else None
+
+
+def test_the_page_shows_all_to_who_signs_in_and_keeps_nothing(server, browser):
+    tab = browser.new_page()
+    trouble = []
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.goto(f"http://127.0.0.1:{server.port}/firstpick/")
+    tab.get_by_text("This server wants to know who asks. Sign in.").wait_for()
+    assert tab.locator("#content").is_hidden()
+    tab.get_by_label("Name").fill("reader")
+    tab.get_by_label("Password").fill("guess")
+    tab.get_by_role("button", name="Sign in").click()
+    tab.get_by_text("Invalid user credentials").wait_for()
+    tab.get_by_label("Password").fill(PASSWORD)
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#sheet .card")
+    tab.wait_for_function("[...document.querySelectorAll('#sheet img')].every((i) => i.naturalWidth === 160)")
+    assert tab.locator("#sign-in").is_hidden()
+    assert tab.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    tab.reload()
+    tab.get_by_text("This server wants to know who asks. Sign in.").wait_for()
+    assert trouble == []
+    tab.close()
 
 
 # -- a provider that is away

@@ -8,7 +8,7 @@ from firstpick.encoders import ENCODERS, FAMILIES
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("firstpick.cli.catalogue.platformdirs.user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr("firstpick.cli.catalogue.user_folder", lambda: tmp_path / "firstpick")
     return tmp_path / "firstpick" / "encoder_speeds.json"
 
 

@@ -1,10 +1,13 @@
 """The page in a real browser: as a file with the network off, and live on the real server."""
 
+import json
+import os
 import re
 from io import BytesIO
 
 import numpy as np
 import pytest
+from oddities import dicom
 from PIL import Image
 from server_process import Server, wait_for, write_studies
 
@@ -34,7 +37,7 @@ def png(study_id):
     return out.getvalue()
 
 
-def write_page(path, n_studies, *, names=(), batch_size=4):
+def write_page(path, n_studies, *, names=(), batch_size=4, max_pictures=5000):
     """Write the page of a pool in two groups of three studies each patient; return its data."""
     rng = np.random.default_rng(0)
     ids = sorted([*names, *(f"study_{number:05d}" for number in range(n_studies - len(names)))])
@@ -54,7 +57,7 @@ def write_page(path, n_studies, *, names=(), batch_size=4):
         "left_out": [LeftOut("1.2.9-0a1b2c", "A localizer.", "Knee scout")],
     }
     statuses = {ids[5]: Status("done", "alice"), batch.picks[0].study_id: Status("reserved", "bob")}
-    data = page_data(batch, pool, statuses, png, **lists, notes={}, groups_are_patients=True)
+    data = page_data(batch, pool, statuses, png, **lists, notes={}, groups_are_patients=True, max_pictures=max_pictures)
     path.write_text(report_page(data), encoding="utf-8")
     return data
 
@@ -412,6 +415,43 @@ def test_the_servers_page_follows_the_work(server, open_page):
 
 
 @pytest.mark.slow
+def test_the_servers_page_tells_what_each_reader_did_and_what_is_to_be_known_of_the_log(tmp_path, open_page):
+    studies = write_studies(tmp_path / "studies", 5)
+    conf = ("batch_size", "3", "readers_per_study", "2")
+    alice, bob = "Dr. Alicia-Maria Example-Longname", "<b>bob</b>"
+    with Server(studies, tmp_path / "state", *conf) as server:
+        server.wait_until_ready()
+        first, second, third = (pick["study_id"] for pick in server.picks())
+        mask = ("label.nii.gz", server.mask(first))
+        for study_id, client in ((first, alice), (first, bob), (second, alice)):
+            label = {"data": {"params": json.dumps({"client_id": client, "seconds": 400})}}
+            server.ask("PUT", "/datastore/label", params={"image": study_id}, files={"label": mask}, **label)
+        server.upload(third)  # nobody says who drew it
+        server.post("/firstpick/reserve", study_id=third, client_id=bob)
+    (server.state / "decisions.sqlite").unlink()
+    with Server(studies, server.state, *conf) as again:
+        again.wait_until_ready()
+        phone = {"viewport": {"width": 390, "height": 844}}
+        tab = open_page(f"http://127.0.0.1:{again.port}/firstpick/", **phone)
+        assert "decisions are known up to 20" in tab.locator("#notice").text_content()
+        lines = [f"{bob} 1 done, 7 min, 1 in progress", f"{alice} 2 done, 13 min"]
+        assert [line.text_content() for line in tab.locator("#readers li").all()] == lines
+        states = [f"■done · {alice}, {bob}", f"●open · read by {alice}", f"◆reserved · {bob}"]
+        assert [state.text_content() for state in tab.locator("#sheet .status").all()] == states
+        tab.locator("summary", has_text=re.compile("^Labels of no reader 1$")).click()
+        assert tab.locator("#lists details[open] [data-study]").get_attribute("data-study") == third
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        tab.locator("#sheet .card").first.click()
+        assert tab.locator("#panel .status").bounding_box()["width"] <= 390
+        again.post("/firstpick/release", study_id=third, client_id=bob)
+        until(
+            tab,
+            "document.getElementById('readers').textContent.includes('7 min') && "
+            "!document.getElementById('readers').textContent.includes('progress')",
+        )
+
+
+@pytest.mark.slow
 def test_the_servers_page_shows_lookalikes_of_any_study(server, open_page):
     server.wait_until_ready()
     tab = open_page(f"http://127.0.0.1:{server.port}/firstpick/")
@@ -446,3 +486,41 @@ def test_the_page_stays_when_the_server_cannot_be_reached(server, browser):
     context.set_offline(False)
     tab.get_by_text("Live: statuses change here").wait_for()
     context.close()
+
+
+OF_OBJECTS = ("constructor", "__proto__", "hasOwnProperty", "toString", "1e400")
+
+
+def test_studies_with_the_names_of_what_every_object_has_are_as_any_other(tmp_path, open_page):
+    path = tmp_path / "report.html"
+    write_page(path, 12, names=OF_OBJECTS, batch_size=3, max_pictures=3)
+    tab = open_page(path.as_uri(), offline=True)
+    for name in OF_OBJECTS:
+        tab.evaluate("(id) => choose(id)", name)
+        until(tab, f"document.getElementById('panel-title').textContent === '{name}'")
+        assert not tab.locator("#panel-body .hint").all_text_contents()[1:]
+
+
+def test_on_the_server_too(tmp_path, open_page):
+    """A file without ending is a study by its content: its id is such a name."""
+    for name in OF_OBJECTS:
+        pixels = np.random.default_rng(len(name)).integers(0, 4000, (64, 64), np.uint16)
+        tags = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1", "Modality": "DX", "PatientID": f"P-{name}"}
+        dicom(tmp_path / "studies" / name, pixels, **tags)
+    (tmp_path / "studies" / os.fsdecode(b"M\xfcller \xed\xa0\x80")).write_bytes(b"x")
+    with Server(tmp_path / "studies", tmp_path / "state", "batch_size", "3") as server:
+        server.wait_until_ready()
+        assert {point["study_id"] for point in server.get("/firstpick/map")["points"]} == {*OF_OBJECTS}
+        assert any("not UTF-8" in item["reason"] for item in server.status()["left_out"])
+        for name in OF_OBJECTS:
+            server.get(f"/firstpick/lookalikes/{name}")
+            server.get(f"/firstpick/thumbnail/{name}")
+            assert server.get("/datastore/image/info", image=name)["name"]
+            server.image(name)
+            server.post("/firstpick/reserve", study_id=name, client_id=name)
+            server.post("/firstpick/skip", study_id=name, client_id=name, reason=name)
+        tab = open_page(f"http://127.0.0.1:{server.port}/firstpick/")
+        for name in OF_OBJECTS:
+            tab.evaluate("(id) => choose(id)", name)
+            until(tab, f"document.getElementById('panel-title').textContent === '{name}'")
+            until(tab, "document.querySelectorAll('#panel .alike').length > 0")

@@ -61,8 +61,8 @@ def bad_studies(tmp_path_factory):
     (folder / "secret.nii.gz").write_bytes((folder / "study_00.nii.gz").read_bytes())
     (folder / "secret.nii.gz").chmod(0)
     os.mkfifo(folder / "pipe.nii")
-    os.mkfifo(folder.parent / "voxels")
-    (folder / "hangs.nhdr").write_text(HANGS.format(folder.parent / "voxels"))
+    os.mkfifo(folder / ".voxels")
+    (folder / "hangs.nhdr").write_text(HANGS.format(".voxels"))
     (folder / "vanishes.nii").write_text("soon gone")
     return folder
 

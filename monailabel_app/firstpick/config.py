@@ -11,12 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
-import platformdirs
 import psutil
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
+from firstpick.libraries import user_folder
 from firstpick.origins import host_name, network, origin
 from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
@@ -391,7 +391,7 @@ def state_folder(config: Config, studies_dir: str | Path, *, app_dir: str | Path
         state = Path(config.state_dir).expanduser().resolve()
     else:
         name = f"{studies.name}-{hashlib.sha256(str(studies).encode()).hexdigest()[:8]}"
-        state = platformdirs.user_state_path("firstpick") / name
+        state = user_folder() / name
     for what, folder in (("studies", studies), ("app", Path(app_dir).resolve() if app_dir else None)):
         if folder is not None and state.is_relative_to(folder):
             msg = f"state_dir {state} lies in the {what} folder, which FirstPick never writes. Choose another place."

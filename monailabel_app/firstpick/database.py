@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import shutil
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+_FOLDER, _FILE, _OTHERS = 0o700, 0o600, 0o077
+_FILES_OF_OURS = (
+    "*.sqlite*",
+    "*.partial*",
+    "*.corrupt-*",
+    "*.outdated-*",
+    "embedding.lock",
+    "server.lock",
+    "server.txt",
+    "demo.log",
+)
+_FOLDERS_OF_OURS = ("app", "datastore", "served")
 
 
 class StoreError(Exception):
@@ -53,7 +71,8 @@ def open_database(path: Path, *, tables: str, version: int, durable: bool) -> sq
         If the file is not a database.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _FILE))  # SQLite gives its journals the same rights
         connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     except (sqlite3.OperationalError, OSError) as error:
         raise _unusable(path.parent, error) from error
@@ -94,17 +113,17 @@ _locks: dict[Path, FileLock] = {}  # a lock is given up with its object
 
 
 def lock_folder(folder: Path, who: str) -> None:
-    """Keep a state folder for this process until it ends, and say there who has it.
+    """Keep a state folder for this process until it ends, and say there who has it; what it writes is its owner's.
 
     Raises
     ------
     LockedError
         If another process has it; the text says who.
     """
-    lock = _locks.setdefault(folder, FileLock(folder / "server.lock", timeout=0, thread_local=False))
+    lock = _locks.setdefault(folder, FileLock(folder / "server.lock", timeout=0, mode=_FILE, thread_local=False))
     holder = folder / "server.txt"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         held = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
@@ -112,7 +131,44 @@ def lock_folder(folder: Path, who: str) -> None:
         raise LockedError(msg) from error
     except OSError as error:
         raise _unusable(folder, error) from error
+    os.umask(_OTHERS)  # all that this process writes is its owner's alone
     holder.write_text(who, encoding="utf-8")
+    for leftover in folder.glob(".copy-*/copy.sqlite*"):  # of versions that copied the log, and were killed
+        leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds more
+            leftover.parent.rmdir()
+
+
+def keep_private(folder: Path) -> None:
+    """Make a state folder, and narrow the rights of what is ours in it to its owner.
+
+    A folder that holds other things as well keeps its own rights, and so do those.
+    """
+    try:
+        folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+        files = {path for name in _FILES_OF_OURS for path in folder.glob(name)}
+        folders = {folder / name for name in _FOLDERS_OF_OURS if files and (folder / name).is_dir()}
+        strange = sorted(path.name for path in {*folder.iterdir()} - files - folders if path.name[0] != ".")
+        if strange:
+            text = "The state folder %s holds other things too, such as %s: give the state a folder of its own."
+            logger.warning(text, folder, strange[0])
+        below = [path for inner in folders if not inner.is_symlink() for path in inner.rglob("*")]
+        n_narrowed = sum(_narrow(path) for path in (*files, *folders, *below, *([] if strange else [folder])))
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    if n_narrowed:
+        text = "Others could see into the state folder %s: their rights to %d files and folders were taken away."
+        logger.warning(text, folder, n_narrowed)
+
+
+def _narrow(path: Path) -> bool:
+    """Take a file's or a folder's rights from everyone but its owner, if others have any."""
+    with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode) and mode & _OTHERS:
+            path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+            return True
+    return False
 
 
 @contextlib.contextmanager

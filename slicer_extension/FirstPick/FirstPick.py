@@ -421,7 +421,8 @@ class FirstPickTest(ScriptedLoadableModuleTest):
             logic.submit()
             self._wait(lambda: not logic.isBusy, logic)
             row = logic.worklist.row(reading.studyId)
-            self.assertEqual((row.status, row.client), ("done", "FirstPickTest"), logic.message)
+            isRead = "FirstPickTest" in row.readBy  # where a study needs several readers
+            self.assertTrue(isRead or (row.status, row.client) == ("done", "FirstPickTest"), logic.message)
         finally:
             logic.end()
         self.delayDisplay("Test passed.")

@@ -63,16 +63,23 @@ class Server:
         command = [python, "-m", "firstpick.cli", "serve", "--studies", studies, "--state", state, "--port", self.port]
         for key, value in {**FAST, **conf}.items():
             command += ["--conf", key, value]
+        self.command = [str(part) for part in command]
         self.log = self.state.with_name(f"{self.state.name}.log")
+        self.start()
+
+    def start(self):
         with self.log.open("a") as output:
             self.process = subprocess.Popen(
-                [str(part) for part in command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self.command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
         self.process.terminate()
         try:
             self.process.wait(timeout=20)
@@ -117,7 +124,18 @@ class Server:
     def study(self, study_id):
         return nib.load(self.studies / study_id)
 
-    def let_reservations_expire(self):
-        """Set the clock of all reservations back, as if half an hour had passed."""
+    def let_half_an_hour_pass(self):
+        """Stop the server, write down that one ran for 30 minutes in which nothing was decided, and start it again.
+
+        Reservations are counted in seconds that a server ran on the log, as its last event tells: the column ``tick``.
+        """
+        self.stop()
+        nothing = json.dumps({"study_id": "", "client": "", "tag": "", "info": {}})
+        last = "(select max(tick) from (select tick from events union all select tick from renewed))"
         with closing(sqlite3.connect(self.state / "decisions.sqlite", timeout=10)) as connection, connection:
-            connection.execute("update statuses set until = 1 where status = 'reserved'")
+            connection.execute(
+                f"insert into events (at, tick, kind, facts) values (?, {last} + 1801, 'noted', ?)",
+                (time.time(), nothing),
+            )
+        self.start()
+        self.wait_until_ready()

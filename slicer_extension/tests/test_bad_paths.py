@@ -1,6 +1,7 @@
 """What the module says and keeps when the server, the network or the reader does something unwanted."""
 
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -29,6 +30,10 @@ class Recorded:
     def requests(self):
         with urllib.request.urlopen(self.address + "/test/requests", timeout=10) as answer:
             return json.load(answer)
+
+    def bodies(self, path):
+        with urllib.request.urlopen(self.address + "/test/bodies", timeout=10) as answer:
+            return [body for where, body in json.load(answer) if where == path]
 
     def fail(self, path, how, **more):
         self.post("/test/fail", path=path, how=str(how), **{"times": 20 if how == "drop" else 1, **more})
@@ -77,12 +82,20 @@ def drawn(connected):
     [
         ("", "is not the address of a server"),
         ("ftp://host", "is not the address of a server"),
-        ("127.0.0.1:1", "does not answer (Connection refused). Is the server running?"),
     ],
 )
-def test_an_address_where_nobody_is(reader, address, text):
+def test_what_is_no_address(reader, address, text):
     reader.connect(address)
     assert text in reader.ui.serverLabel.text
+    assert not reader.ui.serverSection.collapsed
+    assert not reader.ui.newBatchButton.enabled
+
+
+def test_an_address_where_nobody_is(reader):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        reader.connect("{}:{}".format(*taken.getsockname()))
+    assert "does not answer (Connection refused). Is the server running?" in reader.ui.serverLabel.text
     assert not reader.ui.serverSection.collapsed
     assert not reader.ui.newBatchButton.enabled
 
@@ -320,7 +333,7 @@ def test_another_study_or_the_end_keeps_what_is_drawn_as_a_draft(drawn, recorded
     first = drawn.reading.studyId
     drawn.press("nextButton")
     assert drawn.reading.studyId == drawn.ids()[1]
-    assert [line for line in recorded.requests() if line.startswith("PUT") and "draft-alice" in line]
+    assert [line for line in recorded.requests() if line.startswith("PUT") and "saved-alice" in line]
     assert drawn.cell(first, 4) == "in progress by you"
     drawn.press("previousButton")
     assert drawn.reading.studyId == first
@@ -345,14 +358,62 @@ def test_a_draft_that_was_put_aside_stays_reserved_until_somebody_else_has_it(dr
     assert drawn.logic.network.nPending == 0
 
 
-def test_a_reopened_study_that_is_closed_untouched_is_given_back(drawn):
+def test_a_reopened_study_that_is_closed_untouched_is_done_as_before(drawn):
     study_id = drawn.reading.studyId
     drawn.press("submitButton")
     drawn.press("closeButton")
     drawn.open(study_id)
     assert "final label" in drawn.message
     drawn.press("closeButton")
-    assert drawn.cell(study_id, 4) == "open"
+    assert drawn.message == f"{study_id} is unchanged: done as before."
+    assert drawn.cell(study_id, 4) == "done by you"
+
+
+@pytest.mark.parametrize("path", ["/firstpick/reserve", "/datastore/image"])
+def test_a_reopened_study_that_cannot_be_opened_is_done_as_before(drawn, recorded, path):
+    study_id = drawn.reading.studyId
+    drawn.press("submitButton")
+    drawn.press("closeButton")
+    recorded.fail(path, 500)
+    for copy in Path(drawn.logic.cacheFolder).iterdir():
+        copy.unlink()
+    drawn.open(study_id)
+    assert drawn.reading is None
+    assert "answered with error 500" in drawn.message
+    assert drawn.cell(study_id, 4) == "done by you"
+
+
+def test_a_study_is_not_reopened_while_another_must_stay_open(drawn, recorded, monkeypatch):
+    first = drawn.reading.studyId
+    drawn.press("submitButton")
+    second = drawn.reading.studyId
+    drawn.draw("tumour", block(drawn))
+
+    def full(client, reading):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(drawn.logic.kept, "write", full)
+    drawn.open(first)
+    assert "No space left on device" in drawn.message
+    assert drawn.reading.studyId == second
+    assert "POST /firstpick/reopen" not in recorded.requests()
+
+
+def test_the_server_is_told_of_whose_batch_a_study_was_opened(connected, recorded):
+    with urllib.request.urlopen(recorded.address + "/firstpick/proposal", timeout=10) as answer:
+        proposal = json.load(answer)
+    recorded.post("/test/set", proposal={**proposal, "strategy": "kcenter"})
+    connected.refresh()
+    connected.press("openButton")
+    assert [body["strategy"] for body in recorded.bodies("/firstpick/reserve")] == ["kcenter"]
+
+
+def test_a_study_that_is_refused_though_it_looks_open_is_tried_once(connected, recorded):
+    recorded.fail("/firstpick/reserve", 409, times=20, detail="Study 'x' is not to be had.")
+    connected.press("openButton")
+    assert recorded.requests().count("POST /firstpick/reserve") == 3
+    assert connected.reading is None
+    assert "No pick is free" in connected.message
 
 
 def test_closing_the_scene_keeps_what_is_drawn(drawn, recorded):

@@ -23,12 +23,12 @@ def point(number, owner, status="open", client="", reason=""):
     return {"study_id": study, "title": f"Case {number}", "x": float(number), "y": 0.0, **more}
 
 
-def worklist(statuses=None, points=()):
+def worklist(statuses=None, points=(), read_by=()):
     """The golden batch with these statuses: (status, client) by study."""
     picks = []
     for pick in GOLDEN["picks"]:
         status, client = (statuses or {}).get(pick["study_id"], ("open", ""))
-        picks.append({**pick, "status": status, "client": client, "until": 0.0})
+        picks.append({**pick, "status": status, "client": client, "until": 0.0, "read_by": read_by})
     return WorkList({**GOLDEN, "picks": picks}, list(points), "alice")
 
 
@@ -118,6 +118,35 @@ def test_the_next_open_pick_goes_on_from_here_and_leaves_out_other_readers():
     assert not WorkList({**GOLDEN, "picks": [], "coverage": []}, [], "a").isAllDone
 
 
+def test_what_a_reader_read_before_another_reads_it_is_theirs_no_more():
+    one = worklist({"case_08": ("reserved", "bob"), "case_07": ("done", "bob")}, read_by=("alice",))
+    assert [row.statusText("alice") for row in one.picks] == [
+        "read by you",
+        "in progress by bob",
+        "read by you",
+        "done by bob",
+    ]
+    assert one.row("case_06").statusText("carol") == "open"
+    assert one.nextOpen() is None
+    assert one.neighbour("case_06", 1) is None
+    assert one.nReadBefore == 3
+    assert one.progressText() == "1 of 4 segmented, 3 more read by you; with what was labelled they cover 100 % of 12."
+    assert [row.studyId for row in one.shown("open")] == []
+    assert len(one.shown("mine")) == 4
+    assert "Read by you." in one.tooltip(one.row("case_06")).splitlines()
+    assert not one.isAllDone
+    others = worklist(read_by=("bob", "carol"))
+    assert others.nextOpen().studyId == "case_06"
+    assert "Read by bob and carol." in others.tooltip(others.row("case_06")).splitlines()
+    assert len(others.shown("open")) == 4
+
+
+def test_a_pick_that_the_server_refused_is_not_the_next_one_again():
+    one = worklist()
+    assert one.nextOpen("case_06", {"case_08"}).studyId == "case_01"
+    assert one.nextOpen("case_06", {"case_08", "case_01", "case_07"}) is None
+
+
 def test_a_study_has_the_colour_of_its_pick_in_the_list_and_in_the_map():
     one = worklist(points=[point(6, 6), point(9, 8, "skipped"), point(10, 8), point(2, 99)])
     assert one.pointColors() == [rankColor(1), rankColor(2), rankColor(2), rankColor(0)]
@@ -150,7 +179,9 @@ def test_requests_say_who_asks_and_quote_whatever_is_in_a_name():
         "label_info": [{"name": "liver", "idx": 3}],
         "seconds": 61.3,
     }
-    assert Client(SERVER, "../Ł/ß").draftTag == "draft-.._Ł_ß"
+    assert Client(SERVER, "../Ł/ß").savedTag == "saved-.._Ł_ß-d5e9"
+    assert Client(SERVER, "../Ł_ß").savedTag != Client(SERVER, "../Ł/ß").savedTag
+    assert len(Client(SERVER, "n" * 300).readingTag) <= 64  # what the server allows
     assert "strategy" not in client.proposal("").url
 
 

@@ -11,7 +11,10 @@ import slicer
 from servers import Server, write_studies
 from stage import HERE, wait_for
 
+from FirstPickLib.client import Client
+
 pytestmark = pytest.mark.server
+ALICE_SAVED = Client("http://host", "alice").savedTag
 LABELS = '[{name: tumour, value: 5, color: "#ff0080"}, {name: organ, value: 2, color: "#00ff00"}]'
 
 
@@ -108,7 +111,7 @@ def test_a_whole_batch_of_real_volumes(reader, tmp_path):
         reader.press("draftButton")
         assert not reader.reading.isDirty
         assert server.pick(drafted)["status"] == "reserved"
-        assert_label(server, drafted, drawn[drafted], "draft-alice")
+        assert_label(server, drafted, drawn[drafted], ALICE_SAVED)
         reader.press("closeButton")
         assert reader.reading is None
         reader.open(drafted)
@@ -165,12 +168,12 @@ def test_an_expired_reservation_is_taken_over_and_its_holder_is_told_before_subm
     study_id = reader.reading.studyId
     reader.draw("tumour", threshold(server, study_id))
 
-    server.let_reservations_expire()
+    server.let_half_an_hour_pass()
     reader.refresh()  # nobody came: it is taken again
     wait_for(lambda: server.pick(study_id)["client"] == "alice")
     assert not reader.reading.lost
 
-    server.let_reservations_expire()
+    server.let_half_an_hour_pass()
     another_reader.connect(server.address, "bob")
     another_reader.open(study_id)
     assert another_reader.reading.studyId == study_id
@@ -182,7 +185,7 @@ def test_an_expired_reservation_is_taken_over_and_its_holder_is_told_before_subm
     assert server.pick(study_id)["status"] == "reserved"
     reader.press("noButton")
     reader.press("closeButton")  # the work stays as alice's draft
-    assert_label(server, study_id, np.where(threshold(server, study_id), 5, 0), "draft-alice")
+    assert_label(server, study_id, np.where(threshold(server, study_id), 5, 0), ALICE_SAVED)
     another_reader.draw("organ", threshold(server, study_id, 100))
     another_reader.press("submitButton")
     assert server.pick(study_id)["client"] == "bob"
@@ -219,6 +222,78 @@ def test_a_done_study_is_reopened_with_its_segments(reader, server):
     reader.draw("organ", np.zeros_like(organ))
     reader.press("submitButton")
     assert_label(server, study_id, np.where(tumour, 5, 0))
+
+
+def test_a_reopened_study_that_is_given_back_unchanged_is_done_again(reader, server):
+    reader.connect(server.address)
+    reader.press("openButton")
+    study_id = reader.reading.studyId
+    organ = threshold(server, study_id)
+    reader.draw("organ", organ)
+    reader.press("submitButton")
+    reader.press("closeButton")
+    reader.open(study_id)  # the button says Reopen
+    assert server.pick(study_id)["status"] == "reserved"
+    assert server.get("/firstpick/status")["n_labelled"] == 0
+    reader.press("closeButton")
+    assert "unchanged: done as before" in reader.message
+    assert reader.cell(study_id, 4) == "done by you"
+    assert server.get("/firstpick/status")["n_labelled"] == 1
+    assert_label(server, study_id, np.where(organ, 2, 0))
+
+
+def test_a_study_that_two_readers_read_is_done_with_the_second_reading(reader, another_reader, twelve, tmp_path):
+    alice, bob = reader, another_reader
+    with Server(twelve[0], tmp_path / "state", labels=LABELS, batch_size="2", readers_per_study="2") as server:
+        server.wait_until_ready()
+        alice.connect(server.address, "alice")
+        first, second = alice.ids()
+        by_alice, by_bob = (threshold(server, first, above) for above in (200, 400))
+        alice.press("openButton")
+        alice.draw("organ", by_alice)
+        alice.press("submitButton")
+        assert alice.message == f"Your reading of {first} is saved; another reader reads it too."
+        assert alice.reading.studyId == second
+        assert (alice.cell(first, 4), server.pick(first)["status"]) == ("read by you", "open")
+        alice.draw("organ", threshold(server, second))
+        alice.press("submitButton")
+        assert "waits for another reader" in alice.message
+        assert alice.reading is None
+        assert not alice.ui.allDoneFrame.isVisible()
+        alice.ui.table.clearSelection()
+        assert not alice.ui.openButton.enabled
+        alice.open(first)
+        assert "another reader's turn" in alice.message
+        assert alice.reading is None
+
+        bob.connect(server.address, "bob")
+        assert bob.cell(first, 4) == "open"
+        bob.press("openButton")
+        assert bob.reading.studyId == first
+        assert bob.message == ""  # alice's label is not loaded
+        assert bob.reading.problems() == ["Nothing is drawn."]
+        bob.draw("tumour", by_bob)
+        bob.press("submitButton")
+        assert bob.message == f"Submitted {first}."
+        assert_label(server, first, np.where(by_bob, 5, 0))
+        bob.press("closeButton")
+
+        alice.refresh()
+        assert alice.cell(first, 4) == "done by bob"
+        for _ in range(2):
+            alice.open(first)
+            assert "Loaded your reading" in alice.message
+            segments = alice.reading.segmentation.GetSegmentation()
+            organ = segments.GetSegmentIdBySegmentName("organ")
+            got = slicer.util.arrayFromSegmentBinaryLabelmap(alice.reading.segmentation, organ, alice.reading.volume)
+            np.testing.assert_array_equal(got.T != 0, by_alice)
+            alice.press("closeButton")
+            assert "unchanged: done as before" in alice.message
+            assert (alice.cell(first, 4), server.pick(first)["read_by"]) == ("done by bob", ["alice", "bob"])
+        assert_label(server, first, np.where(by_bob, 5, 0))
+        assert_label(server, first, np.where(by_alice, 2, 0), alice.logic.client.readingTag)
+        status = server.get("/firstpick/status")
+        assert {one["client"]: one["n_done"] for one in status["readers"]} == {"alice": 2, "bob": 1}
 
 
 def test_a_skip_is_undone(reader, server):
@@ -374,7 +449,7 @@ def test_time_is_counted_on_over_a_draft(reader, server):
     reader.reading.openedAt = time.monotonic() - 100
     reader.draw("organ", threshold(server, study_id))
     reader.press("closeButton")
-    assert 100 <= server.get("/datastore/label/info", label=study_id, tag="draft-alice")["seconds"] < 130
+    assert 100 <= server.get("/datastore/label/info", label=study_id, tag=ALICE_SAVED)["seconds"] < 130
     reader.open(study_id)
     reader.reading.openedAt -= 50
     reader.press("submitButton")

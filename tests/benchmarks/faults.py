@@ -38,6 +38,8 @@ from server_process import Server, wait_for, write_studies
 
 SIDE = 48  # voxels
 IN_A_START = 0.2  # how often a kill is followed by one while the server starts
+MOST_ANSWERS = 200  # between a start and a kill
+WORK_AT_MOST_S = 30.0
 BYTES_LEFT = (0, 4096, 300_000, 65_536, 1_000_000)
 N_SHOWN = 5
 
@@ -105,12 +107,16 @@ class Room:
             ]
         self._judge.look(server)
 
-    def work(self, server: Server, seconds: float, *, end: bool) -> None:
-        """Let the readers work for a while; at its end the server is killed, or they stop."""
+    def work(self, server: Server, n_answers: int, *, end: bool) -> None:
+        """Let the readers work until they have so many answers; then the server is killed, or they stop."""
         self.ledger.silences.clear()
+        enough = self.ledger.n_answers + n_answers
         threads, stop = crowd(self.readers, server.port)
-        time.sleep(seconds)
+        until = time.monotonic() + WORK_AT_MOST_S
+        while self.ledger.n_answers < enough and time.monotonic() < until:
+            time.sleep(0.01)
         if end:
+            time.sleep(self.rng.uniform(0, 0.3))
             kill(server)
         stop.set()
         for thread in threads:
@@ -142,7 +148,7 @@ def run_kills(folder: Path, *, n_kills: int, n_readers: int = 20, n_studies: int
             room.ledger.count("kills while it started")
         with room.server() as server:
             room.check(server)
-            room.work(server, room.rng.uniform(0.2, 4), end=True)
+            room.work(server, room.rng.randint(0, MOST_ANSWERS), end=True)
             room.ledger.count("kills while readers worked")
             show(room)
     with room.server() as server:
@@ -159,12 +165,12 @@ def run_full_disk(
         for number in range(n_rounds):
             with room.server() as server:
                 room.check(server)
-                room.work(server, 1.0, end=False)
+                room.work(server, 40, end=False)
                 disk.fill(BYTES_LEFT[number % len(BYTES_LEFT)])
-                room.work(server, 2.0, end=False)
+                room.work(server, 80, end=False)
                 read_while_full(server, room.ledger)
                 if number % 2:
-                    room.work(server, room.rng.uniform(0.2, 1), end=True)
+                    room.work(server, room.rng.randint(0, 40), end=True)
                     disk.clear()
                     continue
                 disk.clear()
@@ -188,12 +194,12 @@ def go_on(server: Server, room: Room) -> None:
 
     def decides() -> bool:
         before = room.ledger.counts["no room"]
-        room.work(server, 0.3, end=False)
+        room.work(server, 10, end=False)
         return room.ledger.counts["no room"] == before
 
     wait_for(decides, 20, "a server that goes on when there is room")
     labels = room.ledger.counts["labels acknowledged"]
-    room.work(server, 1.5, end=False)
+    room.work(server, 80, end=False)
     if room.ledger.counts["labels acknowledged"] == labels:
         room.ledger.complain("no label was taken though there was room again")
     room.check(server)

@@ -107,8 +107,8 @@ class Judge:
 
     def _compare_labels(self, server: Server) -> None:
         """Each label that may have changed is one that was sent, whole, and its facts are those of the file."""
-        for study_id, tag in sorted(thing for thing in self._ledger.touched() if isinstance(thing, tuple)):
-            possible = self._ledger.possible((study_id, tag))
+        for thing in sorted(thing for thing in self._ledger.touched() if isinstance(thing, tuple)):
+            (study_id, tag), possible = thing, self._ledger.possible(thing)
             name, content, facts = _label(server.port, study_id, tag)
             upload = None if content is None else self._ledger.uploads.get(_n_voxels(name, content))
             what = f"{tag} label of {study_id}"
@@ -116,9 +116,11 @@ class Judge:
                 self.losses["labels torn"].append(f"{what}: {len(content)} bytes are none that was sent")
             elif upload not in possible:
                 self.losses["facts lost"].append(f"{what} is {upload}, must be one of {possible}; facts: {facts}")
+            elif upload is not None and "n_voxels" not in facts and not self._ledger.was_answered(thing, upload):
+                self._ledger.count("labels without facts, never acknowledged")
             elif upload is not None and not _agree(facts, upload, content):
                 self.losses["facts lost"].append(f"{what} is {upload}, its facts are {facts}")
-            self._ledger.settle((study_id, tag), upload)
+            self._ledger.settle(thing, upload)
 
     def _read_files(self, folder: Path) -> None:
         """Every label file on the disk, versions too, is a label that was sent; one that was read is not read again."""

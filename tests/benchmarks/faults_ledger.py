@@ -45,6 +45,7 @@ class Upload:
 
 
 OPEN = Stand("open")
+ANSWERS = ("decisions acknowledged", "labels acknowledged", "refused", "no room")
 
 
 @dataclass
@@ -89,6 +90,11 @@ class Ledger:
         with self.lock:
             self.counts[what] += 1
 
+    @property
+    def n_answers(self) -> int:
+        """Requests that were answered, refusals included."""
+        return sum(self.counts.get(what, 0) for what in ANSWERS)
+
     def complain(self, what: str) -> None:
         with self.lock:
             self.complaints.append(what)
@@ -109,6 +115,10 @@ class Ledger:
         claims = self.claims.get(thing) or [_settled(None if isinstance(thing, tuple) else OPEN)]
         last_sent = max((claim.sent for claim in claims if claim.answered < math.inf), default=-math.inf)
         return [claim.outcome for claim in claims if claim.answered >= last_sent]
+
+    def was_answered(self, thing: Any, outcome: Any) -> bool:
+        """Whether somebody was told so."""
+        return any(claim.outcome == outcome and claim.answered < math.inf for claim in self.claims[thing])
 
     def settle(self, thing: Any, outcome: Any) -> None:
         """From now on this is how a thing stands."""

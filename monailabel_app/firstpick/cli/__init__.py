@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from firstpick import __version__
+from firstpick.libraries import settle_libraries
 
 COMMANDS = {
     "demo": "Start a server, embed, print the first batch.",
@@ -28,6 +29,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 with one line on stderr for a user's error."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    settle_libraries()
     options = _parser(arguments[:1]).parse_args(arguments)
     from firstpick.cli.session import USER_ERRORS  # noqa: PLC0415 - half a second that --help need not wait for
 

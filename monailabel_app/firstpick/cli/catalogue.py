@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from firstpick.encoders import ENCODERS, FAMILIES, EncoderError, EncoderRow, EncoderSpec, build_encoder
 from firstpick.encoders.weights import packaged_file
+from firstpick.libraries import user_folder
 from firstpick.voxels.volumes import Volume
 
 _N_STUDIES = 4
@@ -67,7 +67,7 @@ def _phantom() -> Volume:
 
 
 def remember(name: str, speed: Speed) -> None:
-    """Keep a speed for `table`, in the user's cache folder."""
+    """Keep a speed for `table`, beside the user's state."""
     path = _speeds_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     speeds = {known: asdict(item) for known, item in remembered().items()} | {name: asdict(speed)}
@@ -84,7 +84,7 @@ def remembered() -> dict[str, Speed]:
 
 
 def _speeds_file() -> Path:
-    return platformdirs.user_cache_path("firstpick") / "encoder_speeds.json"
+    return user_folder() / "encoder_speeds.json"
 
 
 def table(speeds: Mapping[str, Speed]) -> str:

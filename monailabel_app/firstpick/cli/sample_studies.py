@@ -8,8 +8,9 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
+
+from firstpick.libraries import user_folder
 
 _nibabel: Any = nibabel  # has no types
 
@@ -40,7 +41,7 @@ def make_studies() -> Path:
     Three kinds of body part in unequal numbers (18 heads, 12 abdomens, 6 limbs), each of another
     size, contrast and noise; NIfTI, 2 mm, RAS+. Made by arithmetic: no patient's data.
     """
-    folder = platformdirs.user_cache_path("firstpick") / f"sample-studies-{N_STUDIES}"
+    folder = user_folder() / f"sample-studies-{N_STUDIES}"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(N_STUDIES):
         kind = _KINDS[number % len(_KINDS)]

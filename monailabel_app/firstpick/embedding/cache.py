@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.database import OutdatedError, explain_errors, open_database, set_aside, transaction
+from firstpick.database import OutdatedError, explain_errors, keep_private, open_database, set_aside, transaction
 from firstpick.studies import LeftOut, Pool, Sample, Slice, Study
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Cache:
         self.path = folder / "cache.sqlite"
         self._lock = threading.Lock()
         self._failed_now: defaultdict[str, set[tuple[object, ...]]] = defaultdict(set)
+        keep_private(folder)
         try:
             self._connection = self._open()
         except OutdatedError as error:

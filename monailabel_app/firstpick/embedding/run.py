@@ -96,7 +96,7 @@ def embed(
         If the cache cannot be written.
     """
     fingerprint = spec.fingerprint()
-    lock = FileLock(cache.path.with_name("embedding.lock"))
+    lock = FileLock(cache.path.with_name("embedding.lock"), mode=0o600)
     while not _acquired(lock):
         yield _count(studies, fingerprint, cache)
     try:

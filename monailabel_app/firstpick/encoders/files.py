@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(self, path: str, output: str = "") -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else it begins to send when it is imported
         import onnxruntime  # noqa: PLC0415 - TorchScript files do without it
 
         super().__init__()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import errors, snapshot_download
+from huggingface_hub import constants, errors, snapshot_download
 
 from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
 
@@ -84,7 +84,10 @@ def _download(name: str, repository: str, revision: str | None) -> Path:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise _failure(name, where, "neither a folder here nor a repository of that name on the hub") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        reason = "the hub cannot be reached and the files are not in its cache. Give a folder with them as key weights"
+        reason = (
+            f"the hub cannot be reached and the files are not in its cache, {constants.HF_HUB_CACHE} (HF_HOME sets "
+            "another). Give a folder with them as key weights"
+        )
         raise _failure(name, where, reason) from error
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
         raise _failure(name, where, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error

@@ -17,10 +17,10 @@ ASSETS = {"page.css": "text/css"} | dict.fromkeys(_SCRIPTS, "text/javascript")
 """What the page is made of besides its template: names and media types."""
 
 LIVE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of the server's page; Plotly writes styles of its own."""
+"""Content-Security-Policy of the server's page; Plotly writes styles of its own, blobs are pictures got by token."""
 
 
 def asset(name: str) -> str:

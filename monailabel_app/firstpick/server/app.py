@@ -20,6 +20,7 @@ from firstpick.board.log import Log
 from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.database import LockedError, StoreError, lock_folder
 from firstpick.embedding.cache import Cache
+from firstpick.libraries import settle_libraries
 from firstpick.server.auth import check_tokens
 from firstpick.server.bounds import limit_bodies
 from firstpick.server.datastore import StudiesDatastore
@@ -139,6 +140,7 @@ class FirstPickApp(MONAILabelApp):
 
 def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     """Check the configuration, open the state and put everything together."""
+    settle_libraries()
     if studies.startswith(("http://", "https://")):
         msg = f"FirstPick reads a folder of studies; got the address {studies}. Export the studies to a folder."
         raise ConfigError(msg)

@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from firstpick.board.board import Board, Refused
 from firstpick.board.events import Proposed
 from firstpick.config import Config
-from firstpick.proposal import Proposal, advise, n_chosen, propose, with_replacement
+from firstpick.proposal import Proposal, advise, n_chosen, prepare, propose, with_replacement
 from firstpick.server.answers import NewProposal
 from firstpick.server.desk import Desk
 from firstpick.server.served import ServedFiles
@@ -107,6 +107,7 @@ class Proposer(threading.Thread):
             for strategy in dict.fromkeys([self._config.strategy, *self._desk.board.proposals]):
                 self._keep_standing(strategy)
                 self._make_ordered()
+            self._measure_ahead(self._now.pool)
         self._want_files()
         standing = self.standing(self._config.strategy)
         first = standing.picks[0].study_id if standing and standing.picks else None
@@ -226,6 +227,14 @@ class Proposer(threading.Thread):
         shut, done, here = self.shut(board), board.with_status("done"), set(pool.study_ids)
         picks = [pick.study_id for pick in standing.picks]
         return [study_id for study_id in picks if study_id not in done and (study_id in shut or study_id not in here)]
+
+    def _measure_ahead(self, pool: Pool) -> None:
+        """Measure what the next skip and the next map will ask for, so that no reader waits for it."""
+        board = self._desk.board
+        trimmed = pool.trimmed(board.annotated)
+        for standing in board.proposals.values():
+            prepare(standing, trimmed, labelled=board.with_status("done"))
+        self._now.drawing()
 
     # -- files that readers will open
 

@@ -198,6 +198,7 @@ class ServedFiles:
             try:
                 self._made(study, made.result())
             except Exception as error:  # noqa: BLE001 - a worker may die of anything
+                self._is_tidy = False  # a worker that was ended leaves what it was writing
                 # a time-out is an OSError since Python 3.11, but no fault of the disk
                 if isinstance(error, OSError) and not isinstance(error, futures.TimeoutError):
                     self._trouble[study.study_id] = error.strerror or str(error)

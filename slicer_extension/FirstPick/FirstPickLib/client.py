@@ -53,9 +53,20 @@ class Client:
         self.reader = reader.strip()
 
     @property
-    def draftTag(self) -> str:
-        """Label tag of this reader's drafts; the server allows letters, digits and a few signs."""
-        return "draft-" + re.sub(r"[^\w .@+-]", "_", self.reader)[:50]
+    def savedTag(self) -> str:
+        """Label tag of what this reader saved to go on later."""
+        return f"saved-{self._plainName}"
+
+    @property
+    def readingTag(self) -> str:
+        """Label tag under which the server files this reader's final label where a study needs several readers."""
+        return f"reading-{self._plainName}"
+
+    @property
+    def _plainName(self) -> str:
+        """The reader's name as the server spells it in tags: plain signs, and digits that keep like names apart."""
+        plain = re.sub(r"[^\w.@+-]", "_", self.reader)[:40]
+        return f"{plain}-{hashlib.sha256(self.reader.encode('utf-8', 'backslashreplace')).hexdigest()[:4]}"
 
     def status(self) -> Request:
         """How far the embedding is, and who works on what."""

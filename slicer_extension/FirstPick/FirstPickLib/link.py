@@ -84,6 +84,11 @@ class ServerLink:
         if question and isYes:
             question.action()
 
+    @property
+    def isReadBySeveral(self):
+        """Whether each study is read by several readers before it is done."""
+        return bool(self.status) and self.status["readers_per_study"] > 1
+
     def title(self, studyId):
         """What the reader sees instead of a study's id."""
         return self.worklist.title(studyId) if self.worklist else studyId
@@ -270,7 +275,7 @@ class ServerLink:
     def _checkReservation(self):
         """Tell the reader at once when the open study is no longer theirs; take it again if nobody else came."""
         row = self.worklist.row(self.reading.studyId) if self.reading else None
-        if row is None or self.reading.lost:
+        if row is None or self.reading.lost or self.client.reader in row.readBy:
             return
         if row.status == "open":
             self.heartbeat()

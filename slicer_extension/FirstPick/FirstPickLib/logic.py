@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Annotated
 
 import slicer
@@ -14,11 +13,12 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
 from . import scene
-from .client import FINAL, clock
+from .client import FINAL
+from .drawn import fetchDrawn
 from .link import ServerLink
 from .reading import Kept, Reading
 from .studyfile import StudyFiles
-from .tasks import Download, Task, Upload
+from .tasks import Task, Upload
 
 
 @parameterNodeWrapper
@@ -30,17 +30,6 @@ class FirstPickParameterNode:
     studyId: str = ""
     volume: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What was drawn before: its file, the time it took, a word about it; or why it could not be fetched."""
-
-    path: str = ""
-    seconds: float = 0.0
-    note: str = ""
-    isDraft: bool = False
-    error: str = ""
 
 
 class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -95,6 +84,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         """Say why no further study is opened."""
         if self.worklist.isAllDone:
             return _("All done: every pick of this batch is segmented or skipped. Thank you!")
+        if self.worklist.nReadBefore:
+            return _("No pick is left for you: the rest is in progress by others or waits for another reader.")
         return _("No pick is free: the rest is in progress by others.")
 
     def _open(self, studyId):
@@ -109,18 +100,21 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _loadNext(self, studyId):
         """Open the first free pick below a study; try the next one where somebody else was faster."""
+        refused = set()
         while self.worklist:
-            row = self.worklist.nextOpen(studyId)
+            row = self.worklist.nextOpen(studyId, refused)
             if row is None:
                 self.say(self.endText())
                 return
             if not (yield from self._load(row.studyId)):
                 return
+            refused.add(row.studyId)
 
     def _load(self, studyId):
         """Reserve, fetch and show; return whether somebody else was faster."""
         self._progress(_("Reserving {study} ...").format(study=self.title(studyId)))
-        answer = yield self.client.change("reserve", studyId)
+        strategy = self.worklist.strategy if self.worklist else self.strategy
+        answer = yield self.client.change("reserve", studyId, strategy=strategy)
         if not answer.isGood:
             self._sayError(answer)
             yield from self._refresh()
@@ -144,32 +138,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         fetched = yield from self.files.fetch(self.client, studyId, stage)
         if fetched.error:
             return fetched.error
-        drawn = yield from self._fetchLabel(studyId)
+        drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId, self.isReadBySeveral)
         return drawn.error or self._show(studyId, fetched, drawn)
-
-    def _fetchLabel(self, studyId):
-        """Fetch what was drawn before: what is kept here, else the newer one of draft and final label."""
-        kept = self.kept.read(self.client, studyId)
-        if kept:
-            note = _("Resumed what was kept on this computer; it is not on the server yet.")
-            return Drawn(self.kept.path(self.client, studyId), kept["seconds"], note, isDraft=True)
-        newest, newestTag = {}, ""
-        for tag in (FINAL, self.client.draftTag):
-            answer = yield self.client.labelInfo(studyId, tag)
-            if not answer.isGood:
-                return Drawn(error=answer.error or _("Cancelled."))
-            if answer.data.get("ts", 0) >= newest.get("ts", 1):
-                newest, newestTag = answer.data, tag
-        if not newest:
-            return Drawn()
-        os.makedirs(self.cacheFolder, exist_ok=True)
-        path = os.path.join(self.cacheFolder, "label.nii.gz")
-        answer = yield Download(self.client.label(studyId, newestTag), path)
-        if not answer.isGood:
-            return Drawn(error=answer.error or _("Cancelled."))
-        note = _("Resumed the draft of {time}.") if newestTag != FINAL else _("Loaded the final label of {time}.")
-        seconds = float(newest.get("seconds", 0))
-        return Drawn(path, seconds, note.format(time=clock(newest["ts"])), isDraft=newestTag != FINAL)
 
     def _show(self, studyId, fetched, drawn):
         """Put the study into the scene; return what went wrong."""
@@ -250,14 +220,16 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             path = self._keep()
             if not path:
                 return False
-            answer = yield from self._send(path, self.client.draftTag)
+            answer = yield from self._send(path, self.client.savedTag)
             if answer.isCancelled:
                 self.say(_("Cancelled: {study} stays open.").format(study=reading.title))
                 return False
             note = answer.error and _("{why} The draft of {study} is kept on this computer.")
             note = (note or _("Saved a draft of {study}.")).format(why=answer.error, study=reading.title)
         elif not reading.hasDraft and not reading.lost:
-            yield self.client.change("release", reading.studyId)
+            answer = yield self.client.change("release", reading.studyId)
+            if answer.isGood and answer.data["status"] == "done":  # it had been reopened
+                note = _("{study} is unchanged: done as before.").format(study=reading.title)
         if reading.hasDraft and not reading.lost:
             self._putAside.add(reading.studyId)
         self._close()
@@ -308,7 +280,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     def _saveDraft(self):
         path = self._keep()
         if path:
-            answer = yield from self._send(path, self.client.draftTag)
+            answer = yield from self._send(path, self.client.savedTag)
             if answer.isGood:
                 self.say(_("Saved a draft of {study}.").format(study=self.reading.title))
             else:
@@ -347,20 +319,27 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             self.say(_("You drew on while the label was sent. Submit again."))
             return
         self._forgetFile(reading)
-        yield from self._next(_("Submitted {study}.").format(study=reading.title))
+        yield from self._next(self._submittedText)
+
+    def _submittedText(self, reading):
+        """Say what became of a label, once the work list is up to date."""
+        row = self.worklist.row(reading.studyId) if self.worklist else None
+        if row and row.status != "done" and self.client.reader in row.readBy:
+            return _("Your reading of {study} is saved; another reader reads it too.").format(study=reading.title)
+        return _("Submitted {study}.").format(study=reading.title)
 
     def _forgetFile(self, reading):
         """Delete the copy of a study that is closed."""
         if reading.cached and os.path.exists(reading.cached):
             os.remove(reading.cached)
 
-    def _next(self, text):
-        """Close the open study and open the next pick."""
-        studyId = self.reading.studyId
+    def _next(self, tell):
+        """Close the open study, open the next pick and say what ``tell(reading)`` tells of the closed one."""
+        reading = self.reading
         self._close()
         yield from self._refresh()
-        self.message = ""
-        yield from self._loadNext(studyId)
+        text, self.message = tell(reading), ""
+        yield from self._loadNext(reading.studyId)
         self.say(f"{text} {self.message}".strip())
 
     def skip(self, studyId, reason):
@@ -374,7 +353,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             path = self._keep()
             if not path:
                 return
-            yield from self._send(path, self.client.draftTag)
+            yield from self._send(path, self.client.savedTag)
         answer = yield self.client.change("skip", studyId, reason=reason)
         if not answer.isGood:
             self._sayError(answer)
@@ -384,7 +363,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         text = text.format(study=self.title(studyId), reason=reason)
         if isOpen:
             self._forgetFile(self.reading)
-            yield from self._next(text)
+            yield from self._next(lambda reading: text)
         else:
             yield from self._refresh()
             self.say(text)
@@ -405,8 +384,13 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         return answer.isGood
 
     def _reopen(self, studyId):
+        if self.reading and not (yield from self._leave()):
+            return
         if (yield from self._change("reopen", studyId, _("{study} is open again."))):
-            yield from self._open(studyId)
+            yield from self._load(studyId)
+            if not self.reading:  # done as before, unless somebody else has it
+                yield self.client.change("release", studyId)
+                yield from self._refresh()
 
     # -- ahead of the reader
 
@@ -435,7 +419,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             self.network.send(self.client.change("release", reading.studyId), lambda answer: None)
 
     def _sendKept(self, path, reading):
-        request = self.client.saveLabel(reading.studyId, self.client.draftTag, reading.labels, reading.seconds)
+        request = self.client.saveLabel(reading.studyId, self.client.savedTag, reading.labels, reading.seconds)
         answer = yield Upload(request, path)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)

@@ -16,7 +16,11 @@ FILTERS = (ALL, OPEN, MINE, DONE, SKIPPED)
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the work list; ``rank`` is 0 for a study that is not of this batch."""
+    """A line of the work list.
+
+    ``rank`` is 0 for a study that is not of this batch; ``readBy`` are the readers whose label counts already, where
+    a study needs several.
+    """
 
     studyId: str
     title: str
@@ -32,12 +36,13 @@ class Row:
     replaces: str = ""
     slices: tuple = ()
     standsWith: str = ""
+    readBy: tuple = ()
 
     def statusText(self, reader: str) -> str:
         """Say where the study stands, and by whom."""
         by = "you" if self.client == reader and reader else self.client
         if self.status == "open":
-            return "open"
+            return "read by you" if reader in self.readBy else "open"
         if self.status == "reserved":
             return f"in progress by {by}"
         return f"{self.status} by {by}" if by else self.status
@@ -96,15 +101,18 @@ class WorkList:
 
     def _passes(self, row: Row, which: str) -> bool:
         if which == MINE:
-            return row.client == self.reader
-        return which in (ALL, row.status)
+            return self.reader in (row.client, *row.readBy)
+        return which in (ALL, row.status) and not (which == OPEN and self.reader in row.readBy)
 
-    def nextOpen(self, after: str = "") -> Row | None:
-        """The first open pick below a study, then from the top; the reader's own unfinished ones count as open."""
+    def nextOpen(self, after: str = "", refused: frozenset | set = frozenset()) -> Row | None:
+        """The first open pick below a study, then from the top; the reader's own unfinished ones count as open.
+
+        Those that the server ``refused`` already are left out.
+        """
         picks = self.picks
         start = self._ranks.get(after, 0)
         for row in (*picks[start:], *picks[:start]):
-            if row.studyId != after and self._isFree(row):
+            if row.studyId not in (after, *refused) and self._isFree(row):
                 return row
         return None
 
@@ -116,7 +124,14 @@ class WorkList:
         return picks[place] if 0 <= place < len(picks) else None
 
     def _isFree(self, row: Row) -> bool:
-        return row.status == "open" or (row.status == "reserved" and row.client == self.reader)
+        if row.status == "open":
+            return self.reader not in row.readBy
+        return row.status == "reserved" and row.client == self.reader
+
+    @property
+    def nReadBefore(self) -> int:
+        """How many picks this reader has read that another reader still has to."""
+        return sum(row.status in ("open", "reserved") and self.reader in row.readBy for row in self.picks)
 
     @property
     def openPicks(self) -> int:
@@ -132,8 +147,9 @@ class WorkList:
         """How far the batch is, and how much of the pool it covers."""
         done = sum(row.status == "done" for row in self.picks)
         covered = f"{self.coverage[-1]:.0%}".replace("%", " %") if self.coverage else "nothing"
-        text = f"{done} of {len(self.picks)} segmented; with what was labelled they cover {covered} of {self.nPool}."
-        return f"{text} {self.note}".strip()
+        read = f", {self.nReadBefore} more read by you" if self.nReadBefore else ""
+        cover = f"with what was labelled they cover {covered} of {self.nPool}"
+        return f"{done} of {len(self.picks)} segmented{read}; {cover}. {self.note}".strip()
 
     def shareText(self, row: Row) -> str:
         """How many studies a pick stands for."""
@@ -146,6 +162,9 @@ class WorkList:
             lines.append("Most like: " + ", ".join(map(self.title, row.lookalikes)))
         if row.replaces:
             lines.append(f"Takes the place of {self.title(row.replaces)}, which was skipped.")
+        if row.readBy:
+            readers = ("you" if name == self.reader else name for name in row.readBy)
+            lines.append(f"Read by {' and '.join(readers)}.")
         if row.slices:
             lines.append("Slices: " + ", ".join(map(sliceText, row.slices)))
         if row.status != "open":
@@ -226,6 +245,7 @@ def _pickRow(pick: dict) -> Row:
         lookalikes=tuple(pick["lookalikes"]),
         replaces=pick["replaces"],
         slices=tuple(pick.get("slices") or ()),
+        readBy=tuple(pick.get("read_by") or ()),
     )
 
 

@@ -4,11 +4,54 @@
 const REFRESH_MS = 2000;
 let drawn = "";
 
-async function ask(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  if (answer.ok) return answer.json();
+let token = ""; // of who signed in: nowhere but in the memory of this page
+
+async function fetched(path) {
+  const answer = await fetch(path, { cache: "no-store", headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  if (answer.ok) return answer;
+  if (answer.status === 401) {
+    byId("sign-in").hidden = false;
+    if (!token) throw new Error("This server wants to know who asks. Sign in.");
+  }
+  throw new Error(await refusalOf(answer));
+}
+
+async function refusalOf(answer) {
   const text = await answer.json().then((body) => body.detail, () => "");
-  throw new Error(typeof text === "string" && text ? text : `The server answered ${answer.status}.`);
+  return typeof text === "string" && text ? text : `The server answered ${answer.status}.`;
+}
+
+const ask = async (path) => (await fetched(path)).json();
+
+const pictures = new Map(); // path -> promise of the address of its bytes
+
+/** Show a picture for which the server wants a token: an address alone does not carry one. */
+async function showFetched(node, path) {
+  if (!pictures.has(path)) {
+    pictures.set(path, fetched(path).then((answer) => answer.blob()).then((bytes) => URL.createObjectURL(bytes)));
+  }
+  try {
+    node.src = await pictures.get(path);
+  } catch {
+    pictures.delete(path);
+  }
+}
+
+async function signIn(event) {
+  event.preventDefault();
+  const form = event.target;
+  try {
+    const answer = await fetch("../auth/token", { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (!answer.ok) throw new Error(await refusalOf(answer));
+    token = (await answer.json()).access_token;
+  } catch (error) {
+    showState(error instanceof TypeError ? "The server does not answer. Try again." : error.message);
+    return;
+  }
+  page.wantsToken = true;
+  form.hidden = true;
+  form.reset();
+  await refresh();
 }
 
 /* -- drawing */
@@ -19,6 +62,10 @@ function take(data) {
   page.rows = new Map(data.map.points.map((point, row) => [point.study_id, row]));
   page.picks = new Map(data.proposal.picks.map((pick) => [pick.study_id, pick]));
   const lists = [data.status.failed, data.status.left_out, data.proposal.picks, data.map.points];
+  // A study may be called constructor, which every plain object has.
+  page.notes = new Map(Object.entries(data.status.notes));
+  page.pictures = new Map(Object.entries(data.pictures ?? {}));
+  page.lookalikes = new Map(Object.entries(data.lookalikes ?? {}));
   page.titles = new Map(lists.flat().map((item) => [item.study_id, item.title]));
   const news = [...page.picks.values()].filter((pick) =>
     before.has(pick.study_id) && before.get(pick.study_id).status !== pick.status);
@@ -32,6 +79,7 @@ function drawAll() {
   fillColourBy();
   drawStatusButtons();
   drawSheet();
+  drawReaders();
   drawMap();
   if (isFirst) listenToMap();
   drawCurve();
@@ -58,7 +106,7 @@ function drawSummary() {
   byId("summary").textContent = `${facts.join(" · ")}. ${proposal.note}`;
   byId("made").textContent = page.data.made ? `Made ${page.data.made} by FirstPick ${status.version}.`
     : `FirstPick ${status.version}.`;
-  const nPictures = page.data.pictures ? Object.keys(page.data.pictures).length : Infinity;
+  const nPictures = page.data.pictures ? page.pictures.size : Infinity;
   const nPoints = page.data.map.points.length;
   byId("map-bound").textContent = nPictures < nPoints
     ? `This file holds pictures of ${nPictures.toLocaleString("en")} of the ${nPoints.toLocaleString("en")} studies.` : "";
@@ -96,14 +144,18 @@ function showState(text, progress = null) {
 
 /** What, when it changes, changes the page. */
 const essence = (status, proposal) => JSON.stringify([
-  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client]),
+  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client, pick.read_by]),
   status.n_labelled, status.n_skipped, status.n_pool, status.failed.length, status.left_out.length,
-  status.readers.map((reader) => reader.studies.map((held) => held.study_id)),
+  status.readers.map((reader) => ({ ...reader, studies: reader.studies.map((held) => held.study_id) })),
+  status.unclaimed_labels,
 ]);
 
 async function refresh() {
   try {
     const status = await ask("status");
+    const notice = byId("notice");
+    if (notice.textContent !== status.notice) notice.textContent = status.notice; // read aloud once
+    notice.hidden = !status.notice;
     if (status.state !== "ready") {
       showState(status.message, status.progress);
       return;
@@ -115,7 +167,7 @@ async function refresh() {
       drawAll();
       drawn = now;
     }
-    showState(status.notice || "Live: statuses change here as readers work.");
+    showState("Live: statuses change here as readers work.");
   } catch (error) {
     const isAway = error instanceof TypeError;
     showState(isAway ? "The server does not answer. Trying again; what is shown may be old." : error.message);
@@ -123,7 +175,7 @@ async function refresh() {
 }
 
 async function keepFresh() {
-  if (!document.hidden || !drawn) await refresh();
+  if (byId("sign-in").hidden && (!document.hidden || !drawn)) await refresh();
   setTimeout(keepFresh, REFRESH_MS);
 }
 
@@ -141,6 +193,7 @@ byId("colour-by").addEventListener("change", (event) => {
 byId("zoom-in").addEventListener("click", () => zoom(1 / 1.5));
 byId("zoom-out").addEventListener("click", () => zoom(1.5));
 byId("zoom-reset").addEventListener("click", showAll);
+byId("sign-in").addEventListener("submit", signIn);
 byId("panel-close").addEventListener("click", closePanel);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && page.chosen !== null) closePanel();

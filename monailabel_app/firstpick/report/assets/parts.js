@@ -17,9 +17,13 @@ const STATUSES = {
 const page = {
   data: null, // {status, proposal, map, made?, pictures?, lookalikes?}: the server's answers, or the file's
   isLive: false,
+  wantsToken: false, // whether the server lets in only who signs in
   rows: new Map(), // study id -> row of map.points
   picks: new Map(), // study id -> pick
   titles: new Map(), // study id -> what people read
+  notes: new Map(), // study id -> what was changed while reading
+  pictures: new Map(), // study id -> picture, in a file
+  lookalikes: new Map(), // study id -> rows of map.points, in a file
   chosen: null, // study id in the panel
   alike: [], // its look-alikes
   filter: { text: "", status: "", category: null },
@@ -47,17 +51,22 @@ function about(studyId, node) {
 }
 
 const percent = (part) => `${Math.round(100 * part)} %`;
+const duration = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min`
+  : `${(seconds / 3600).toFixed(1)} h`);
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 function picture(studyId) {
-  if (!page.isLive) return page.data.pictures[studyId];
+  if (!page.isLive) return page.pictures.get(studyId);
   return `thumbnail/${studyId.split("/").map(encodeURIComponent).join("/")}`;
 }
 
 function image(studyId, alt = "") {
   const source = picture(studyId);
   if (!source) return make("span", { className: "no-picture", textContent: "no picture" });
-  return make("img", { src: source, alt });
+  const node = make("img", { alt });
+  if (page.wantsToken) showFetched(node, source);
+  else node.src = source;
+  return node;
 }
 
 function glyph(symbol, colour) {
@@ -67,9 +76,11 @@ function glyph(symbol, colour) {
   return mark;
 }
 
-function statusMark(status, client = "") {
+function statusMark(status, client = "", readBy = []) {
   const { symbol, colour } = STATUSES[status];
-  const by = client && status !== "open" ? ` · ${client}` : "";
+  const names = status === "done" && readBy.length ? readBy.join(", ") : client;
+  let by = names && status !== "open" ? ` · ${names}` : "";
+  if (status === "open" && readBy.length) by = ` · read by ${readBy.join(", ")}`;
   return make("span", { className: "status" }, glyph(symbol, colour), `${status}${by}`);
 }
 
@@ -107,10 +118,23 @@ function drawSheet() {
     card.querySelector(".card").classList.toggle("is-chosen", pick.study_id === page.chosen);
     card.querySelector(".rank").textContent = pick.rank;
     card.querySelector(".name").replaceChildren(...broken(titleOf(pick.study_id)));
-    card.querySelector(".state").replaceChildren(statusMark(pick.status, pick.client));
+    card.querySelector(".state").replaceChildren(statusMark(pick.status, pick.client, pick.read_by));
     card.querySelector(".reason").textContent = pick.reason;
   });
   byId("no-picks").hidden = wanted.some((card) => !card.hidden);
+}
+
+/** What each reader did; a file tells nothing of that. */
+function drawReaders() {
+  const readers = page.data.status.readers ?? [];
+  byId("readers").hidden = !readers.length;
+  byId("readers").replaceChildren(...readers.map((reader) => {
+    const facts = [`${reader.n_done.toLocaleString("en")} done`];
+    if (reader.n_skipped) facts.push(`${reader.n_skipped.toLocaleString("en")} skipped`);
+    if (reader.seconds) facts.push(duration(reader.seconds));
+    if (reader.studies.length) facts.push(`${reader.studies.length.toLocaleString("en")} in progress`);
+    return make("li", {}, make("b", { textContent: reader.client }), ` ${facts.join(", ")}`);
+  }));
 }
 
 /* -- what is listed */
@@ -124,14 +148,17 @@ function studyButton(studyId) {
 
 function drawLists() {
   const { status, proposal } = page.data;
-  const notes = Object.keys(status.notes).sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
+  const notes = [...page.notes.keys()].sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
   const copies = proposal.duplicates.map((copy) => [copy.study_id, ["repeats ", studyButton(copy.duplicate_of)]]);
+  const unclaimed = status.unclaimed_labels ?? [];
+  const nobodys = ["Nobody knows who drew it: it counts for no reader."];
   const lists = [
+    ...(unclaimed.length ? [["Labels of no reader", unclaimed.map((id) => [id, nobodys])]] : []),
     ["Could not be read", status.failed.map((item) => [item.study_id, [item.reason]])],
     ["Unusual: unlike most others", proposal.unusual.map((id) => [id, []])],
     ["Copies, counted once", copies],
     ["Left out", status.left_out.map((item) => [item.study_id, [item.reason]])],
-    ["Changed while reading", notes.map((id) => [id, [status.notes[id].join(" ")]])],
+    ["Changed while reading", notes.map((id) => [id, [page.notes.get(id).join(" ")]])],
   ];
   const opened = new Set([...byId("lists").querySelectorAll("details[open]")].map((node) => node.dataset.title));
   byId("lists").replaceChildren(...lists.map(([title, rows]) => {
@@ -186,7 +213,7 @@ async function lookalikesOf(studyId) {
   const pick = page.picks.get(studyId);
   if (pick?.lookalikes.length) return pick.lookalikes;
   if (page.isLive) return (await ask(`lookalikes/${picture(studyId).slice("thumbnail/".length)}`)).lookalikes;
-  return (page.data.lookalikes[studyId] ?? []).map((row) => page.data.map.points[row].study_id);
+  return (page.lookalikes.get(studyId) ?? []).map((row) => page.data.map.points[row].study_id);
 }
 
 function drawPanel() {
@@ -202,7 +229,7 @@ function drawPanel() {
   for (const [name, value] of [["Group", point?.group], ["Stratum", point?.stratum]]) {
     if (value) facts.push(make("p", { className: "hint", textContent: `${name}: ${value}` }));
   }
-  const notes = page.data.status.notes[studyId];
+  const notes = page.notes.get(studyId);
   if (notes) facts.push(make("p", { className: "hint", textContent: notes.join(" ") }));
   const others = page.alike.map((id) => make("li", {},
     about(id, make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
@@ -210,7 +237,7 @@ function drawPanel() {
   about(studyId, byId("panel-title")).replaceChildren(...broken(titleOf(studyId)));
   byId("panel-body").replaceChildren(
     make("div", { className: "picture" }, image(studyId, `Middle slice of ${titleOf(studyId)}`)),
-    make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client)),
+    make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client, pick?.read_by)),
     ...facts,
     make("h3", { textContent: "Look-alikes", hidden: !others.length }),
     make("ul", { className: "alikes" }, ...others));

@@ -24,6 +24,8 @@ class Room:
     def __init__(self, recorded):
         self.recorded = recorded
         self.statuses, self.labels, self.failures, self.requests = {}, {}, [], []
+        self.bodies = []  # of posts, each with its path
+        self.reopened = {}  # by whom; who gives such a study back unchanged closes it
 
     def failure(self, path, query):
         for failure in self.failures:
@@ -45,7 +47,14 @@ class Room:
         now = self.status(study_id)
         if verb in ("reserve", "heartbeat", "skip") and now["client"] not in ("", client):
             return 409, {"detail": f"Study '{self.title(study_id)}' is in progress by {now['client']} until 23:59."}
+        if verb == "release" and now["status"] in ("done", "skipped"):
+            return 200, {"study_id": study_id, **now}
         name = {"reserve": "reserved", "heartbeat": "reserved", "skip": "skipped"}.get(verb, "open")
+        if verb == "reopen":
+            self.reopened[study_id] = client
+        if verb == "release" and self.reopened.get(study_id) == client:
+            name, client = "done", self.labels[study_id, "final"][1]["client_id"]
+            del self.reopened[study_id]
         is_open = name == "open"
         until = time.time() + 1800 if name == "reserved" else 0.0
         self.statuses[study_id] = {
@@ -76,6 +85,9 @@ class Room:
                     {
                         "client": status["client"],
                         "studies": [{"study_id": i, "title": self.title(i), "until": status["until"]}],
+                        "n_done": 0,
+                        "n_skipped": 0,
+                        "seconds": 0.0,
                     }
                     for i, status in self.statuses.items()
                     if status["status"] == "reserved"
@@ -98,6 +110,7 @@ class Room:
         self.labels[study_id, tag] = (data, {**params, "ts": int(time.time()), "name": f"{study_id}.nii.gz"})
         if tag == "final":
             self.statuses[study_id] = {"status": "done", "client": params["client_id"], "reason": "", "until": 0.0}
+            self.reopened.pop(study_id, None)
         return {"image": study_id, "label": study_id}
 
 
@@ -145,6 +158,7 @@ class Handler(BaseHTTPRequestHandler):
             return 200, self.room.save(query["image"], query["tag"], json.loads(fields["params"]), fields["label"])
         if self.command == "POST":
             wanted = json.loads(body)
+            self.room.bodies.append([path, wanted])
             if path == "/test/fail":
                 self.room.failures[:] = [{"times": 1, **wanted}]
                 return 200, {}
@@ -158,6 +172,8 @@ class Handler(BaseHTTPRequestHandler):
             )
         if path == "/test/requests":
             return 200, self.room.requests
+        if path == "/test/bodies":
+            return 200, self.room.bodies
         found = self.room.get(path, query)
         return (404, {"detail": "Not Found"}) if found is None else (200, found)
 
