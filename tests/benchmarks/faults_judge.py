@@ -30,6 +30,7 @@ class Judge:
     def __init__(self, ledger: Ledger, ids: list[str]) -> None:
         self._ledger, self._ids = ledger, ids
         self._good: set[tuple[Path, int]] = set()
+        self._cut_off: set[tuple[tuple[str, str], Upload]] = set()
         self.losses: dict[str, list[str]] = {kind: [] for kind in KINDS}
 
     def look(self, server: Server) -> None:
@@ -116,11 +117,17 @@ class Judge:
                 self.losses["labels torn"].append(f"{what}: {len(content)} bytes are none that was sent")
             elif upload not in possible:
                 self.losses["facts lost"].append(f"{what} is {upload}, must be one of {possible}; facts: {facts}")
-            elif upload is not None and "n_voxels" not in facts and not self._ledger.was_answered(thing, upload):
+            elif upload is not None and "n_voxels" not in facts and self._was_cut_off(thing, upload):
                 self._ledger.count("labels without facts, never acknowledged")
             elif upload is not None and not _agree(facts, upload, content):
                 self.losses["facts lost"].append(f"{what} is {upload}, its facts are {facts}")
             self._ledger.settle(thing, upload)
+
+    def _was_cut_off(self, thing: tuple[str, str], upload: Upload) -> bool:
+        """Whether a label was never acknowledged; it stays so in all rounds that follow."""
+        if not self._ledger.was_answered(thing, upload):
+            self._cut_off.add((thing, upload))
+        return (thing, upload) in self._cut_off
 
     def _read_files(self, folder: Path) -> None:
         """Every label file on the disk, versions too, is a label that was sent; one that was read is not read again."""
