@@ -356,6 +356,15 @@ def test_a_reading_leaves_the_study_to_another_reader():
     assert (status(board).status, status(board).read_by) == ("done", ("alice", "bob"))
 
 
+def test_who_does_not_say_who_they_are_gets_each_study_once():
+    board = Board().after(reserved("reader-1", anonymous=True), read("reader-1"))
+    assert board.first_open("ab", "reader-2", 0.0, anonymous=True) == "b"
+    assert board.first_open("ab", "alice", 0.0) == "a"
+    board = board.after(reserved("alice"), read("alice"), labelled("alice"), does(Reopened))
+    assert board.first_open("ab", "reader-2", 0.0, anonymous=True) == "b"
+    assert Board().after(reserved(), read("alice")).first_open("ab", "reader-2", 0.0, anonymous=True) == "a"
+
+
 def test_a_reading_of_somebody_else_leaves_the_holder():
     board = Board().after(reserved("bob"), read("alice"))
     assert (status(board).status, status(board).client) == ("reserved", "bob")

@@ -1,5 +1,7 @@
 """The state machine finds what once went wrong: each old behaviour, put in by hand, makes it fail."""
 
+import traceback
+
 import pytest
 
 pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
@@ -43,10 +45,17 @@ OLD = {
     "label facts lost by an empty mount point": (LabelFolder, "check", lambda _: None),
     "reopened and given back is open": (board, "_after", undone_by_giving_back(board._after)),
 }
+FOUND_BY = {
+    "slices overwritten by another strategy's batch": "a_label_is_of_what_its_reader_was_given",
+    "a done study proposed": "propose",
+    "label facts lost by an empty mount point": "nothing_acknowledged_is_lost",
+    "reopened and given back is open": "nothing_acknowledged_is_lost",
+}
 
 
 @pytest.mark.parametrize("defect", OLD)
 def test_each_old_defect_is_found(monkeypatch, defect):
     monkeypatch.setattr(*OLD[defect])
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError) as failure:
         run_state_machine_as_test(Machine, settings=LONGER)
+    assert FOUND_BY[defect] in {frame.name for frame in traceback.extract_tb(failure.value.__traceback__)}

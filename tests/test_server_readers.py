@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -111,6 +113,19 @@ def test_a_second_server_on_the_same_state_says_who_has_it_and_ends_with_2(tmp_p
         second = firstpick("serve", "--studies", studies, "--state", server.state, "--port", "1")
         assert second.returncode == 2
         assert f"in use by the server on port {server.port} (process {server.process.pid})" in second.stderr
+
+
+def test_a_second_server_that_monai_label_starts_itself_ends_with_2_too(tmp_path):
+    studies = write_studies(tmp_path / "studies", 2)
+    with Server(studies, tmp_path / "state") as server:
+        server.wait_until_ready()
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", server.state / "app"]
+        command += ["--studies", studies, "--port", "1", "--conf", "state_dir", server.state]
+        command += ["--conf", "encoder", "pixels"]
+        second = subprocess.run(map(str, command), capture_output=True, text=True, check=False, timeout=120)
+        assert second.returncode == 2
+        assert f"in use by the server on port {server.port}" in second.stdout + second.stderr
+        assert server.status()["state"] == "ready"
 
 
 def test_at_the_end_all_is_written_that_others_read(tmp_path):

@@ -63,6 +63,8 @@ class Status:
         Slices that its final labels are of, empty for the whole study; None before the first.
     read_by : tuple of str
         Readers whose label counts, where a study needs several.
+    read_anonymously : bool
+        Whether one of them did not say who they are.
     """
 
     status: str = "open"
@@ -77,6 +79,7 @@ class Status:
     labels: Mapping[str, SavedLabel] = field(default_factory=dict)
     annotated: tuple[Slice, ...] | None = None
     read_by: tuple[str, ...] = ()
+    read_anonymously: bool = False
 
     def opened(self) -> Status:
         """Return it as one that nobody holds."""
@@ -85,6 +88,10 @@ class Status:
     def by_clock(self, since_epoch: float) -> Status:
         """Say until when in seconds since the epoch, given when tick 0 was."""
         return replace(self, until=float(round(since_epoch + self.until))) if self.until else self
+
+    def may_be_read(self, client: str, *, anonymous: bool = False) -> bool:
+        """Tell whether a client has not read it yet; of two who do not say who they are nobody knows."""
+        return client not in self.read_by and not (anonymous and self.read_anonymously)
 
     def closed(self) -> Status:
         """Return it as one that is done by whoever made its final label; every reading of it counts."""
@@ -212,11 +219,11 @@ class Board:
         held = {study_id: self.status(study_id, now).by_clock(clock - now) for study_id in self.reserved}
         return {**self.statuses, **held}
 
-    def first_open(self, ranked: Iterable[str], client: str, now: float) -> str | None:
+    def first_open(self, ranked: Iterable[str], client: str, now: float, *, anonymous: bool = False) -> str | None:
         """Return the first study that a client may take, or None."""
         for study_id in ranked:
             status = self.status(study_id, now)
-            if status.status == "open" and client not in status.read_by:
+            if status.status == "open" and status.may_be_read(client, anonymous=anonymous):
                 return study_id
         return None
 
@@ -335,7 +342,8 @@ def _labelled(before: Status, event: Labelled) -> Status:
     if event.tag.startswith(READING):
         readers = (*_still_read(before, event.client), event.client) if event.client else before.read_by
         is_own = before.status == "reserved" and before.client == event.client
-        return replace(status.opened() if is_own else status, read_by=readers)
+        is_anonymous = before.read_anonymously or (is_own and before.anonymous)
+        return replace(status.opened() if is_own else status, read_by=readers, read_anonymously=is_anonymous)
     if event.tag != FINAL:
         return status
     annotated = _united(before.annotated, _given(before, event))

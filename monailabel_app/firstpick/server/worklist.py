@@ -98,11 +98,11 @@ class Worklist:
         ranked = [study_id for study_id in slices if study_id in openable]
 
         def choose(board: Board, now: float) -> Reserved | None:
-            study_id = board.first_open(filter(files.is_ready, ranked), reader, now)
+            study_id = board.first_open(filter(files.is_ready, ranked), reader, now, anonymous=is_anonymous)
             given: Given | None = None
             if study_id is not None:
                 given = Given(strategy, slices[study_id])
-            elif coming := board.first_open(ranked, reader, now):
+            elif coming := board.first_open(ranked, reader, now, anonymous=is_anonymous):
                 files.ask(coming)
                 raise being_prepared(coming)
             elif study_id := board.oldest_held(openable, reader, now, anonymous=is_anonymous):
