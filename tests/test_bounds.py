@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 requests = pytest.importorskip("requests", reason="pip install 'firstpick[server]'")
 
-from server_process import Server, snapshot, write_studies  # noqa: E402 - needs requests
+from server_process import Server, snapshot, wait_for, write_studies  # noqa: E402 - needs requests
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,11 @@ def server(tmp_path_factory):
     """Takes labels up to 3 MB; nothing that is sent may write into the studies or beside the state."""
     folder = tmp_path_factory.mktemp("bounds")
     studies = write_studies(folder / "studies", 4)
-    with Server(studies, folder / "state", "batch_size", "4", "max_upload_gb", "0.003") as started:
+    (folder / "temporary").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder / "temporary"))
+        server = Server(studies, folder / "state", "batch_size", "4", "max_upload_gb", "0.003")
+    with server as started:
         started.wait_until_ready()
         before = snapshot(studies), sorted(folder.iterdir())
         yield started
@@ -242,12 +246,9 @@ def test_making_the_app_anew_keeps_all(server):
     server.ask("POST", "/infer/x", 404)
 
 
-def test_an_archive_of_labels_leaves_nothing_behind(server, tmp_path):
-    import tempfile
-    from pathlib import Path
-
-    study = server.picks()[-1]["study_id"]
-    server.upload(study, "carol")
-    before = set(Path(tempfile.gettempdir()).iterdir())
+def test_an_archive_of_labels_leaves_nothing_behind(server):
+    temporary = server.state.with_name("temporary")
+    server.upload(server.picks()[-1]["study_id"], "carol")
+    before = set(temporary.iterdir())
     assert server.get("/datastore/dataset").content.startswith(b"PK")
-    assert {path for path in set(Path(tempfile.gettempdir()).iterdir()) - before if path.is_file()} == set()
+    wait_for(lambda: set(temporary.iterdir()) == before, what="the archive to go")
