@@ -609,7 +609,7 @@ class Machine(RuleBasedStateMachine):
     def nobody_gets_a_done_study_in_a_batch(self):
         for strategy, batch in self.board.proposals.items():
             former = self.book.batches.get(strategy)
-            if batch == former:
+            if batch is former:
                 continue
             fresh = {pick.study_id for pick in batch.picks} - {
                 pick.study_id for pick in (former.picks if former else ())
