@@ -472,6 +472,8 @@ class Machine(RuleBasedStateMachine):
     def propose(self, strategy, batch_size, upload):
         """Make a new batch, while a label may come."""
         former = self.board.proposals.get(strategy)
+        here = [pick.study_id for pick in former.picks if pick.study_id in self.listed] if former else []
+        held = [name for name in here if self.book[name].status == "reserved"]
         if upload:
             self.meanwhile = functools.partial(self.upload, *upload)
         order = self.house.proposer.order(strategy, NewProposal(batch_size=batch_size))
@@ -483,9 +485,8 @@ class Machine(RuleBasedStateMachine):
             return
         picks = [pick.study_id for pick in order.result().picks]
         assert all(self.book[name].status not in ("done", "skipped") for name in picks)
-        here = [pick.study_id for pick in former.picks if pick.study_id in self.listed] if former else []
-        held = [name for name in here if self.book[name].status == "reserved"]
-        assert picks[: len(held)] == held
+        still_held = [name for name in held if self.book[name].status == "reserved"]
+        assert [name for name in picks[: len(held)] if name in still_held] == still_held
 
     # whole stories, which chance alone tells too seldom
 
