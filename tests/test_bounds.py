@@ -122,7 +122,7 @@ def test_what_comes_beside_files_is_plain_json(server, field, sent, text):
 
 def test_what_the_server_keeps_of_images_and_labels_is_not_for_others_to_say(server):
     for path in ("image/info", "label/info"):
-        for key in ("strategy", "unknown_values", "checksum"):
+        for key in ("strategy", "unknown_values", "checksum", "client_id", "seconds"):
             assert key in server.ask("PUT", f"/datastore/{path}", 422, **said("info", json.dumps({key: 5})))
     assert "strategy" in server.ask("PUT", "/datastore/updatelabelinfo", 422, **said("params", '{"strategy": 5}'))
     server.ask("PUT", "/datastore/image/info", **said("info", '{"seen": true}'))

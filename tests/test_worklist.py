@@ -143,3 +143,17 @@ def test_a_study_that_vanished_is_not_handed_out_again(worklist):
     worklist._datastore.update(here, {study.study_id: "" for study in here})
     worklist.now.take_listing(here, [])
     assert worklist.next_sample("kmeans", "alice")["id"] == second
+
+
+def test_what_keeps_batches_from_being_made_is_told_until_it_is_over(worklist, monkeypatch):
+    def fails(*_, **__):
+        raise MemoryError(9)
+
+    proposer = worklist._proposer
+    with monkeypatch.context() as patch:
+        patch.setattr("firstpick.server.proposer.prepare", fails)
+        proposer.try_work()
+        assert "cannot be made or mended (9)" in worklist.status().notice
+        assert worklist.proposal().picks
+    proposer.try_work()
+    assert worklist.status().notice == ""

@@ -36,6 +36,8 @@ class Proposer(threading.Thread):
     ----------
     is_ready : bool
         Whether the first batch stands and its first study can be opened, or that cannot be: whoever asks need not wait.
+    problem : str
+        What keeps batches from being made, for an administrator; empty if nothing.
     """
 
     def __init__(self, config: Config, desk: Desk, now: Snapshot, files: ServedFiles) -> None:
@@ -49,6 +51,7 @@ class Proposer(threading.Thread):
         self._making = threading.Lock()
         self._following: dict[tuple[str, tuple[str, ...], int], tuple[str, ...]] = {}
         self.is_ready = False
+        self.problem = ""
         self._is_stopped = False
 
     # -- what others ask
@@ -92,10 +95,16 @@ class Proposer(threading.Thread):
         while not self._is_stopped:
             self._wanted.wait(_LOOK_S if self.is_ready else _LOOK_AT_START_S)
             self._wanted.clear()
-            try:
-                self.work()
-            except Exception:
-                logger.exception("A batch could not be made; the proposer goes on")
+            self.try_work()
+
+    def try_work(self) -> None:
+        """Do what is ordered and due; what goes wrong unexpectedly is told until it is over."""
+        try:
+            self.work()
+            self.problem = ""
+        except Exception as error:
+            logger.exception("A batch could not be made; the proposer goes on")
+            self.problem = f"Batches cannot be made or mended ({error}); the server's log has the details."
 
     def work(self) -> None:
         """Make what was ordered, then what is due."""

@@ -46,7 +46,7 @@ _REFUSED = (
 """Paths, methods, role, status and reason; no body is read."""
 
 _KEPT = frozenset({"strategy", "ts", "name", "path", "stamp", "modality"})
-_KEPT |= {"checksum", "n_voxels", "values", "unknown_values", "changes"}
+_KEPT |= {"client_id", "seconds", "checksum", "n_voxels", "values", "unknown_values", "changes"}
 """What is written down about images and labels by the server alone."""
 
 
