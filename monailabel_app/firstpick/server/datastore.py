@@ -26,7 +26,7 @@ from firstpick.board.board import OPEN
 from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled, reading_tag
 from firstpick.server.desk import Desk
 from firstpick.server.filing import Filing, copy_durably
-from firstpick.server.label_folder import VERSIONS, LabelFolder
+from firstpick.server.label_folder import VERSIONS, LabelFolder, stamp_of
 from firstpick.server.served import ServedFiles, being_prepared
 from firstpick.sources.label_files import split_label
 from firstpick.sources.names import bare
@@ -170,7 +170,7 @@ class StudiesDatastore(LocalDatastore):
         if study is not None:
             place = self.served.place(image_id)
             path = os.path.realpath(place) if place else ""
-            stamp = _file_stamp(path) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
+            stamp = stamp_of(Path(path)) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
             info |= self._handed_out.get(image_id, {})
             info |= {"path": path, "name": _image_name(study, path), "stamp": stamp, "modality": study.modality}
         return info
@@ -250,10 +250,12 @@ class StudiesDatastore(LocalDatastore):
             events.append(Named(study_id=study.study_id, name=name))
         with contextlib.ExitStack() as filed:
             for tag in tags:
-                copy = checked.with_name(f"{uuid.uuid4().hex}{split_label(checked.name)[1]}")
-                filed.callback(copy.unlink, missing_ok=True)
-                copy_durably(checked, copy)
-                label = filed.enter_context(self._labels.filed(copy, tag, name))
+                file = checked
+                if tag != tags[-1]:
+                    file = checked.with_name(f"{uuid.uuid4().hex}{split_label(checked.name)[1]}")
+                    filed.callback(file.unlink, missing_ok=True)
+                    copy_durably(checked, file)
+                label = filed.enter_context(self._labels.filed(file, tag, name))
                 label = replace(label, info=info)
                 events.append(Labelled(study_id=study.study_id, tag=tag, client=reader, label=label))
             self._decide(events)
@@ -303,14 +305,6 @@ class StudiesDatastore(LocalDatastore):
 
     def _reconcile_datastore(self) -> None:
         """Do nothing: listings and label files come by `update` and `sync_labels`."""
-
-
-def _file_stamp(path: str) -> str:
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return ""  # gone just now
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
 def _image_name(study: Study, path: str) -> str:
