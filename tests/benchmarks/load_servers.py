@@ -106,10 +106,11 @@ def bare_server(studies: Path, folder: Path) -> Iterator[Server]:
 
 
 def first_history(server: Server, n_skips: int, reason: str) -> None:
-    """Skip studies of no batch and take that back, so that all is open as before."""
+    """Skip open studies of no batch and take that back, so that all is as before."""
     picked = {pick["study_id"] for pick in server.picks()}
-    ids = [point["study_id"] for point in server.get("/firstpick/map")["points"]]
-    others = [study_id for study_id in ids if study_id not in picked][:n_skips]
+    points = server.get("/firstpick/map")["points"]
+    is_open = [point["study_id"] for point in points if point["status"] == "open"]
+    others = [study_id for study_id in is_open if study_id not in picked][:n_skips]
     for study_id in others:
         server.post("/firstpick/skip", study_id=study_id, client_id="a reader", reason=reason)
         server.post("/firstpick/unskip", study_id=study_id, client_id="a reader")
