@@ -28,6 +28,7 @@ note = {"data": {"info": '{"seen": true}'}}
 ROUTES = {
     # what looks, and what takes, keeps or gives back: as MONAI Label's next sample
     ("GET", "/firstpick/status"): ("user", 200, {}),
+    ("GET", "/firstpick/metrics"): ("user", 200, {}),
     ("GET", "/firstpick/proposal"): ("user", 200, {}),
     ("GET", "/firstpick/strategies"): ("user", 200, {}),
     ("GET", "/firstpick/encoders"): ("user", 200, {}),

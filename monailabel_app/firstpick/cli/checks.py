@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
+from pydantic import TypeAdapter
 
 from firstpick import __version__
 from firstpick.board.log import check_log, read_log
@@ -31,6 +32,7 @@ from firstpick.cli.session import configuration
 from firstpick.config import Config, ConfigError, state_folder
 from firstpick.database import StoreError
 from firstpick.encoders import EncoderError, hub_id
+from firstpick.encoders.ready import gpu_here
 from firstpick.origins import is_ip
 from firstpick.sources.label_files import has_labels
 
@@ -151,11 +153,8 @@ def _encoder(setup: Setup) -> Found:
 
 
 def _gpu(setup: Setup) -> Found:
-    import torch  # noqa: PLC0415 - a second that other commands need not wait for
-
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        yield GOOD, f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GB free."
+    if gpu := gpu_here():
+        yield GOOD, f"{gpu}."
         return
     n_workers = setup.config.n_workers or os.cpu_count() or 1
     yield GOOD, f"None that torch can use: {n_workers} processes embed on the processor."
@@ -293,25 +292,25 @@ def _asked(url: str, **headers: str) -> tuple[int, bytes]:
 
 
 def _authentication(setup: Setup) -> Found:
-    if importlib.util.find_spec("monailabel") is None:
-        yield CAREFUL, "Not looked at: MONAI Label, whose settings these are, is not installed."
-        return
-    from monailabel.config import settings  # noqa: PLC0415 - only where it is installed
-
-    if not settings.MONAI_LABEL_AUTH_ENABLE:
-        is_open = not _is_loopback(setup.host)
+    name = "MONAI_LABEL_AUTH_ENABLE"
+    if not TypeAdapter(bool).validate_python(os.environ.get(name) or "false"):
         text = "Off: whoever reaches the server is trusted."
-        do = "Set MONAI_LABEL_AUTH_ENABLE, or put a proxy with a login before it (sample_configs/nginx.conf)."
-        yield (CAREFUL, text, do) if is_open else (GOOD, text)
+        if _is_loopback(setup.host):
+            yield GOOD, text
+        else:
+            yield CAREFUL, text, f"Set {name}, or put a proxy with a login before it (sample_configs/nginx.conf)."
         return
-    realm = settings.MONAI_LABEL_AUTH_REALM_URI.rstrip("/")
+    realm = os.environ.get("MONAI_LABEL_AUTH_REALM_URI", "").rstrip("/")
     try:
         issuer = json.loads(_asked(f"{realm}/.well-known/openid-configuration")[1])["issuer"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         do = "Is MONAI_LABEL_AUTH_REALM_URI right, and the provider running? Until then nobody gets in."
         yield BAD, f"On, but the provider at {realm} does not answer as one ({type(error).__name__}).", do
         return
-    yield GOOD, f"On; tokens of {issuer} for the client '{settings.MONAI_LABEL_AUTH_CLIENT_ID}'."
+    yield (
+        GOOD,
+        f"On; tokens of {issuer} for the client '{os.environ.get('MONAI_LABEL_AUTH_CLIENT_ID', 'monailabel-app')}'.",
+    )
 
 
 def _is_loopback(host: str) -> bool:
