@@ -140,7 +140,7 @@ def test_no_route_is_forgotten():
 
     server = FastAPI(openapi_url=None)
     document(server)
-    for router in (make_router(None), make_upload_router(None), make_stock_router()):
+    for router in (make_router(None, None), make_upload_router(None), make_stock_router()):
         server.include_router(router)
     assert set(routes_of(server.router)) == ROUTES.keys() | OPEN
 
