@@ -15,7 +15,7 @@ from slicer.util import VTKObservationMixin
 from . import scene
 from .client import FINAL
 from .drawn import fetchDrawn
-from .link import ServerLink
+from .link import ServerLink, isLost
 from .reading import Kept, Reading
 from .studyfile import StudyFiles
 from .tasks import Task, Upload
@@ -118,14 +118,23 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if not answer.isGood:
             self._sayError(answer)
             yield from self._refresh()
-            return answer.status == 409
+            return isLost(answer)
         text = yield from self._fetchAndShow(studyId)
         if text:
-            yield self.client.change("release", studyId)
+            yield self._giveBack(studyId)
             self.say(text)
         yield from self._refresh()
         self._prefetchNext()
         return False
+
+    def _giveBack(self, studyId):
+        """Give a study back, even if the story that waits for this is cancelled."""
+        self._polling = Task(self.network, self._release(self.client, studyId)).start()
+        return self._polling
+
+    def _release(self, client, studyId):
+        yield client.change("release", studyId)
+        yield from self._refresh()
 
     def _fetchAndShow(self, studyId):
         """Fetch volume and label and show them; return what went wrong."""
@@ -154,6 +163,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
                 scene.loadLabel(drawn.path, segmentation, labels)
         except RuntimeError as error:
             scene.removeNodes(made)
+            if fetched.path != fetched.info["path"]:  # a copy, which may be what is wrong
+                os.remove(fetched.path)
             return _("Slicer cannot open {study}: {why}").format(study=title, why=error)
         row = self.worklist.row(studyId) if self.worklist else None
         self.reading = Reading(
@@ -389,8 +400,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if (yield from self._change("reopen", studyId, _("{study} is open again."))):
             yield from self._load(studyId)
             if not self.reading:  # done as before, unless somebody else has it
-                yield self.client.change("release", studyId)
-                yield from self._refresh()
+                yield self._giveBack(studyId)
 
     # -- ahead of the reader
 
