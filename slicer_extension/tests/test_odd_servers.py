@@ -3,8 +3,10 @@
 import json
 import socket
 import urllib.request
+from pathlib import Path
 
 import pytest
+import record
 from stage import wait_for
 from test_bad_paths import block, connected, drawn, recorded  # noqa: F401 - fixtures
 
@@ -83,6 +85,20 @@ def test_a_server_with_other_studies_at_the_same_address_is_told(drawn, recorded
     assert drawn.ui.questionFrame.isVisible()
     drawn.press("noButton")
     assert not [line for line in recorded.requests() if line.startswith("PUT")]
+
+
+def test_no_label_goes_to_another_file_of_the_same_name(drawn, recorded):  # noqa: F811
+    study_id, logic = drawn.reading.studyId, drawn.logic
+    infos = json.loads(record.RECORDED.read_text(encoding="utf-8"))["infos"]
+    recorded.post("/test/set", infos={name: {**info, "stamp": "another"} for name, info in infos.items()})
+    for button in ("draftButton", "submitButton", "closeButton"):
+        drawn.press(button)
+        assert "has another file of this study than the one that was opened" in drawn.message
+        assert Path(logic.kept.path(logic.client, study_id)).exists()
+    assert not [line for line in recorded.requests() if line.startswith("PUT")]
+    drawn.open(study_id)
+    drawn.press("submitButton")
+    assert "Submitted" in drawn.message
 
 
 def test_a_label_file_that_vanished_before_it_was_sent_leaves_nothing_stuck(drawn, monkeypatch):  # noqa: F811

@@ -17,7 +17,7 @@ from .client import FINAL
 from .drawn import fetchDrawn
 from .link import ServerLink, isLost
 from .reading import Kept, Reading
-from .studyfile import StudyFiles
+from .studyfile import StudyFiles, checkStudy
 from .tasks import Task, Upload
 
 
@@ -174,7 +174,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             segmentation,
             labels,
             slices=row.slices if row else (),
-            modality=fetched.info.get("modality", ""),
+            modality=fetched.info["modality"],
+            stamp=fetched.info["stamp"],
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
             isDirty=bool(self.kept.read(self.client, studyId)),
@@ -274,7 +275,9 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         reading.isDirty = False
         request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        answer = yield Upload(request, path, progress)
+        answer = yield from checkStudy(self.client, reading.studyId, reading.stamp)
+        if answer.isGood:
+            answer = yield Upload(request, path, progress)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
             reading.hasDraft = True
@@ -430,7 +433,9 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _sendKept(self, path, reading):
         request = self.client.saveLabel(reading.studyId, self.client.savedTag, reading.labels, reading.seconds)
-        answer = yield Upload(request, path)
+        answer = yield from checkStudy(self.client, reading.studyId, reading.stamp)
+        if answer.isGood:
+            answer = yield Upload(request, path)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from slicer.i18n import tr as _
 
-from .answers import fileMisfit
+from .answers import Answer, fileMisfit
 from .client import cacheName, duration, isHere
 from .shapes import HEAD, File
 from .tasks import Download, Task, Wait
@@ -22,6 +22,21 @@ class Fetched:
     path: str = ""
     info: dict = field(default_factory=dict)
     error: str = ""
+
+
+def checkStudy(client, studyId: str, stamp: str):
+    """Ask whether the server still has the file that was opened; a story that ends with an `Answer`, bad if not.
+
+    Another server may answer at the same address by now, with studies of the same names.
+    """
+    answer = yield client.imageInfo(studyId)
+    if answer.isGood and answer.data.get("stamp") != stamp:
+        text = _(
+            "{address} has another file of this study than the one that was opened: it changed, or this is another "
+            "server. Close the study and open it again to compare."
+        )
+        return Answer(error=text.format(address=client.address))
+    return answer
 
 
 class StudyFiles:
