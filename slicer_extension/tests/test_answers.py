@@ -83,7 +83,7 @@ def test_a_file_is_the_one_that_was_asked_for():
         (200, b"null", "application/json", "with something else"),
         (200, b'{"image": "y", "label": "y"}', "application/json", "with something else"),
         (200, b'{"image": "x", "label": 1}', "application/json", "with something else"),
-        (413, b"<html>", "text/html", "takes no file of this size"),
+        (413, b"<html>", "text/html", "does not take as much as was sent"),
         (403, b'{"detail": "Forbidden"}', "application/json", "wants a login"),
         (404, b'{"detail": "Not Found"}', "application/json", "Is it a FirstPick server?"),
     ],

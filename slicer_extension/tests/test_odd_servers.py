@@ -101,6 +101,22 @@ def test_no_label_goes_to_another_file_of_the_same_name(drawn, recorded):  # noq
     assert "Submitted" in drawn.message
 
 
+@pytest.mark.parametrize("isCut", [True, False])
+def test_a_bad_copy_of_a_study_does_not_stay(connected, isCut):  # noqa: F811
+    study_id = connected.ids()[0]
+    connected.open(study_id)
+    copy = Path(connected.reading.cached)
+    good = copy.read_bytes()
+    connected.press("closeButton")
+    copy.write_bytes(good[:100] if isCut else b"\0" * len(good))
+    connected.open(study_id)
+    if not isCut:  # only Slicer sees that
+        assert "Slicer cannot open" in connected.message
+        connected.open(study_id)
+    assert connected.reading.studyId == study_id
+    assert copy.read_bytes() == good
+
+
 def test_a_label_file_that_vanished_before_it_was_sent_leaves_nothing_stuck(drawn, monkeypatch):  # noqa: F811
     with monkeypatch.context() as patch:
         patch.setattr(drawn.logic.kept, "write", lambda client, reading: "/nowhere/label.nii.gz")

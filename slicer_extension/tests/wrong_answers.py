@@ -20,6 +20,7 @@ from trial import Trial, room
 
 ANSWERS = [name for name in WRONG if name != "404"]
 SAVED = "saved-alice-.*"
+QUIET = ("strategies", "thumbnail", "heartbeat")  # asked for again before anybody misses it
 
 
 @dataclass
@@ -67,6 +68,13 @@ ROUTES = {
     "reserve": Route("POST", "/firstpick/reserve", Trial.connect, Trial.open, Trial.is_open),
     "image info": Route("GET", "/datastore/image/info.*", Trial.connect, Trial.open, Trial.is_open),
     "image": Route("GET", r"/datastore/image\?.*", Trial.connect, Trial.open, Trial.is_open),
+    "image info, submitting": Route(
+        "GET",
+        "/datastore/image/info.*",
+        Trial.draw,
+        lambda t: t.reader.press("submitButton"),
+        lambda t: "Submitted" in t.reader.message and t.on_server("final"),
+    ),
     "label info": Route("GET", "/datastore/label/info.*", Trial.draft, Trial.open, Trial.is_drawn),
     "label": Route("GET", r"/datastore/label\?.*", Trial.draft, Trial.open, Trial.is_drawn),
     "heartbeat": Route("POST", "/firstpick/heartbeat", Trial.draw, Trial.beat, lambda t: not t.reader.reading.lost),
@@ -122,6 +130,8 @@ def attempt(server, proxy, name, answer, folder):
     result.read = f"{trial.reader.message} [{trial.reader.ui.serverLabel.text}]"
     if not proxy.n_wrong():
         result.faults.append("the proxy was not asked")
+    if result.read == " [Ready: 6 studies embedded.]" and answer != "307" and name not in QUIET:
+        result.faults.append("says nothing")
     step(result, "stuck", lambda: result.faults.extend(trial.faults()))
     proxy.set()
     trial.reader.logic.cancel()

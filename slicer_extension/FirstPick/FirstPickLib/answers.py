@@ -111,7 +111,9 @@ def _refused(status: int, detail: object, address: str, retryAfter: str) -> Answ
     if status == 404:
         return Answer(status, error=f"{address} does not know this. Is it a FirstPick server?")
     if status == 413:
-        text = f"{address}, or a proxy before it, takes no file of this size. Ask who runs the server to allow it."
+        text = (
+            f"{address}, or a proxy before it, does not take as much as was sent. Ask who runs the server to allow it."
+        )
         return Answer(status, error=text)
     text = f"{address} answered with error {status}. Try again, or ask who runs the server."
     return Answer(status, error=text)

@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from .shapes import File, Maybe, OrEmpty, Picture
 
 FINAL = "final"
-SHORT_SECONDS, NORMAL_SECONDS, LONG_SECONDS = 10, 30, 300
+SHORT_SECONDS, NORMAL_SECONDS = 10, 30
+BATCH_SECONDS, UPLOAD_SECONDS = 60, 300  # while the server chooses, and while it checks a label
 
 # What this module reads of each answer; what else is in it may come, go and change.
 LABEL = {"name": str, "value": int, "color": re.compile("#[0-9a-fA-F]{6}")}
@@ -115,16 +116,16 @@ class Client:
 
     def proposal(self, strategy: str) -> Request:
         """The standing batch."""
-        return self._get("/firstpick/proposal", PROPOSAL, LONG_SECONDS, strategy=strategy)
+        return self._get("/firstpick/proposal", PROPOSAL, BATCH_SECONDS, strategy=strategy)
 
     def newProposal(self, strategy: str, batchSize: int) -> Request:
         """Make a new batch."""
         body = {"strategy": strategy, "batch_size": batchSize, "client_id": self.reader}
-        return self._post("/firstpick/proposal", body, PROPOSAL, LONG_SECONDS)
+        return self._post("/firstpick/proposal", body, PROPOSAL, BATCH_SECONDS)
 
     def map(self, strategy: str) -> Request:
         """Every study as a point."""
-        return self._get("/firstpick/map", {"points": [POINT]}, LONG_SECONDS, strategy=strategy)
+        return self._get("/firstpick/map", {"points": [POINT]}, BATCH_SECONDS, strategy=strategy)
 
     def thumbnail(self, studyId: str) -> Request:
         """A study's picture."""
@@ -163,7 +164,7 @@ class Client:
         }
         url = self._url("/datastore/label", image=studyId, tag=tag)
         form = (("params", json.dumps(params)),)
-        return Request("PUT", url, {"image": studyId, "label": str}, LONG_SECONDS, form=form)
+        return Request("PUT", url, {"image": studyId, "label": str}, UPLOAD_SECONDS, form=form)
 
     def _url(self, path: str, **query: str) -> str:
         query = {key: value for key, value in query.items() if value}

@@ -91,12 +91,18 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     def _open(self, studyId):
         if self.reading and not (yield from self._leave()):
             return
-        yield from self._load(studyId)
+        yield from self._after(self._load(studyId))
 
     def _openNext(self):
         studyId = self.reading.studyId if self.reading else ""
         if not self.reading or (yield from self._leave()):
-            yield from self._loadNext(studyId)
+            yield from self._after(self._loadNext(studyId))
+
+    def _after(self, story):
+        """Tell a story, and say what it led to after what was said before."""
+        before, self.message = self.message, ""
+        yield from story
+        self.say(f"{before} {self.message}".strip())
 
     def _loadNext(self, studyId):
         """Open the first free pick below a study; try the next one where somebody else was faster."""
@@ -242,6 +248,9 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             answer = yield self.client.change("release", reading.studyId)
             if answer.isGood and answer.data["status"] == "done":  # it had been reopened
                 note = _("{study} is unchanged: done as before.").format(study=reading.title)
+            elif answer.error:
+                note = _("{why} {study} may stay reserved for you for up to half an hour.")
+                note = note.format(why=answer.error, study=reading.title)
         if reading.hasDraft and not reading.lost:
             self._putAside.add(reading.studyId)
         self._close()

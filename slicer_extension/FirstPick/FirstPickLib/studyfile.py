@@ -103,7 +103,7 @@ class StudyFiles:
             if why:
                 return Fetched(error=why)
             path = self._place(client, studyId, info)
-            if os.path.exists(path):
+            if os.path.exists(path) and info.get("size") in (None, os.path.getsize(path)):
                 return Fetched(path, info)
             request = client.image(studyId, info.get("size") or 0)
             answer = yield Download(request, path, lambda done, total: stage(False, done, total))
