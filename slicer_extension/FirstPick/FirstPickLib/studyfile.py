@@ -25,12 +25,13 @@ class Fetched:
 
 
 def checkStudy(client, studyId: str, stamp: str):
-    """Ask whether the server still has the file that was opened; a story that ends with an `Answer`, bad if not.
+    """Ask whether the server has another file than the one that was opened; ends with an `Answer`, bad if it has.
 
-    Another server may answer at the same address by now, with studies of the same names.
+    Another server may answer at the same address by now, with studies of the same names. Of a study that is gone, the
+    server itself says so.
     """
     answer = yield client.imageInfo(studyId)
-    if answer.isGood and answer.data.get("stamp") != stamp:
+    if answer.data and answer.data["stamp"] != stamp:
         text = _(
             "{address} has another file of this study than the one that was opened: it changed, or this is another "
             "server. Close the study and open it again to compare."
