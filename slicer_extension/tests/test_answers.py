@@ -22,6 +22,8 @@ NIFTI = b"\0" * 344 + b"n+1\0" + b"\0" * 4
         ({"a": 1.5}, {"a": float}, True),
         ({"a": 2}, {"a": float}, True),
         ({"a": float("nan")}, {"a": float}, False),
+        ({"a": 10**400}, {"a": float}, False),
+        ({"a": 10**400}, {"a": int}, False),
         ({"a": None}, {"a": Maybe(int)}, True),
         ({}, {"a": Maybe(int)}, True),
         ({}, {"a": int}, False),

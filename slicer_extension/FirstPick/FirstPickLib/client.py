@@ -19,6 +19,8 @@ BATCH_SECONDS, UPLOAD_SECONDS = 60, 300  # while the server chooses, and while i
 # What this module reads of each answer; what else is in it may come, go and change.
 LABEL = {"name": str, "value": int, "color": re.compile("#[0-9a-fA-F]{6}")}
 PROGRESS = {"total": int, "done": int, "failed": int, "seconds_left": Maybe(float)}
+HELD = {"study_id": str, "title": str, "until": float}
+READER = {"client": str, "studies": [HELD], "n_done": int, "n_skipped": int, "seconds": float}
 STATUS = {
     "state": str,
     "message": str,
@@ -28,7 +30,7 @@ STATUS = {
     "n_pool": int,
     "n_labelled": int,
     "n_skipped": int,
-    "readers": [{"client": str, "studies": [{"study_id": str}]}],
+    "readers": [READER],
     "readers_per_study": int,
     "labels": [LABEL],
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+MOST = 1e15  # no count, place or time is beyond
 HEAD = 352  # bytes of a file that tell its kind: a NIfTI header and its mark
 _STARTS = {
     ".gz": (b"\x1f\x8b\x08",),
@@ -50,26 +50,34 @@ def isOf(value: object, shape: object) -> bool:
     """Tell whether JSON has a shape; keys that the shape does not name are fine: a newer server has more.
 
     A shape is a type; a text that must be just that, or a pattern that it must match; a list with the shape of its
-    entries; or an object with the shapes of its keys, `Maybe` for those that may lack. ``float`` is any finite number.
+    entries; or an object with the shapes of its keys, `Maybe` for those that may lack. ``float`` is any number but NaN.
 
     >>> isOf({"n": 3, "more": None}, {"n": int, "x": Maybe(str)}), isOf([{"n": True}], [{"n": int}])
     (True, False)
     """
+    return _areOf([value], shape)
+
+
+def _areOf(values: list, shape: object) -> bool:
+    """Tell whether all of these have a shape; key by key, since a map has 10,000 points."""
+    if isinstance(shape, type):
+        areTyped = set(map(type, values)) <= ({int, float} if shape is float else {shape})
+        return areTyped and (shape not in (int, float) or all(-MOST < value < MOST for value in values))
     if isinstance(shape, (Maybe, OrEmpty)):
-        return value == (None if isinstance(shape, Maybe) else {}) or isOf(value, shape.shape)
+        nothing = None if isinstance(shape, Maybe) else {}
+        return _areOf([value for value in values if value != nothing], shape.shape)
     if isinstance(shape, dict):
-        return isinstance(value, dict) and all(
-            isOf(value[key], one) if key in value else isinstance(one, Maybe) for key, one in shape.items()
-        )
+        return _areOf(values, dict) and all(_haveKey(values, key, one) for key, one in shape.items())
     if isinstance(shape, list):
-        return isinstance(value, list) and all(isOf(one, shape[0]) for one in value)
-    if isinstance(shape, str):
-        return value == shape
+        return _areOf(values, list) and all(_areOf(value, shape[0]) for value in values)
     if isinstance(shape, re.Pattern):
-        return isinstance(value, str) and shape.fullmatch(value) is not None
-    if shape is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
+        return _areOf(values, str) and all(map(shape.fullmatch, values))
+    return all(value == shape for value in values)
+
+
+def _haveKey(values: list, key: str, shape: object) -> bool:
+    found = [value[key] for value in values if key in value]
+    return (len(found) == len(values) or isinstance(shape, Maybe)) and _areOf(found, shape)
 
 
 def isPicture(body: bytes) -> bool:
