@@ -25,6 +25,7 @@ WRONG = {
     "other": (200, {"Content-Type": "application/json"}, b'{"hello": "world", "study_id": "another"}'),
     "301": (301, {"Location": ELSEWHERE}, b""),
     "307": None,
+    "circle": None,
     "404": (404, {"Content-Type": "application/json"}, b'{"detail": "Not Found"}'),
     "401": (401, {"Content-Type": "text/html"}, PAGE),
     "403": (403, {"Content-Type": "text/html"}, PAGE),
@@ -73,8 +74,8 @@ class Handler(BaseHTTPRequestHandler):
             status, headers, whole = self._ask(self.path, body)
             half = whole[: len(whole) // 2]
             self._send(status, headers, half, len(whole) if name == "broken" else len(half))
-        elif name == "307":
-            self._send(307, {"Location": f"/again{self.path}"}, b"")
+        elif name in ("307", "circle"):
+            self._send(307, {"Location": f"/again{self.path}" if name == "307" else self.path}, b"")
         elif name == "silent":
             self.close_connection = True
             select.select([self.connection], [], [], 600)  # until the other side has had enough

@@ -32,9 +32,10 @@ def test_a_plain_monai_label_server_is_recognised_and_named(place, reader):
     assert reader.ids()
 
 
-def test_where_a_server_sends_the_reader_is_said(place, reader):
+@pytest.mark.parametrize(("answer", "where"), [("301", "http://portal.invalid"), ("circle", "itself")])
+def test_where_a_server_sends_the_reader_is_said(place, reader, answer, where):
     _server, proxy = place
-    proxy.set(("GET", "/firstpick/status", "301"))
+    proxy.set(("GET", "/firstpick/status", answer))
     reader.connect(proxy.address)
     proxy.set()
-    assert f"{proxy.address} sends FirstPick on to http://portal.invalid" in reader.ui.serverLabel.text
+    assert f"{proxy.address} sends FirstPick on to {where}, where it does not go" in reader.ui.serverLabel.text
