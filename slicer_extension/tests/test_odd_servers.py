@@ -71,6 +71,17 @@ def test_cancel_waits_for_nothing_that_is_still_to_be_told_to_the_server(connect
     assert connected.cell(study_id, 4) == "open"
 
 
+def test_a_reservation_that_is_cancelled_on_its_way_is_given_back(connected, recorded):  # noqa: F811
+    study_id = connected.ids()[0]
+    recorded.fail("/firstpick/reserve", "slow")
+    connected.ui.openButton.click()
+    wait_for(lambda: "POST /firstpick/reserve" in recorded.requests())
+    connected.ui.cancelButton.click()
+    assert not connected.logic.isBusy
+    wait_for(lambda: not connected.logic.network.nPending)
+    assert recorded.bodies("/firstpick/release") == [{"study_id": study_id, "client_id": "alice"}]
+
+
 def test_a_server_with_other_studies_at_the_same_address_is_told(drawn, recorded):  # noqa: F811
     def other(path):
         with urllib.request.urlopen(recorded.address + path, timeout=10) as answer:

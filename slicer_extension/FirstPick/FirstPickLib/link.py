@@ -309,7 +309,7 @@ class ServerLink:
 
     def _checkReservation(self):
         """Tell the reader at once when the open study is no longer theirs; take it again if nobody else came."""
-        if self.reading and not self.worklist.knows(self.reading.studyId):
+        if self.reading and not self.reading.lost and not self.worklist.knows(self.reading.studyId):
             text = _("The server has no study '{study}' any more. Is it still the same server?")
             self._loseReservation(text.format(study=self.reading.title))
         row = self.worklist.row(self.reading.studyId) if self.reading else None

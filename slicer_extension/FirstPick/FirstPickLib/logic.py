@@ -123,6 +123,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         answer = yield self.client.change("reserve", studyId, strategy=strategy)
         if not answer.isGood:
             self._sayError(answer)
+            if answer.isCancelled and studyId not in self._putAside:  # the server may have reserved it
+                self._giveBack(studyId)
             yield from self._refresh()
             return isLost(answer)
         text = yield from self._fetchAndShow(studyId)
