@@ -60,7 +60,7 @@ class Reader:
 
     @property
     def message(self):
-        return self.ui.messageLabel.text
+        return self.ui.messageLabel.text.replace(BREAK, "")
 
     def wait(self):
         """Until nothing is under way."""

@@ -33,6 +33,7 @@ def test_every_file_is_listed_for_packaging():
     resources = cmake_list(text, "MODULE_PYTHON_RESOURCES")
     assert sorted(scripts) == sorted(path.relative_to(MODULE).as_posix() for path in SOURCES)
     on_disk = [path.relative_to(MODULE).as_posix() for path in (MODULE / "Resources").rglob("*") if path.is_file()]
+    on_disk += ["Testing/Python/RecordedServer.py", "Testing/Python/recorded.json"]
     assert sorted(resources) == sorted(on_disk)
 
 

@@ -1,7 +1,6 @@
 """The story of a reading room, told by the module to the real server."""
 
 import shutil
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -267,7 +266,7 @@ def test_a_study_that_two_readers_read_is_done_with_the_second_reading(reader, a
         assert alice.reading is None
 
         bob.connect(server.address, "bob")
-        assert bob.cell(first, 4) == "open"
+        assert bob.cell(first, 4) == "second reading, first by alice"
         bob.press("openButton")
         assert bob.reading.studyId == first
         assert bob.message == ""  # alice's label is not loaded
@@ -446,11 +445,11 @@ def test_time_is_counted_on_over_a_draft(reader, server):
     reader.connect(server.address)
     reader.press("openButton")
     study_id = reader.reading.studyId
-    reader.reading.openedAt = time.monotonic() - 100
+    reader.reading.active._last -= 100
     reader.draw("organ", threshold(server, study_id))
     reader.press("closeButton")
     assert 100 <= server.get("/datastore/label/info", label=study_id, tag=ALICE_SAVED)["seconds"] < 130
     reader.open(study_id)
-    reader.reading.openedAt -= 50
+    reader.reading.active._last -= 50
     reader.press("submitButton")
     assert 150 <= server.get("/datastore/label/info", label=study_id, tag="final")["seconds"] < 190
