@@ -1,8 +1,8 @@
 """Renders the module outside Slicer, at the width of its panel: ``python screenshots.py`` in the tests' environment.
 
 Six stations in two themes; ``--points 12`` in the larger of the two fonts that are usual, ``--width 400`` in a narrow
-panel, ``--out`` somewhere else than in the manual's folder. Slicer's Segment Editor is a placeholder; everything else is
-as in Slicer. Needs FIRSTPICK_PYTHON (../README.md).
+panel, ``--out`` somewhere else than in the manual's folder. Slicer's Segment Editor is a placeholder; everything else
+is as in Slicer. Needs FIRSTPICK_PYTHON (../README.md).
 """
 
 import argparse

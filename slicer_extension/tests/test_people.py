@@ -14,7 +14,6 @@ from speed import answers
 from stage import BREAK, wait_for
 from test_bad_paths import block, connected, recorded  # noqa: F401 - fixtures
 
-from FirstPickLib.activity import ActiveTime, Lookout
 from FirstPickLib.worklist import WorkList
 
 WIDTH = 400
@@ -372,6 +371,8 @@ def test_window_and_segments_are_kept_by_kind_of_picture(two_kinds):
 
 
 def test_a_long_pause_does_not_count():
+    from FirstPickLib.activity import ActiveTime
+
     now = [0.0]
     time = ActiveTime(300, lambda: now[0])
     for pause, expected in ((200, 200), (299, 499), (301, 499), (5, 504)):
@@ -385,6 +386,8 @@ def test_a_long_pause_does_not_count():
 
 
 def test_a_sign_of_life_is_another_slice_or_a_moved_mouse(connected):  # noqa: F811
+    from FirstPickLib.activity import Lookout
+
     connected.press("openButton")
     seen = []
     lookout = Lookout(lambda: seen.append(True))
