@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
-import time
 
-import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -20,6 +16,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from FirstPickLib import selftest, words
 from FirstPickLib.copies import Copies
 from FirstPickLib.editor import SegmentEditor
 from FirstPickLib.keys import EscapeFilter, Keys
@@ -33,6 +30,7 @@ from FirstPickLib.worklist import FILTERS, plainTooltip, sliceText, wrappable
 
 MANUAL = "https://github.com/firstpick/SlicerFirstPick/blob/main/slicer_extension/README.md"
 RECORDED = "Testing/Python/recorded.json"
+words.translateWith(translate)
 
 
 class FirstPick(ScriptedLoadableModule):
@@ -426,50 +424,13 @@ class FirstPickTest(ScriptedLoadableModuleTest):
 
     def test_recordedServer(self):
         """The whole way of a study, without a FirstPick server."""
-        script = os.path.join(os.path.dirname(slicer.util.modulePath("FirstPick")), "Testing/Python/RecordedServer.py")
-        python = shutil.which("PythonSlicer") or sys.executable
-        process = subprocess.Popen(
-            [python, script], stdout=subprocess.PIPE, text=True
-        )  # its Python needs the environment
-        try:
-            self._read(process.stdout.readline().strip())
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        with selftest.recordedServer(os.path.dirname(slicer.util.modulePath("FirstPick"))) as address:
+            selftest.readOneStudy(self, FirstPickLogic(), address)
+        self.delayDisplay("Test passed.")
 
     def test_realServer(self):
         """The same with a real server: labels one study for good."""
         address = os.environ.get("FIRSTPICK_SERVER")
         if address:
-            self._read(address)
-
-    def _read(self, address):
-        """Open the first pick, draw, submit."""
-        logic = FirstPickLogic()
-        try:
-            logic.connect(address, "FirstPickTest")
-            self._wait(lambda: logic.worklist, logic)
-            logic.openNext()
-            self._wait(lambda: logic.reading and not logic.isBusy, logic)
-            reading = logic.reading
-            mask = np.zeros(slicer.util.arrayFromVolume(reading.volume).shape[:3], np.uint8)
-            mask[mask.shape[0] // 2, 1:3, 1:3] = 1
-            segmentId = reading.segmentation.GetSegmentation().GetNthSegmentID(0)
-            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, reading.segmentation, segmentId, reading.volume)
-            self.assertTrue(reading.isDirty)
-            logic.submit()
-            self._wait(lambda: not logic.isBusy, logic)
-            row = logic.worklist.row(reading.studyId)
-            isRead = "FirstPickTest" in row.readBy  # where a study needs several readers
-            self.assertTrue(isRead or (row.status, row.client) == ("done", "FirstPickTest"), logic.message)
-        finally:
-            logic.end()
-        self.delayDisplay("Test passed.")
-
-    def _wait(self, condition, logic):
-        end = time.monotonic() + 60
-        while not condition():
-            self.assertLess(time.monotonic(), end, f"{logic.connection} {logic.message}")
-            slicer.app.processEvents()
-            time.sleep(0.01)
+            selftest.readOneStudy(self, FirstPickLogic(), address)
+            self.delayDisplay("Test passed.")

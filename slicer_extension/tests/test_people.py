@@ -13,6 +13,8 @@ from servers import write_studies
 from speed import answers
 from stage import BREAK, wait_for
 from test_bad_paths import block, connected, recorded  # noqa: F401 - fixtures
+from test_widget import place_of
+from themes import palette
 
 from FirstPickLib.worklist import WorkList
 
@@ -118,6 +120,42 @@ def test_no_word_of_the_list_is_cut_at_12_points(reader, width):
     assert shown.endswith(".nii.gz")
     room = qt.QRect(0, 0, table.columnWidth(2) - 8, 1000)
     assert metrics.boundingRect(room, qt.Qt.TextWordWrap, table.item(0, 2).text()).height() <= table.rowHeight(0)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_numbers_are_read_on_the_colours_of_their_picks_in_both_themes(reader, theme):
+    proposal, points = answers(nDone=250)
+    reader.logic.loadThumbnail = lambda study_id, done: None
+    before = qt.QPalette(qt.QApplication.palette())
+    qt.QApplication.setPalette(palette(theme == "dark"))
+    try:
+        reader.logic.worklist = WorkList(proposal, points, "bob")
+        reader.widget._updateWorkList()
+        table = reader.ui.table
+        for place in range(table.rowCount):
+            item = table.item(place, 0)
+            colors = [brush.color() for brush in (item.background(), item.foreground())]
+            assert contrast(*colors) >= 4.5, item.text()
+        settle()
+        picture = reader.widget.map.grab().toImage()
+        for place in (100, 400):  # a done pick, filled with its colour, and an open one on the ground
+            x, y = place_of(reader, proposal["picks"][place]["study_id"])
+            around = {picture.pixelColor(x + i, y + j).name() for i in range(-5, 6) for j in range(-4, 5)}
+            assert max(contrast(qt.QColor(one), qt.QColor(two)) for one in around for two in around) >= 4.5
+    finally:
+        qt.QApplication.setPalette(before)
+
+
+def contrast(one, other):
+    """By WCAG 2.2, written down here once more: what is tested shall not test itself."""
+
+    def luminance(color):
+        parts = [color.redF(), color.greenF(), color.blueF()]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
 
 
 # -- names and tooltips

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import qt
 from slicer.i18n import tr as _
-from slicer.i18n import translate
 
-from . import words
 from .client import Client, clock, isFirstPick, statusText
 from .network import Network
 from .tasks import Task
@@ -14,7 +12,6 @@ from .worklist import WorkList
 
 HEARTBEAT_MS = 5 * 60 * 1000
 POLL_MS, POLL_SOON_MS = 10_000, 2000
-words.translateWith(translate)
 
 
 class Question:
