@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -31,7 +32,8 @@ class Copies:
             handle, self._lockPath = tempfile.mkstemp(suffix=LOCK, dir=parent)
             self._lock = os.fdopen(handle)
             if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                with contextlib.suppress(OSError):  # a file system without locks: nobody takes its folders for left
+                    fcntl.flock(self._lock, fcntl.LOCK_EX)
             isMine = os.path.exists(self._lockPath)  # another Slicer may have taken it for a leftover just before
         self.folder = self._lockPath[: -len(LOCK)]
         os.makedirs(self.folder, mode=0o700)

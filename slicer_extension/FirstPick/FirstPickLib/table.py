@@ -11,6 +11,7 @@ from .worklist import breakable, plainTooltip
 RANK, PICTURE, STUDY, SHARE, STATUS = range(5)
 PICTURE_SIZE = 40
 LINES = 2  # of a study's title
+MARGIN = 6  # left and right of a text
 LETTERS = 13  # of a title that must be seen side by side, before the share is
 
 
@@ -51,10 +52,13 @@ class WorkListTable:
         header.setHighlightSections(False)
         header.setMinimumSectionSize(1)
         header.setSectionResizeMode(STUDY, qt.QHeaderView.Stretch)
-        for column, widest in ((RANK, "000"), (SHARE, "000000"), (STATUS, _("in progress"))):
-            table.setColumnWidth(column, metrics.boundingRect(widest).width() + 12)
+        for column, widest in ((RANK, "00"), (SHARE, "000000"), (STATUS, _("in progress"))):
+            self._setWidth(column, widest)
         table.setColumnWidth(PICTURE, PICTURE_SIZE + 8)
         self._shareWidth = table.columnWidth(SHARE)
+
+    def _setWidth(self, column, widest) -> None:
+        self._table.setColumnWidth(column, self._table.fontMetrics().boundingRect(widest).width() + 2 * MARGIN)
 
     def fill(self, which: str, text: str) -> None:
         """Show the lines that pass a filter; what did not change stays as it is."""
@@ -65,6 +69,7 @@ class WorkListTable:
         self._isFilling = True
         self._table.updatesEnabled = False
         self._table.setRowCount(len(rows))
+        self._setWidth(RANK, "0" * max(len(str(len(worklist.picks))) if worklist else 0, 2))
         for place, row in enumerate(rows):
             if place >= len(before) or before[place] != (row, worklist.color(row.studyId)):
                 self._fillRow(place, row, worklist)
@@ -116,13 +121,20 @@ class WorkListTable:
         first, last = self._table.rowAt(0), self._table.rowAt(self._table.viewport().height - 1)
         if first < 0 or self._isFilling:
             return
-        metrics = self._table.fontMetrics()
-        room = int((self._table.columnWidth(STUDY) - 12) * (LINES - 0.3))  # lines do not end where they are full
         for place in range(first, (last if last >= 0 else len(self._rows) - 1) + 1):
             row = self._rows[place][0]
-            self._table.item(place, STUDY).setText(breakable(metrics.elidedText(row.title, qt.Qt.ElideMiddle, room)))
+            self._table.item(place, STUDY).setText(self._fitted(row.title))
             if row.studyId not in self._icons:
                 self._logic.loadThumbnail(row.studyId, lambda png, studyId=row.studyId: self._setPicture(studyId, png))
+
+    def _fitted(self, title) -> str:
+        """A title in as many lines as there are; one that is too long loses its middle."""
+        metrics, width = self._table.fontMetrics(), self._table.columnWidth(STUDY) - MARGIN - 2
+        text = breakable(title)
+        height = metrics.boundingRect(qt.QRect(0, 0, width, 0), qt.Qt.TextWordWrap, text).height()
+        if height <= LINES * metrics.lineSpacing():
+            return text
+        return breakable(metrics.elidedText(title, qt.Qt.ElideMiddle, int(width * (LINES - 0.3))))  # lines end early
 
     def _setPicture(self, studyId, png) -> None:
         pixmap = qt.QPixmap()
