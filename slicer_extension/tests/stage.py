@@ -33,6 +33,12 @@ def wait_for(condition, seconds=20.0):
     raise AssertionError(f"waited {seconds} s in vain")
 
 
+def settle():
+    """Let Qt lay out and paint what changed."""
+    for _ in range(20):
+        slicer.app.processEvents()
+
+
 class Reader:
     """A module of its own, as somebody in front of the screen uses it."""
 

@@ -150,6 +150,15 @@ def test_the_files_need_no_newer_syntax_than_python_3_9():
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
+def test_the_wishes_in_the_manual_name_tests_that_exist():
+    wishes = (EXTENSION / "README.md").read_text().partition("## What readers ask")[2]
+    named = set(re.findall(r"`(test_\w+)`", wishes))
+    written = {path.stem for path in HERE.glob("test_*.py")}
+    written |= set(re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in HERE.glob("test_*.py")), re.M))
+    assert len(named) > 20
+    assert named <= written
+
+
 def test_nothing_of_the_module_lies_elsewhere():
     assert {path.name for path in MODULE.iterdir() if path.name != "__pycache__"} == {
         *("CMakeLists.txt", "FirstPick.py", "FirstPickLib", "Resources", "Testing"),

@@ -269,6 +269,7 @@ def test_a_study_that_two_readers_read_is_done_with_the_second_reading(reader, a
         assert bob.cell(first, 4) == "second reading, first by alice"
         bob.press("openButton")
         assert bob.reading.studyId == first
+        assert bob.ui.reasonLabel.text.splitlines()[-1] == "Second reading, first by alice."
         assert bob.message == ""  # alice's label is not loaded
         assert bob.reading.problems() == ["Nothing is drawn."]
         bob.draw("tumour", by_bob)
@@ -279,6 +280,10 @@ def test_a_study_that_two_readers_read_is_done_with_the_second_reading(reader, a
 
         alice.refresh()
         assert alice.cell(first, 4) == "done by bob"
+        assert [line.partition(",")[0] for line in alice.ui.readersLabel.text.splitlines()] == [
+            "You: 2 done",
+            "bob: 1 done",
+        ]
         for _ in range(2):
             alice.open(first)
             assert "Loaded your reading" in alice.message
