@@ -70,10 +70,10 @@ def test_the_modules_own_test_truly_runs_where_the_module_is_installed(tmp_path)
 
 def test_sample_data_is_offered_and_loads_without_any_network(started, tmp_path):
     slicer.mrmlScene.GetCacheManager().SetRemoteCacheDirectory(str(tmp_path))
-    source = SampleData.sources["FirstPick"]["SixSmallStudies"]
+    source = SampleData.sources["FirstPick"]["Six small studies"]
     assert source.uris is None  # nothing is fetched
     assert os.path.isfile(source.thumbnailFileName)
-    nodes = SampleData.press("FirstPick", "SixSmallStudies")
+    nodes = SampleData.press("FirstPick", "Six small studies")
     assert len(nodes) == 6
     assert all(node.GetImageData().GetDimensions() == (12, 15, 10) for node in nodes)
     assert len(list((tmp_path / "FirstPickStudies").glob("*.nii.gz"))) == 6

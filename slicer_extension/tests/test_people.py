@@ -145,6 +145,13 @@ def test_window_and_segments_are_kept_by_kind_of_picture(two_kinds):
     assert look() == ((1500, -600), True, 0.75, 0.75)
 
 
+def test_a_study_whose_display_was_deleted_is_closed_all_the_same(connected):  # noqa: F811
+    connected.press("openButton")
+    slicer.mrmlScene.RemoveNode(connected.reading.segmentation.GetDisplayNode())
+    connected.press("closeButton")
+    assert connected.reading is None
+
+
 # -- time
 
 

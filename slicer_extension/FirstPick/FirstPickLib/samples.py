@@ -9,7 +9,7 @@ import os
 import slicer
 from slicer.i18n import tr as _
 
-CATEGORY, NAME = "FirstPick", "SixSmallStudies"
+CATEGORY, NAME = "FirstPick", "Six small studies"
 
 
 def addSampleData(recorded: str, icon: str) -> None:

@@ -20,13 +20,13 @@ class Kind:
     form : str
         ``color``, ``2-D`` or ``3-D``.
     low, high : float
-        The intensities.
+        The intensities, where there is no modality.
     """
 
     modality: str
     form: str
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 0.0
 
     def isLike(self, other: Kind) -> bool:
         """Whether what suits the one suits the other."""
@@ -42,7 +42,7 @@ def kindOf(volume, modality: str) -> Kind:
     """Tell what kind of picture a volume is."""
     image = volume.GetImageData()
     form = "color" if image.GetNumberOfScalarComponents() > 1 else "2-D" if 1 in image.GetDimensions() else "3-D"
-    return Kind(modality, form, *image.GetScalarRange())
+    return Kind(modality, form) if modality else Kind(modality, form, *image.GetScalarRange())
 
 
 class Views:
@@ -52,7 +52,9 @@ class Views:
         self._known = []
 
     def remember(self, reading) -> None:
-        """Keep how a study is shown."""
+        """Keep how a study is shown, unless somebody took apart what shows it."""
+        if reading.volume.GetImageData() is None or reading.segmentation.GetDisplayNode() is None:
+            return
         kind = kindOf(reading.volume, reading.modality)
         self._known = [(other, view) for other, view in self._known if not other.isLike(kind)]
         self._known.append((kind, {**_readVolume(reading.volume), "segments": _readSegments(reading.segmentation)}))
