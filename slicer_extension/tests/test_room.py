@@ -14,7 +14,7 @@ from FirstPickLib.worklist import WorkList
 WIDTH = 400
 LONG = "site 12/patient_0123456789abcdef0123456789abcdef0123456789/2024-11-02 thorax with contrast/series_0004.nii.gz"
 CONTROLS = ("QComboBox", "QLineEdit", "QPushButton", "QToolButton", "QSpinBox", "QTableWidget", "QProgressBar")
-CONTROLS += ("ctkCollapsibleButton",)
+CONTROLS += ("ctkCollapsibleButton", "QListWidget")
 
 
 def controls(reader):
@@ -29,6 +29,7 @@ def with_long_titles(recorded, how=LONG):  # noqa: F811
     proposal = recorded.get("/firstpick/proposal")
     for pick in proposal["picks"]:
         pick["title"] = f"{how[:-7]}_{pick['rank']}.nii.gz"
+        pick["slices"] = [{"index": i, "plane": "sagittal", "position_mm": -12.5} for i in range(1, 5)]
     points = recorded.get("/firstpick/map")
     for point in points["points"]:
         point["title"] = how
@@ -144,6 +145,29 @@ def contrast(one, other):
 
     dark, light = sorted([luminance(one), luminance(other)])
     return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("width", range(330, 560, 40))
+def test_a_title_has_two_lines_and_both_its_ends_at_any_width(reader, width):
+    proposal, points = answers()
+    reader.logic.loadThumbnail = lambda study_id, done: None
+    for pick in proposal["picks"]:
+        pick["title"] = f"{LONG[:40]}/{'é' * (pick['rank'] * 7)}_{pick['rank']}.nii.gz"
+    reader.logic.worklist = WorkList(proposal, points, "bob")
+    reader.widget._updateWorkList()
+    reader.parent.resize(width, 900)
+    settle()
+    wait_for(lambda: not reader.widget.table._timer.isActive())
+    table, metrics = reader.ui.table, reader.ui.table.fontMetrics()
+    room = qt.QRect(0, 0, table.columnWidth(2) - 8, 1000)
+    for place in range(table.rowAt(table.viewport().height - 1)):
+        text = table.item(place, 2).text()
+        needed = metrics.boundingRect(room, qt.Qt.TextWordWrap, text)
+        assert needed.height() <= 2 * metrics.lineSpacing(), text
+        assert needed.width() <= room.width(), text
+        assert text.count("…") == 1
+        assert text.startswith("si")
+        assert text.endswith("gz")
 
 
 # -- names and tooltips
