@@ -1,4 +1,4 @@
-"""What a reader reads when a proxy answers wrongly, on every route: ``python wrong_answers.py [table.md [route ...]]``.
+"""What a reader reads when a proxy answers wrongly, on every route: ``python wrong_answers.py table.md [route ...]``.
 
 In the tests' environment; ``FIRSTPICK_PYTHON`` names a Python that has FirstPick installed. For each route of `ROUTES`
 and each answer of `ANSWERS` the module does what asks that route, the real server behind a proxy that answers so. Then
@@ -161,7 +161,7 @@ def step(result, fault, do):
         result.faults.append(f"{fault}: {type(error).__name__} {error}")
 
 
-def main(target="wrong_answers.md", *names):
+def main(target, *names):
     """Write the table, and how often each thing went wrong that must not."""
     lines, faults = ["| route | answer | what the reader reads [how the server is] | faults |", "|---|---|---|---|"], []
     with tempfile.TemporaryDirectory() as temporary:
