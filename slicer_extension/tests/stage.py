@@ -33,6 +33,12 @@ def wait_for(condition, seconds=20.0):
     raise AssertionError(f"waited {seconds} s in vain")
 
 
+def settle():
+    """Let Qt lay out and paint what changed."""
+    for _ in range(20):
+        slicer.app.processEvents()
+
+
 class Reader:
     """A module of its own, as somebody in front of the screen uses it."""
 
@@ -60,7 +66,7 @@ class Reader:
 
     @property
     def message(self):
-        return self.ui.messageLabel.text
+        return self.ui.messageLabel.text.replace(BREAK, "")
 
     def wait(self):
         """Until nothing is under way."""

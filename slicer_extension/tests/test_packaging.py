@@ -33,6 +33,7 @@ def test_every_file_is_listed_for_packaging():
     resources = cmake_list(text, "MODULE_PYTHON_RESOURCES")
     assert sorted(scripts) == sorted(path.relative_to(MODULE).as_posix() for path in SOURCES)
     on_disk = [path.relative_to(MODULE).as_posix() for path in (MODULE / "Resources").rglob("*") if path.is_file()]
+    on_disk += ["Testing/Python/RecordedServer.py", "Testing/Python/recorded.json"]
     assert sorted(resources) == sorted(on_disk)
 
 
@@ -149,8 +150,34 @@ def test_the_files_need_no_newer_syntax_than_python_3_9():
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
+def test_the_wishes_in_the_manual_name_tests_that_exist():
+    wishes = (EXTENSION / "README.md").read_text().partition("## What readers ask")[2]
+    named = set(re.findall(r"`(test_\w+)`", wishes))
+    written = {path.stem for path in HERE.glob("test_*.py")}
+    written |= set(re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in HERE.glob("test_*.py")), re.M))
+    assert len(named) > 20
+    assert named <= written
+
+
 def test_nothing_of_the_module_lies_elsewhere():
     assert {path.name for path in MODULE.iterdir() if path.name != "__pycache__"} == {
         *("CMakeLists.txt", "FirstPick.py", "FirstPickLib", "Resources", "Testing"),
     }
     assert Path(MODULE / "Testing" / "CMakeLists.txt").is_file()
+
+
+NOT_FOR_READERS = {"FirstPick contributors", "Test passed.", "FirstPick label", "FirstPick labels", "Six small studies"}
+
+
+@on_every_source
+def test_every_sentence_that_people_read_is_translated(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    known = set()
+    for node in ast.walk(tree):
+        isCall = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("_", "translate")
+        isDoc = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isCall or isDoc:
+            known.update(ast.walk(node))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in known]
+    sentences = [text for text in texts if isinstance(text, str) and re.search("[A-Za-z]{2,} [a-z]{2,}", text)]
+    assert set(sentences) <= NOT_FOR_READERS

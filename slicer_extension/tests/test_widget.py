@@ -102,13 +102,13 @@ def test_pictures_are_fetched_for_the_lines_in_view_only(reader):
 
 
 def test_keys_do_what_buttons_do(connected):  # noqa: F811
-    keys = {one.key.toString(): one for one in connected.widget._shortcuts}
+    keys = {one.key.toString(): one for one in connected.widget.keys._shortcuts}
     connected.press("openButton")
     first = connected.reading.studyId
-    keys["Ctrl+Shift+Right"].activated.emit()
+    keys["Ctrl+Shift+N"].activated.emit()
     connected.wait()
     assert connected.reading.studyId == connected.ids()[1]
-    keys["Ctrl+Shift+Left"].activated.emit()
+    keys["Ctrl+Shift+P"].activated.emit()
     connected.wait()
     assert connected.reading.studyId == first
     keys["Ctrl+Shift+K"].activated.emit()

@@ -6,19 +6,21 @@ import os
 from typing import Annotated
 
 import slicer
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
 from . import scene
+from .activity import Lookout
 from .client import FINAL
+from .copies import Copies
 from .drawn import fetchDrawn
 from .link import ServerLink, isLost
 from .reading import Kept, Reading
 from .studyfile import StudyFiles, checkStudy
 from .tasks import Task, Upload
+from .views import Views
 
 
 @parameterNodeWrapper
@@ -27,9 +29,6 @@ class FirstPickParameterNode:
 
     strategy: str = ""
     batchSize: Annotated[int, WithinRange(1, 500)] = 10
-    studyId: str = ""
-    volume: vtkMRMLScalarVolumeNode
-    segmentation: vtkMRMLSegmentationNode
 
 
 class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -43,8 +42,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         Labels that did not reach the server yet.
     files : StudyFiles
         The studies' files on this computer.
-    views : dict
-        Window, level and layout by modality.
+    views : Views
+        How the reader wants each kind of picture to be shown.
     """
 
     def __init__(self, parent=None):
@@ -53,9 +52,12 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         ServerLink.__init__(self)
         settings = os.path.dirname(slicer.app.slicerUserSettingsFilePath)
         self.kept = Kept(os.path.join(settings, "FirstPick"))
-        self.cacheFolder = os.path.join(slicer.app.temporaryPath, "FirstPick")
+        self.copies = Copies(os.path.join(slicer.app.temporaryPath, "FirstPick"))
+        slicer.app.connect("aboutToQuit()", self.copies.remove)
+        self.cacheFolder = self.copies.folder
         self.files = StudyFiles(self.network, self.cacheFolder)
-        self.views = {}
+        self.views = Views()
+        self._lookout = Lookout(self._onSeen)
 
     def getParameterNode(self):
         """Return what belongs to the scene."""
@@ -189,7 +191,6 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             isDirty=bool(self.kept.read(self.client, studyId)),
             hasDraft=drawn.isDraft,
         )
-        self._remember()
         for event in (
             slicer.vtkSegmentation.SourceRepresentationModified,
             slicer.vtkSegmentation.SegmentAdded,
@@ -197,7 +198,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         ):
             self.addObserver(segmentation.GetSegmentation(), event, self._onDrawn)
         scene.show(volume)
-        scene.restoreView(volume, self.views.get(self.reading.modality, {}))
+        self.views.restore(self.reading)
+        self._lookout.start()
         if self.reading.slices:
             self.jumpTo(0)
         self._putAside.discard(studyId)
@@ -210,27 +212,30 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         scene.jumpTo(self.reading.volume, self.reading.slices[number])
 
     def _onDrawn(self, caller=None, event=None):
+        if self.reading:
+            self.reading.active.seen()
         if self.reading and not self.reading.isDirty:
             self.reading.isDirty = True
             self._tell("reading")
 
-    def _remember(self):
-        """Note in the scene what is open."""
-        parameters = self.getParameterNode()
-        reading = self.reading
-        parameters.studyId = reading.studyId if reading else ""
-        parameters.volume = reading.volume if reading else None
-        parameters.segmentation = reading.segmentation if reading else None
+    def _onSeen(self):
+        if self.reading:
+            self.reading.active.seen()
+
+    def _letGo(self):
+        """Have no open study any more; how it was shown is kept for the next one of its kind."""
+        reading, self.reading = self.reading, None
+        self._lookout.stop()
+        self.removeObservers(self._onDrawn)
+        if reading.isHere:
+            self.views.remember(reading)
+        self._tell("reading")  # the editor lets go of the nodes before they are removed
+        return reading
 
     def _close(self):
         """Take the study's nodes out of the scene."""
-        reading, self.reading = self.reading, None
-        self.removeObservers(self._onDrawn)
-        if reading.isHere:
-            self.views[reading.modality] = scene.readView(reading.volume)
-        self._tell("reading")  # the editor lets go of the nodes first
+        reading = self._letGo()
         scene.removeNodes([reading.segmentation, reading.volume])
-        self._remember()
 
     def _leave(self):
         """Close the open study: as a draft if anything was drawn, else given back. False if it must stay open."""
@@ -433,9 +438,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         self.cancel()
         reading = self.reading
         path = self._keep() if reading.isDirty and reading.isHere else ""
-        self.removeObservers(self._onDrawn)
-        self.reading = None
-        self._tell("reading")
+        self._letGo()
         if path:
             self.say(_("The scene was closed. What you drew in {study} is kept.").format(study=reading.title))
             Task(self.network, self._sendKept(path, reading)).start()
@@ -459,5 +462,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         for timer in (self._pollTimer, self._heartbeatTimer):
             timer.stop()
         self.network.cancelAll()
+        slicer.app.disconnect("aboutToQuit()", self.copies.remove)
+        self.copies.remove()
         self.removeObservers()
         self.listeners.clear()

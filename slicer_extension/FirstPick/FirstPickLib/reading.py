@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass, field
 
 import slicer
 
 from . import scene
+from .activity import ActiveTime
 from .client import cacheName
+from .preferences import setting
+
+
+def _newTime() -> ActiveTime:
+    return ActiveTime(60 * setting("idleMinutes"))
 
 
 @dataclass
@@ -44,12 +49,12 @@ class Reading:
     isDirty: bool = False
     hasDraft: bool = False
     lost: str = ""
-    openedAt: float = field(default_factory=time.monotonic)
+    active: ActiveTime = field(default_factory=_newTime)
 
     @property
     def seconds(self) -> float:
-        """How long the study was open, former drafts included."""
-        return self.secondsBefore + time.monotonic() - self.openedAt
+        """How long somebody was at the study, former drafts included, long pauses left out."""
+        return self.secondsBefore + self.active.seconds
 
     @property
     def isHere(self) -> bool:

@@ -125,26 +125,6 @@ def show(volume) -> None:
     slicer.util.setSliceViewerLayers(background=volume, label=None, fit=True)
 
 
-def readView(volume) -> dict:
-    """Window, level and layout as the reader left them; window and level only if they were changed by hand."""
-    view = {"layout": _layout()}
-    display = volume.GetScalarVolumeDisplayNode() if volume.IsA("vtkMRMLScalarVolumeNode") else None
-    if display is not None and not display.GetAutoWindowLevel():
-        view["window"], view["level"] = display.GetWindow(), display.GetLevel()
-    return view
-
-
-def restoreView(volume, view: dict) -> None:
-    """Show a volume as the last one of its modality was shown."""
-    display = volume.GetScalarVolumeDisplayNode()
-    if display is not None and "window" in view:
-        display.AutoWindowLevelOff()
-        display.SetWindowLevel(view["window"], view["level"])
-    manager = slicer.app.layoutManager()
-    if manager is not None and view.get("layout") is not None and manager.layout != view["layout"]:
-        manager.setLayout(view["layout"])
-
-
 def jumpTo(volume, one: dict) -> list:
     """Move the slice views to a proposed slice, and return the place in RAS.
 
@@ -179,11 +159,6 @@ def closestAxes(affine: np.ndarray) -> list:
         axes[body] = int(axis)
         steps[body, :] = steps[:, axis] = -1
     return axes
-
-
-def _layout():
-    manager = slicer.app.layoutManager()
-    return None if manager is None else manager.layout
 
 
 def _isShown(node) -> bool:
