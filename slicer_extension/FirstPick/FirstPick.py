@@ -23,8 +23,9 @@ from slicer.util import VTKObservationMixin
 from FirstPickLib.editor import SegmentEditor
 from FirstPickLib.logic import FirstPickLogic
 from FirstPickLib.mapwidget import MapWidget
+from FirstPickLib.slicerow import SliceRow
 from FirstPickLib.table import WorkListTable
-from FirstPickLib.worklist import FILTERS, plainTooltip, sliceText
+from FirstPickLib.worklist import FILTERS, plainTooltip
 
 SKIP_REASONS = ("poor quality", "wrong anatomy", "duplicate", "cannot decide")
 
@@ -73,6 +74,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.map = MapWidget(self.logic)
         self.ui.mapFrame.layout().addWidget(self.map)
         self.editor = SegmentEditor(self.ui.editorFrame)
+        self.slices = SliceRow(self.ui)
         self._connectSignals()
         self._restoreSettings()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -101,7 +103,6 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.yesButton.connect("clicked(bool)", lambda: self.logic.answer(True))
         ui.noButton.connect("clicked(bool)", lambda: self.logic.answer(False))
         ui.cancelButton.connect("clicked(bool)", lambda: self.logic.cancel())
-        ui.sliceBox.connect("activated(int)", self.logic.jumpTo)
         self.table.opened = self.logic.open
         self.table.selected = self.onSelected
         self.map.clicked = self.onMapClicked
@@ -138,6 +139,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 ("Ctrl+Shift+Left", lambda: self.logic.openNeighbour(-1)),
                 ("Ctrl+Shift+K", lambda: self.ui.skipButton.toggle()),
                 ("Ctrl+Shift+D", lambda: self.logic.saveDraft()),
+                ("Alt+Down", lambda: self.slices.step(1)),
+                ("Alt+Up", lambda: self.slices.step(-1)),
             ):
                 shortcut = qt.QShortcut(window)
                 shortcut.setKey(qt.QKeySequence(keys))
@@ -314,6 +317,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         elif not reading and not logic.isBusy:
             ui.worklistSection.collapsed = ui.mapSection.collapsed = False
         ui.readingSection.visible = reading is not None
+        self.slices.show(reading.slices if reading else None)
         if reading:
             row = logic.worklist.row(reading.studyId) if logic.worklist else None
             ui.studyLabel.text = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
@@ -322,11 +326,6 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.reasonLabel.visible = bool(ui.reasonLabel.text)
             ui.stateLabel.text = reading.lost or (_("Not saved yet") if reading.isDirty else "")
             ui.stateLabel.visible = bool(ui.stateLabel.text)
-            ui.sliceFrame.visible = bool(reading.slices)
-            texts = [sliceText(one) for one in reading.slices]
-            if texts != [ui.sliceBox.itemText(i) for i in range(ui.sliceBox.count)]:
-                ui.sliceBox.clear()
-                ui.sliceBox.addItems(texts)
         self._updateEnabled()
 
     def _updateEnabled(self):

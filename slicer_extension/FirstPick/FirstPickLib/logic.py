@@ -12,13 +12,16 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import scene
+from . import geometry, scene
 from .client import FINAL
 from .drawn import fetchDrawn
 from .link import ServerLink
 from .reading import Kept, Reading
+from .slices import SliceTour
 from .studyfile import StudyFiles
 from .tasks import Task, Upload
+
+LOOK_MS = 300  # after the last stroke
 
 
 @parameterNodeWrapper
@@ -56,6 +59,10 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         self.cacheFolder = os.path.join(slicer.app.temporaryPath, "FirstPick")
         self.files = StudyFiles(self.network, self.cacheFolder)
         self.views = {}
+        self._viewsBefore = []
+        self._ticked = {}  # slices by hand, by study
+        self._lookTimer = self._timer(LOOK_MS, self._look)
+        self._lookTimer.setSingleShot(True)
 
     def getParameterNode(self):
         """Return what belongs to the scene."""
@@ -162,7 +169,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             volume,
             segmentation,
             labels,
-            slices=row.slices if row else (),
+            slices=SliceTour(volume, segmentation, row.slices if row else (), self._ticked.setdefault(studyId, {})),
             modality=fetched.info.get("modality", ""),
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
@@ -176,20 +183,21 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             slicer.vtkSegmentation.SegmentRemoved,
         ):
             self.addObserver(segmentation.GetSegmentation(), event, self._onDrawn)
-        scene.show(volume)
+        self._viewsBefore = geometry.show(volume)
         scene.restoreView(volume, self.views.get(self.reading.modality, {}))
-        if self.reading.slices:
-            self.jumpTo(0)
+        self.reading.slices.jumpTo(0)
         self._putAside.discard(studyId)
         self.say(drawn.note)
         self._tell("reading")
         return ""
 
-    def jumpTo(self, number):
-        """Show a proposed slice."""
-        scene.jumpTo(self.reading.volume, self.reading.slices[number])
+    def _look(self):
+        """Tick off the slices on which something was drawn."""
+        if self.reading and self.reading.isHere and self.reading.slices.look():
+            self._tell("reading")
 
     def _onDrawn(self, caller=None, event=None):
+        self._lookTimer.start()
         if self.reading and not self.reading.isDirty:
             self.reading.isDirty = True
             self._tell("reading")
@@ -208,6 +216,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         self.removeObservers(self._onDrawn)
         if reading.isHere:
             self.views[reading.modality] = scene.readView(reading.volume)
+        geometry.turnBack(self._viewsBefore)
         self._tell("reading")  # the editor lets go of the nodes first
         scene.removeNodes([reading.segmentation, reading.volume])
         self._remember()
@@ -430,7 +439,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             if self.reading.isDirty and self.reading.isHere:
                 self._keep()
             self._close()
-        for timer in (self._pollTimer, self._heartbeatTimer):
+        for timer in (self._pollTimer, self._heartbeatTimer, self._lookTimer):
             timer.stop()
         self.network.cancelAll()
         self.removeObservers()

@@ -21,6 +21,8 @@ class Reading:
     ----------
     title : str
         What the reader sees instead of the id.
+    slices : SliceTour
+        The slices that the server proposes.
     isDirty : bool
         Whether anything was drawn since the last draft.
     lost : str
@@ -34,7 +36,7 @@ class Reading:
     volume: object
     segmentation: object
     labels: list
-    slices: tuple = ()
+    slices: object = None
     modality: str = ""
     cached: str = ""
     secondsBefore: float = 0.0

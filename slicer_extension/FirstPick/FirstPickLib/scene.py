@@ -6,8 +6,6 @@ import numpy as np
 import slicer
 import vtk
 
-AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
-
 
 def loadVolume(path: str, name: str):
     """Load a study's file as one volume, whatever lies beside it."""
@@ -120,11 +118,6 @@ def removeNodes(nodes: list) -> None:
                 slicer.mrmlScene.RemoveNode(part)
 
 
-def show(volume) -> None:
-    """Show a volume in the slice views."""
-    slicer.util.setSliceViewerLayers(background=volume, label=None, fit=True)
-
-
 def readView(volume) -> dict:
     """Window, level and layout as the reader left them; window and level only if they were changed by hand."""
     view = {"layout": _layout()}
@@ -143,42 +136,6 @@ def restoreView(volume, view: dict) -> None:
     manager = slicer.app.layoutManager()
     if manager is not None and view.get("layout") is not None and manager.layout != view["layout"]:
         manager.setLayout(view["layout"])
-
-
-def jumpTo(volume, one: dict) -> list:
-    """Move the slice views to a proposed slice, and return the place in RAS.
-
-    The slice's index counts from right to left, back to front or bottom to top, along the axis of the volume
-    that is nearest to that of the body: oblique volumes have such slices, too.
-    """
-    place = slicePlace(volume, one)
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
-    return place
-
-
-def slicePlace(volume, one: dict) -> list:
-    """Return the middle of a proposed slice in RAS."""
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    affine = slicer.util.arrayFromVTKMatrix(matrix)
-    size = np.array(volume.GetImageData().GetDimensions())
-    bodyAxis = AXES[one["plane"]]
-    axis = closestAxes(affine)[bodyAxis]
-    place = (size - 1) / 2
-    forwards = affine[bodyAxis, axis] > 0
-    place[axis] = one["index"] if forwards else size[axis] - 1 - one["index"]
-    return (affine @ [*place, 1])[:3].tolist()
-
-
-def closestAxes(affine: np.ndarray) -> list:
-    """For each of right, anterior and superior the axis of the volume that runs along it; each axis once."""
-    steps = np.abs(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
-    axes = [0, 0, 0]
-    for _ in range(3):
-        body, axis = np.unravel_index(steps.argmax(), steps.shape)
-        axes[body] = int(axis)
-        steps[body, :] = steps[:, axis] = -1
-    return axes
 
 
 def _layout():
