@@ -15,11 +15,11 @@ from slicer.util import VTKObservationMixin
 from . import geometry, scene
 from .client import FINAL
 from .drawn import fetchDrawn
-from .link import ServerLink
+from .link import ServerLink, waitCursor
 from .reading import Kept, Reading
 from .slices import SliceTour
 from .studyfile import StudyFiles
-from .tasks import Task, Upload
+from .tasks import Task, sendLabel
 
 LOOK_MS = 300  # after the last stroke
 
@@ -146,22 +146,38 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if fetched.error:
             return fetched.error
         drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId, self.isReadBySeveral)
-        return drawn.error or self._show(studyId, fetched, drawn)
+        return drawn.error or (yield from self._show(studyId, fetched, drawn))
+
+    def _loadNodes(self, title, fetched, drawn):
+        """Put volume and label into the scene, each announced; return the nodes, and what went wrong."""
+        text = _("Slicer opens {study} ...").format(study=title)
+        nodes, labels = [], self.status["labels"]
+        isGoing = yield from self._busy(text)
+        try:
+            if isGoing:
+                with waitCursor():
+                    nodes.append(scene.loadVolume(fetched.path, title))
+                    nodes.append(scene.makeSegmentation(nodes[0], labels))
+            if isGoing and drawn.path:
+                isGoing = yield from self._busy(text)
+            if isGoing and drawn.path:
+                with waitCursor():
+                    scene.loadLabel(drawn.path, nodes[1], labels)
+        except RuntimeError as error:
+            why = _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        else:
+            why = "" if isGoing else _("Cancelled.")
+        if why:
+            scene.removeNodes(nodes)
+        return nodes, why
 
     def _show(self, studyId, fetched, drawn):
         """Put the study into the scene; return what went wrong."""
         labels, title = self.status["labels"], self.title(studyId)
-        made = []
-        try:
-            volume = scene.loadVolume(fetched.path, title)
-            made.append(volume)
-            segmentation = scene.makeSegmentation(volume, labels)
-            made.append(segmentation)
-            if drawn.path:
-                scene.loadLabel(drawn.path, segmentation, labels)
-        except RuntimeError as error:
-            scene.removeNodes(made)
-            return _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        nodes, why = yield from self._loadNodes(title, fetched, drawn)
+        if why:
+            return why
+        volume, segmentation = nodes
         row = self.worklist.row(studyId) if self.worklist else None
         self.reading = Reading(
             studyId,
@@ -272,7 +288,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         reading.isDirty = False
         request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        answer = yield Upload(request, path, progress)
+        answer = yield from sendLabel(request, path, progress)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
             reading.hasDraft = True
@@ -429,7 +445,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _sendKept(self, path, reading):
         request = self.client.saveLabel(reading.studyId, self.client.savedTag, reading.labels, reading.seconds)
-        answer = yield Upload(request, path)
+        answer = yield from sendLabel(request, path)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
 

@@ -68,7 +68,7 @@ class Kept:
 
     def path(self, client, studyId: str) -> str:
         """Where a study's file lies, or would lie."""
-        return os.path.join(self.folder, cacheName(f"{client.address} {client.reader}", studyId, {}) + ".nii.gz")
+        return os.path.join(self.folder, cacheName(f"{client.address} {client.reader}", studyId, {}) + ".nii")
 
     def write(self, client, reading: Reading) -> str:
         """Write the segmentation as it is now."""
