@@ -86,6 +86,43 @@ def part(node, volume, name):
     return slicer.util.arrayFromSegmentBinaryLabelmap(node, name, volume).astype(int)
 
 
+class Painted(qt.QObject):
+    """What a label showed whenever it was painted."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.label, self.texts = label, []
+        label.installEventFilter(self)
+
+    def eventFilter(self, _watched, event):
+        if event.type() == qt.QEvent.Paint:
+            self.texts.append(self.label.text)
+        return False
+
+
+def test_what_slicer_does_is_on_the_screen_before_the_window_stands_still(drawn, monkeypatch):  # noqa: F811
+    painted, shown = Painted(drawn.ui.transferLabel), []
+
+    def spy(name):
+        original = getattr(scene, name)
+
+        def spied(*arguments):
+            shown.append((name, painted.texts[-1], qt.QApplication.overrideCursor().shape()))
+            return original(*arguments)
+
+        monkeypatch.setattr(scene, name, spied)
+
+    title = drawn.reading.title
+    drawn.press("draftButton")
+    drawn.press("closeButton")
+    for name in ("loadVolume", "loadLabel"):
+        spy(name)
+    drawn.press("openButton")
+    sign = (f"Slicer opens {title} ...", qt.Qt.WaitCursor)
+    assert shown == [("loadVolume", *sign), ("loadLabel", *sign)]
+    assert qt.QApplication.overrideCursor() is None
+
+
 def run(story):
     answers = []
 

@@ -42,10 +42,10 @@ class SliceRow:
     def _fill(self) -> None:
         self._isFilling = True
         self._ui.sliceList.clear()
-        for one in self._tour.slices if self._tour else ():
-            item = qt.QListWidgetItem(f"{one['plane']} {one['index']}")
-            item.setToolTip(_("{slice}: click to jump there, tick when it is done.").format(slice=sliceText(one)))
-            self._ui.sliceList.addItem(item)
+        for number, one in enumerate(self._tour.slices if self._tour else ()):
+            self._ui.sliceList.addItem(f"{one['plane']} {one['index']}")
+            text = _("{slice}: click to jump there, tick when it is done.").format(slice=sliceText(one))
+            self._ui.sliceList.item(number).setToolTip(text)
         self._isFilling = False
 
     def _update(self) -> None:
