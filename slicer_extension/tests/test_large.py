@@ -82,6 +82,20 @@ def test_what_shares_a_layer_or_lies_on_another_grid_is_the_same(segmentation):
     scene.removeNodes([twice])
 
 
+@pytest.mark.parametrize("moved", ["both", "segmentation", "volume"])
+def test_what_was_moved_is_drawn_where_it_is_seen(segmentation, moved):
+    node, volume = segmentation
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 2.3)  # a voxel along k, which runs to the left
+    transform.SetMatrixTransformToParent(matrix)
+    for one in (node, volume) if moved == "both" else (node,) if moved == "segmentation" else (volume,):
+        one.SetAndObserveTransformNodeID(transform.GetID())
+    merged = merge(layers(node, volume), {label["name"]: label["value"] for label in LABELS}, (10, 12, 14))
+    np.testing.assert_array_equal(merged, ofSlicer(node, volume, "abc"))
+    scene.removeNodes([transform])
+
+
 def part(node, volume, name):
     return slicer.util.arrayFromSegmentBinaryLabelmap(node, name, volume).astype(int)
 

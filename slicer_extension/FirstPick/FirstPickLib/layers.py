@@ -11,7 +11,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from .geometry import affineOf
 
+MOST_COUNTED = 1 << 16  # values that are counted without sorting
 _SAME = 1e-3  # of a voxel
+_TYPES = (np.uint8, np.int16, np.int32)  # that every program reads
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Layer:
 
 def layers(segmentation, volume) -> list:
     """Return the layers of a segmentation on a volume's grid; those on which nothing is drawn are left out."""
-    inner = segmentation.GetSegmentation()
+    inner, grid = segmentation.GetSegmentation(), _gridIn(segmentation, volume)
+    size = volume.GetImageData().GetDimensions()
     kind = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     found = []
     for number in range(inner.GetNumberOfLayers(kind)):
@@ -43,23 +46,29 @@ def layers(segmentation, volume) -> list:
         if image is None or image.IsEmpty():
             continue
         ids = inner.GetSegmentIDsForLayer(number, kind)
-        found.append(_layer(image, {name: inner.GetSegment(name).GetLabelValue() for name in ids}, volume))
+        found.append(_layer(image, {name: inner.GetSegment(name).GetLabelValue() for name in ids}, grid, size))
     return [layer for layer in found if layer is not None]
 
 
-def _layer(image, values: dict, volume):
+def _gridIn(segmentation, volume) -> np.ndarray:
+    """The volume's matrix in the frame of the segmentation: somebody may have moved one of them."""
+    between = vtk.vtkMatrix4x4()
+    transforms = volume.GetParentTransformNode(), segmentation.GetParentTransformNode()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*transforms, between)
+    return slicer.util.arrayFromVTKMatrix(between) @ affineOf(volume)
+
+
+def _layer(image, values: dict, grid: np.ndarray, size: tuple):
     """Make a layer of a label map; it is resampled where its voxels are not the volume's."""
-    shift = _shift(image, volume)
+    shift = _shift(image, grid)
     if shift is None:
-        image, shift = _onGrid(image, volume), np.zeros(3, int)
+        image, shift = _onGrid(image, grid, size), np.zeros(3, int)
     scalars = image.GetPointData().GetScalars()
     if scalars is None:
         return None
     array = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
     start = shift + image.GetExtent()[::2]
-    inside = [
-        slice(max(-first, 0), max(n - first, 0)) for first, n in zip(start, volume.GetImageData().GetDimensions())
-    ]
+    inside = [slice(max(-first, 0), max(n - first, 0)) for first, n in zip(start, size)]
     array = array[tuple(inside[::-1])]
     box = drawnBox(array)
     if box is None:
@@ -68,11 +77,11 @@ def _layer(image, values: dict, volume):
     return Layer(array[box], tuple(int(n) for n in start + first), values)
 
 
-def _shift(image, volume):
+def _shift(image, grid: np.ndarray):
     """How far a label map's indices are from the volume's; None if they do not lie on the same grid."""
     toWorld = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(toWorld)
-    toVolume = np.linalg.inv(affineOf(volume)) @ slicer.util.arrayFromVTKMatrix(toWorld)
+    toVolume = np.linalg.inv(grid) @ slicer.util.arrayFromVTKMatrix(toWorld)
     shift = np.rint(toVolume[:3, 3])
     expected = np.eye(4)
     expected[:3, 3] = shift
@@ -86,10 +95,10 @@ def drawnBox(array: np.ndarray):
     return tuple(slice(int(some[0]), int(some[-1]) + 1) for some in drawn) if len(drawn[0]) else None
 
 
-def _onGrid(image, volume):
-    reference = slicer.vtkSlicerSegmentationsModuleLogic.CreateOrientedImageDataFromVolumeNode(volume)
-    reference.UnRegister(None)
-    moved = slicer.vtkOrientedImageData()
+def _onGrid(image, grid: np.ndarray, size: tuple):
+    reference, moved = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    reference.SetDimensions(*size)
+    reference.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(grid))
     slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(image, reference, moved)
     return moved
 
@@ -112,7 +121,7 @@ def _count(array: np.ndarray) -> dict:
     """Count each value slice by slice: without sorting where values are small, and without a copy of all."""
     counts = {}
     for slab in array:
-        if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        if array.dtype.kind in "iu" and slab.min() >= 0 and slab.max() < MOST_COUNTED:
             found = np.bincount(slab.ravel())
             pairs = zip(np.flatnonzero(found), found[found > 0])
         else:
@@ -135,7 +144,8 @@ def merge(found: list, values: dict, shape: tuple) -> np.ndarray:
         Of the volume's array: (k, j, i).
     """
     ranks = {name: rank for rank, name in enumerate(values, 1)}
-    ofRank = np.array([0, *values.values()], np.uint8 if max(values.values(), default=0) < 256 else np.int32)
+    ofRank = np.array([0, *values.values()])
+    ofRank = ofRank.astype(next(kind for kind in _TYPES if ofRank.max() <= np.iinfo(kind).max))
     merged = np.zeros(shape, ofRank.dtype)
     for place, parts in _slabs(found, ranks):
         highest = np.zeros(merged[place].shape, np.uint16)

@@ -435,6 +435,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         reading = self.reading
         path = self._keep() if reading.isDirty and reading.isHere else ""
         self.removeObservers(self._onDrawn)
+        geometry.turnBack(self._viewsBefore)
         self.reading = None
         self._tell("reading")
         if path:
