@@ -85,6 +85,9 @@ def read_one(address):
         reader.draw(name, ball(middle, radius))
     end = time.monotonic() + 1
     wait_for(lambda: time.monotonic() > end)  # what follows a stroke is over
+    beat.reset()
+    getattr(reader.logic, "_autosave", reader.logic._keep)()
+    beat.tell("written here")
     for name, button in (("draft", "draftButton"), ("close", "closeButton"), ("open with its label", "openButton")):
         if name.startswith("open"):
             reader.widget.table.select("ct.nii.gz")
