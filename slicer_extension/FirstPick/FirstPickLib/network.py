@@ -141,7 +141,7 @@ class Transfer:
             part.setBody(qt.QByteArray(text.encode()))
             parts.append(part)
         part = qt.QHttpPart()
-        disposition = 'form-data; name="label"; filename="label.nii.gz"'
+        disposition = f'form-data; name="label"; filename="{os.path.basename(self._source)}"'
         part.setHeader(qt.QNetworkRequest.ContentDispositionHeader, disposition)
         part.setHeader(qt.QNetworkRequest.ContentTypeHeader, "application/octet-stream")
         with open(self._source, "rb") as file:  # labels are small: a copy in memory is safe from later changes

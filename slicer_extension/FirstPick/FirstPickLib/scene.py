@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -30,7 +31,16 @@ def addSegments(segmentation, labels: list) -> None:
     inner = segmentation.GetSegmentation()
     for label in labels:
         if not inner.GetSegmentIdBySegmentName(label["name"]):
-            inner.AddEmptySegment(label["name"], label["name"], _color(label))
+            inner.AddEmptySegment(label["name"], label["name"], color(label))
+
+
+def orderSegments(segmentation, labels: list) -> None:
+    """Put the server's labels first, in the server's order."""
+    inner = segmentation.GetSegmentation()
+    for place, label in enumerate(labels):
+        segmentId = inner.GetSegmentIdBySegmentName(label["name"])
+        if segmentId:
+            inner.SetSegmentIndex(segmentId, place)
 
 
 def loadLabel(path: str, segmentation, labels: list) -> None:
@@ -51,40 +61,23 @@ def loadLabel(path: str, segmentation, labels: list) -> None:
             labelmap.CreateDefaultDisplayNodes()
             labelmap.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
             slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, segmentation)
-        order = [label["name"] for label in labels]
-        for place, name in enumerate(order):
-            segmentId = inner.GetSegmentIdBySegmentName(name)
-            if segmentId:
-                inner.SetSegmentIndex(segmentId, place)
+        orderSegments(segmentation, labels)
     finally:
         removeNodes([labelmap, table])
 
 
-def problems(segmentation, volume, labels: list) -> list:
-    """Say what to look at before submitting: nothing drawn, overlaps, segments that the server has no value for."""
-    inner = segmentation.GetSegmentation()
-    names = {inner.GetNthSegment(i).GetName() for i in range(inner.GetNumberOfSegments())}
-    strangers = sorted(names - {label["name"] for label in labels})
-    counts, overlap = _voxels(segmentation, volume, labels)
-    found = []
-    if not any(counts.values()):
-        found.append("Nothing is drawn.")
-    if overlap:
-        found.append(f"Segments overlap in {overlap} voxels; a label file holds only one of them there.")
-    drawn = [name for name in strangers if not _isEmpty(segmentation, name)]
-    if drawn:
-        found.append(f"The server has no label {', '.join(drawn)}: it will not be sent.")
-    return found
-
-
 def exportLabel(segmentation, volume, labels: list, path: str) -> None:
-    """Write the segmentation on the volume's grid; each voxel has the value that the server gave the segment's name."""
+    """Write the segmentation on the volume's grid; each voxel has the value that the server gave the segment's name.
+
+    Where segments overlap, the later label is on top.
+    """
     inner = segmentation.GetSegmentation()
+    ids = [inner.GetNthSegmentID(number) for number in range(inner.GetNumberOfSegments())]
     segmentIds = vtk.vtkStringArray()
     for label in labels:
-        segmentId = inner.GetSegmentIdBySegmentName(label["name"])
-        if segmentId and not _isEmpty(segmentation, label["name"]):
-            segmentIds.InsertNextValue(segmentId)
+        for segmentId in ids:
+            if inner.GetSegment(segmentId).GetName() == label["name"] and not isEmpty(segmentation, segmentId):
+                segmentIds.InsertNextValue(segmentId)
     tablesBefore = slicer.util.getNodesByClass("vtkMRMLColorTableNode")
     labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "FirstPick label")
     table = _colorTable(labels)
@@ -105,6 +98,16 @@ def exportLabel(segmentation, volume, labels: list, path: str) -> None:
     finally:
         tables = slicer.util.getNodesByClass("vtkMRMLColorTableNode")  # Slicer's export adds one of its own
         removeNodes([labelmap, *(node for node in tables if node not in tablesBefore)])
+
+
+def isEmpty(segmentation, segmentId: str) -> bool:
+    """Tell whether nothing is drawn on a segment."""
+    kind = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    segment = segmentation.GetSegmentation().GetSegment(segmentId)
+    image = segment.GetRepresentation(kind)
+    if image is None or image.IsEmpty() or image.GetPointData().GetScalars() is None:
+        return True
+    return not (vtk_to_numpy(image.GetPointData().GetScalars()) == segment.GetLabelValue()).any()
 
 
 def removeNodes(nodes: list) -> None:
@@ -190,7 +193,8 @@ def _isShown(node) -> bool:
     return node.IsA("vtkMRMLDisplayableNode")
 
 
-def _color(label: dict) -> list:
+def color(label: dict) -> list:
+    """Red, green and blue of one of the server's labels, from 0 to 1."""
     return [int(label["color"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
@@ -202,35 +206,5 @@ def _colorTable(labels: list):
     table.SetNumberOfColors(max(label["value"] for label in labels) + 1)
     table.SetColor(0, "background", 0, 0, 0, 0)
     for label in labels:
-        table.SetColor(label["value"], label["name"], *_color(label), 1)
+        table.SetColor(label["value"], label["name"], *color(label), 1)
     return table
-
-
-def _array(segmentation, name: str, volume):
-    segmentId = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
-    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume)
-
-
-def _isEmpty(segmentation, name: str) -> bool:
-    segmentId = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
-    image = slicer.vtkOrientedImageData()
-    segmentation.GetBinaryLabelmapRepresentation(segmentId, image)
-    return image.IsEmpty() or image.GetScalarRange()[1] == 0
-
-
-def _voxels(segmentation, volume, labels: list) -> tuple:
-    """Count the voxels of each label, and those that more than one label has."""
-    inner = segmentation.GetSegmentation()
-    names = [label["name"] for label in labels if inner.GetSegmentIdBySegmentName(label["name"])]
-    drawn = [name for name in names if not _isEmpty(segmentation, name)]
-    counts = dict.fromkeys(names, 0)
-    taken, overlap = None, None
-    for name in drawn:
-        mask = _array(segmentation, name, volume) != 0
-        counts[name] = int(mask.sum())
-        if taken is None:
-            taken, overlap = mask.copy(), np.zeros_like(mask)
-        else:
-            overlap |= taken & mask
-            taken |= mask
-    return counts, 0 if overlap is None else int(overlap.sum())
