@@ -20,11 +20,13 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from FirstPickLib.drawn import labelText
 from FirstPickLib.editor import SegmentEditor
 from FirstPickLib.logic import FirstPickLogic
 from FirstPickLib.mapwidget import MapWidget
 from FirstPickLib.slicerow import SliceRow
 from FirstPickLib.table import WorkListTable
+from FirstPickLib.work import ENDING
 from FirstPickLib.worklist import FILTERS, plainTooltip
 
 SKIP_REASONS = ("poor quality", "wrong anatomy", "duplicate", "cannot decide")
@@ -100,9 +102,13 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.skipButton.connect("toggled(bool)", self.onSkipToggled)
         ui.confirmSkipButton.connect("clicked(bool)", self.onSkip)
         ui.skipBox.lineEdit().connect("returnPressed()", self.onSkip)
-        ui.yesButton.connect("clicked(bool)", lambda: self.logic.answer(True))
+        ui.yesButton.connect("clicked(bool)", lambda: self.logic.answer(True, max(ui.choiceBox.currentIndex, 0)))
         ui.noButton.connect("clicked(bool)", lambda: self.logic.answer(False))
         ui.cancelButton.connect("clicked(bool)", lambda: self.logic.cancel())
+        ui.loadButton.connect("clicked(bool)", lambda: self.logic.loadLabel(ui.labelBox.currentIndex))
+        ui.compareButton.connect("clicked(bool)", lambda: self.logic.compareLabel(ui.labelBox.currentIndex))
+        ui.exportButton.connect("clicked(bool)", self.onExport)
+        ui.discardButton.connect("clicked(bool)", lambda: self.logic.discardKept(self.table.selectedStudy()))
         self.table.opened = self.logic.open
         self.table.selected = self.onSelected
         self.map.clicked = self.onMapClicked
@@ -228,10 +234,19 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.openNext()
         elif row.status == "skipped":
             self.logic.unskip(studyId)
-        elif row.status == "done":
+        elif row.status == "done" and not row.isKept:
             self.logic.reopen(studyId)
         else:
             self.logic.open(studyId)
+
+    def onExport(self):
+        """Write kept work to a file of the reader's choice."""
+        studyId = self.table.selectedStudy()
+        name = self.logic.title(studyId).replace("/", "_") + ENDING
+        path = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), _("Export kept work"), name, f"*{ENDING}")
+        path = path if isinstance(path, str) else path[0]  # PythonQt gives the path alone
+        if path:
+            self.logic.exportWork(studyId, path if path.endswith(ENDING) else path + ENDING)
 
     def onSkipToggled(self, isOn):
         """Show or hide the reasons."""
@@ -326,12 +341,21 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.reasonLabel.visible = bool(ui.reasonLabel.text)
             ui.stateLabel.text = reading.lost or (_("Not saved yet") if reading.isDirty else "")
             ui.stateLabel.visible = bool(ui.stateLabel.text)
+            ui.labelFrame.visible = bool(reading.listed)
+            self._fillBox(ui.labelBox, [labelText(label) for label in reading.listed])
         self._updateEnabled()
+
+    def _fillBox(self, box, texts):
+        """Fill a box anew only if that changes anything: it may be open."""
+        if texts != [box.itemText(i) for i in range(box.count)]:
+            box.clear()
+            box.addItems(texts)
 
     def _updateEnabled(self):
         logic, ui = self.logic, self.ui
         isFree = not logic.isBusy
-        for widget in (ui.submitButton, ui.draftButton, ui.closeButton, ui.skipButton, ui.editorFrame):
+        buttons = (ui.submitButton, ui.draftButton, ui.closeButton, ui.skipButton, ui.loadButton, ui.compareButton)
+        for widget in (*buttons, ui.editorFrame):
             widget.enabled = isFree and logic.reading is not None
         neighbours = [
             bool(logic.reading and logic.worklist and logic.worklist.neighbour(logic.reading.studyId, step))
@@ -347,7 +371,9 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         logic, button = self.logic, self.ui.openButton
         row = logic.worklist.row(self.table.selectedStudy()) if logic.worklist else None
         texts = {"skipped": _("Undo skip"), "done": _("Reopen"), None: _("Open next")}
-        button.text = texts.get(row.status if row else None, _("Open"))
+        isKept = row is not None and row.isKept
+        button.text = _("Open") if isKept and row.status == "done" else texts.get(row and row.status, _("Open"))
+        self.ui.keptFrame.visible = isKept
         hasNext = bool(logic.worklist) and logic.worklist.nextOpen() is not None
         button.enabled = not logic.isBusy and (row is not None or hasNext)
 
@@ -357,6 +383,10 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.questionFrame.visible = logic.question is not None
         if logic.question:
             ui.yesButton.text = logic.question.yes
+            texts = [text for text, _action in logic.question.choices]
+            ui.choiceBox.visible = len(texts) > 1
+            self._fillBox(ui.choiceBox, texts)
+            ui.choiceBox.currentIndex = 0
         ui.transferFrame.visible = logic.transfer is not None
         if logic.transfer:
             text, done, total = logic.transfer

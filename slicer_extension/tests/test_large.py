@@ -12,7 +12,8 @@ from stage import wait_for
 from test_bad_paths import block, connected, drawn, recorded  # noqa: F401 - fixtures
 
 from FirstPickLib import packing, scene
-from FirstPickLib.layers import countOverlap, countVoxels, drawnCopy, layers, merge
+from FirstPickLib.check import findings
+from FirstPickLib.layers import countVoxels, drawnCopy, layers, merge
 from FirstPickLib.network import Network
 from FirstPickLib.tasks import Compress, Task
 
@@ -63,7 +64,7 @@ def test_layers_are_merged_as_slicer_does_it(segmentation, names):
 def test_what_shares_a_layer_or_lies_on_another_grid_is_the_same(segmentation):
     node, volume = segmentation
     before = merge(layers(node, volume), {"a": 1, "c": 2}, (10, 12, 14))
-    counts, overlap = countVoxels(layers(node, volume)), countOverlap(layers(node, volume), {"a", "b", "c"})
+    counts, overlap = countVoxels(layers(node, volume)), findings(node, volume, LABELS).nOverlapping
     assert overlap == np.count_nonzero(sum(part(node, volume, name) for name in "abc") > 1) > 0
     assert counts == {name: np.count_nonzero(part(node, volume, name)) for name in "abc"}
     node.GetSegmentation().RemoveSegment("b")
@@ -139,22 +140,25 @@ def test_what_slicer_does_is_on_the_screen_before_the_window_stands_still(drawn,
     painted, shown = Painted(drawn.ui.transferLabel), []
 
     def spy(name):
-        original = getattr(scene, name)
+        original = getattr(slicer.util, name)
 
         def spied(*arguments):
-            shown.append((name, painted.texts[-1], qt.QApplication.overrideCursor().shape()))
+            cursor = qt.QApplication.overrideCursor()
+            shown.append((name, painted.texts[-1], cursor and cursor.shape()))
             return original(*arguments)
 
-        monkeypatch.setattr(scene, name, spied)
+        monkeypatch.setattr(slicer.util, name, spied)
 
     title = drawn.reading.title
+    spy("saveNode")
     drawn.press("draftButton")
+    assert shown == [("saveNode", f"Writing {title} ...", qt.Qt.WaitCursor)]
     drawn.press("closeButton")
-    for name in ("loadVolume", "loadLabel"):
+    for name in ("loadVolume", "loadLabelVolume"):
         spy(name)
     drawn.press("openButton")
     sign = (f"Slicer opens {title} ...", qt.Qt.WaitCursor)
-    assert shown == [("loadVolume", *sign), ("loadLabel", *sign)]
+    assert shown[1:] == [("loadVolume", *sign), ("loadLabelVolume", *sign)]
     assert qt.QApplication.overrideCursor() is None
 
 

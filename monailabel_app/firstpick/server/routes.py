@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
 
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES, describe
 from firstpick.server.answers import (
     Described,
+    ListedLabel,
     Lookalikes,
     NewProposal,
     PoolMap,
@@ -72,6 +75,19 @@ def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of rout
     def lookalikes(study_id: StudyId) -> Lookalikes:
         """Return the studies that look most like one."""
         return worklist.lookalikes(study_id)
+
+    @looking.get("/labels/{study_id:id}")
+    def labels(study_id: StudyId, client_id: Name = "") -> list[ListedLabel]:
+        """Return the labels of a study that a reader may load, what they go on with first."""
+        return worklist.labels(study_id, client_id)
+
+    @looking.get("/label/{study_id:id}", response_class=FileResponse)
+    def label(
+        study_id: StudyId, tag: Name, version: Annotated[int, Query(ge=0, lt=2**31)] = 0, client_id: Name = ""
+    ) -> FileResponse:
+        """Return the file of one of these labels."""
+        path = worklist.label(study_id, client_id, tag, version)
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     @looking.post("/reserve")
     def reserve(wanted: Reservation) -> StudyStatus:

@@ -113,6 +113,14 @@ class Client:
         """A label's file."""
         return self._get("/datastore/label", label=studyId, tag=tag)
 
+    def labels(self, studyId: str) -> Request:
+        """The labels of a study that this reader may load, what they go on with first."""
+        return self._get("/firstpick/labels/" + quote(studyId), client_id=self.reader)
+
+    def listedLabel(self, label: dict) -> Request:
+        """The file of one of these labels."""
+        return self._get(label["path"])
+
     def saveLabel(self, studyId: str, tag: str, labels: list, seconds: float) -> Request:
         """Upload a label file, with what each value means and how long the reader took."""
         params = {

@@ -200,18 +200,6 @@ def merge(found: list, values: dict, shape: tuple) -> np.ndarray:
     return merged
 
 
-def countOverlap(found: list, names: set) -> int:
-    """Count the voxels that more than one of some segments has."""
-    total = 0
-    for (_k, rows, columns), parts in _slabs(found, dict.fromkeys(names, 1)):
-        if len(parts) > 1:
-            times = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint16)
-            for part, ranked in parts:
-                times[part] += ranked
-            total += int(np.count_nonzero(times > 1))
-    return total
-
-
 def _slabs(found: list, ranks: dict):
     """Go through the slices on which anything is drawn.
 

@@ -28,10 +28,22 @@ def waitCursor():
 
 
 class Question:
-    """Something the reader must decide; ``action`` is what happens on yes."""
+    """Something the reader must decide.
 
-    def __init__(self, text, yes, action):
-        self.text, self.yes, self.action = text, yes, action
+    Attributes
+    ----------
+    text : str
+    choices : list of (str, callable)
+        What can be done, the likeliest first; it can always be left.
+    """
+
+    def __init__(self, text, choices):
+        self.text, self.choices = text, choices
+
+    @property
+    def yes(self):
+        """What the button says that takes the only choice, or the chosen one."""
+        return self.choices[0][0] if len(self.choices) == 1 else _("Go on")
 
 
 class ServerLink:
@@ -86,16 +98,16 @@ class ServerLink:
         self.message = text
         self._tell("notice")
 
-    def _ask(self, text, yes, action):
-        self.question = Question(text, yes, action)
+    def _ask(self, text, *choices):
+        self.question = Question(text, choices)
         self._tell("notice")
 
-    def answer(self, isYes):
-        """Answer the question that stands."""
+    def answer(self, isYes, number=0):
+        """Answer the question that stands, with one of its choices or by leaving it."""
         question, self.question = self.question, None
         self._tell("notice")
         if question and isYes:
-            question.action()
+            question.choices[number][1]()
 
     @property
     def isReadBySeveral(self):
@@ -163,15 +175,15 @@ class ServerLink:
         if not client.reader:
             self._setConnection(_("Type your name first: studies are reserved under it."), isConnected=False)
             return
-        self._run(self._connect(client))
+        self.settle(lambda: self._run(self._connect(client)))
 
     def _connect(self, client):
-        if self.reading:
-            yield from self._leave()
+        if self.reading and not (yield from self._leave(isForced=True)):
+            return
         self._pollTimer.stop()
         self.client, self.status, self.worklist, self._answers = client, None, None, None
         self.thumbnails = {}
-        self._putAside = set()
+        self._putAside = {work.studyId for work in self.kept.all(client)}
         self._tell("worklist")
         self._setConnection(_("Asking {address} ...").format(address=client.address), isConnected=False)
         answer = yield client.status()
@@ -219,23 +231,34 @@ class ServerLink:
             return
         holders = [(reader["client"], [s["study_id"] for s in reader["studies"]]) for reader in self.status["readers"]]
         facts = [self.status[key] for key in ("n_pool", "n_labelled", "n_skipped")]
-        answers = (proposal.data, holders, facts)
+        answers = (proposal.data, holders, facts, self._keptTitles())
         if answers != self._answers:
             points = yield client.map(self.strategy)
             if client is self.client and points.isGood:
                 self._answers = answers
-                self.worklist = WorkList(proposal.data, points.data["points"], client.reader)
+                self.worklist = WorkList(proposal.data, points.data["points"], client.reader, self._keptTitles())
                 self._checkReservation()
                 self._tell("worklist")
+        self.sender.start()
+
+    def _keptTitles(self):
+        """Studies with work that the server does not have; the open one is told apart by its own state."""
+        opened = self.reading.studyId if self.reading else ""
+        return {work.studyId: work.title for work in self.kept.all(self.client) if work.studyId != opened}
+
+    def showKept(self):
+        """Show what is kept on this computer now, whether or not the server answers."""
+        if self.client is not None:
+            self.worklist = (self.worklist or WorkList.empty(self.client.reader)).withKept(self._keptTitles())
+            self._tell("worklist")
 
     def newBatch(self, strategy, batchSize, isSure=False):
         """Make a new batch; asks first while picks are open."""
         nOpen = self.worklist.openPicks if self.worklist else 0
         if nOpen and not isSure:
             text = _("{n} picks of this batch are not segmented yet. Reserved ones stay, open ones may go.")
-            self._ask(
-                text.format(n=nOpen), _("Make a new batch"), lambda: self.newBatch(strategy, batchSize, isSure=True)
-            )
+            sure = (_("Make a new batch"), lambda: self.newBatch(strategy, batchSize, isSure=True))
+            self._ask(text.format(n=nOpen), sure)
             return
         self._run(self._newBatch(strategy, batchSize))
 

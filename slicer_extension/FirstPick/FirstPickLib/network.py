@@ -146,7 +146,7 @@ class Transfer:
             part.setBody(qt.QByteArray(text.encode()))
             parts.append(part)
         part = qt.QHttpPart()
-        disposition = 'form-data; name="label"; filename="label.nii.gz"'
+        disposition = f'form-data; name="label"; filename="{os.path.basename(self._source)}"'
         part.setHeader(qt.QNetworkRequest.ContentDispositionHeader, disposition)
         part.setHeader(qt.QNetworkRequest.ContentTypeHeader, "application/octet-stream")
         self._sent = qt.QFile(self._source)

@@ -6,8 +6,9 @@ import os
 
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
-from .layers import countOverlap, countVoxels, drawnBox, layers, merge, valuesIn
+from .layers import drawnBox, layers, merge, valuesIn
 
 
 def loadVolume(path: str, name: str):
@@ -31,7 +32,16 @@ def addSegments(segmentation, labels: list) -> None:
     inner = segmentation.GetSegmentation()
     for label in labels:
         if not inner.GetSegmentIdBySegmentName(label["name"]):
-            inner.AddEmptySegment(label["name"], label["name"], _color(label))
+            inner.AddEmptySegment(label["name"], label["name"], color(label))
+
+
+def orderSegments(segmentation, labels: list) -> None:
+    """Put the server's labels first, in the server's order."""
+    inner = segmentation.GetSegmentation()
+    for place, label in enumerate(labels):
+        segmentId = inner.GetSegmentIdBySegmentName(label["name"])
+        if segmentId:
+            inner.SetSegmentIndex(segmentId, place)
 
 
 def loadLabel(path: str, segmentation, labels: list) -> None:
@@ -52,11 +62,7 @@ def loadLabel(path: str, segmentation, labels: list) -> None:
             labelmap.CreateDefaultDisplayNodes()
             labelmap.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
             slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, segmentation)
-        order = [label["name"] for label in labels]
-        for place, name in enumerate(order):
-            segmentId = inner.GetSegmentIdBySegmentName(name)
-            if segmentId:
-                inner.SetSegmentIndex(segmentId, place)
+        orderSegments(segmentation, labels)
     finally:
         removeNodes([labelmap, table])
 
@@ -74,23 +80,6 @@ def _cropped(labelmap) -> set:
     slicer.util.updateVolumeFromArray(labelmap, part)
     labelmap.SetOrigin(start[:3])
     return valuesIn(part)
-
-
-def problems(segmentation, volume, labels: list) -> list:
-    """Say what to look at before submitting: nothing drawn, overlaps, segments that the server has no value for."""
-    inner = segmentation.GetSegmentation()
-    found = layers(segmentation, volume)
-    drawn, known = {name for name, n in countVoxels(found).items() if n}, set(_values(segmentation, labels))
-    said = []
-    if not drawn & known:
-        said.append("Nothing is drawn.")
-    overlap = countOverlap(found, known)
-    if overlap:
-        said.append(f"Segments overlap in {overlap} voxels; a label file holds only one of them there.")
-    strangers = sorted(inner.GetSegment(segmentId).GetName() for segmentId in drawn - known)
-    if strangers:
-        said.append(f"The server has no label {', '.join(strangers)}: it will not be sent.")
-    return said
 
 
 def exportLabel(segmentation, volume, labels: list, path: str) -> None:
@@ -123,6 +112,16 @@ def _values(segmentation, labels: list) -> dict:
     ids = [inner.GetNthSegmentID(number) for number in range(inner.GetNumberOfSegments())]
     names = {segmentId: inner.GetSegment(segmentId).GetName() for segmentId in ids}
     return {segmentId: label["value"] for label in labels for segmentId in ids if names[segmentId] == label["name"]}
+
+
+def isEmpty(segmentation, segmentId: str) -> bool:
+    """Tell whether nothing is drawn on a segment."""
+    kind = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    segment = segmentation.GetSegmentation().GetSegment(segmentId)
+    image = segment.GetRepresentation(kind)
+    if image is None or image.IsEmpty() or image.GetPointData().GetScalars() is None:
+        return True
+    return not (vtk_to_numpy(image.GetPointData().GetScalars()) == segment.GetLabelValue()).any()
 
 
 def removeNodes(nodes: list) -> None:
@@ -167,7 +166,8 @@ def _isShown(node) -> bool:
     return node.IsA("vtkMRMLDisplayableNode")
 
 
-def _color(label: dict) -> list:
+def color(label: dict) -> list:
+    """Red, green and blue of one of the server's labels, from 0 to 1."""
     return [int(label["color"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
@@ -179,5 +179,5 @@ def _colorTable(labels: list):
     table.SetNumberOfColors(max(label["value"] for label in labels) + 1)
     table.SetColor(0, "background", 0, 0, 0, 0)
     for label in labels:
-        table.SetColor(label["value"], label["name"], *_color(label), 1)
+        table.SetColor(label["value"], label["name"], *color(label), 1)
     return table
