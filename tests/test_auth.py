@@ -35,6 +35,8 @@ ROUTES = {
     ("GET", "/firstpick/map"): ("user", 200, {}),
     ("GET", "/firstpick/thumbnail/{study_id:id}"): ("user", 200, {}),
     ("GET", "/firstpick/lookalikes/{study_id:id}"): ("user", 200, {}),
+    ("GET", "/firstpick/labels/{study_id:id}"): ("user", 200, {}),
+    ("GET", "/firstpick/label/{study_id:id}"): ("user", 404, {"params": {"tag": "final"}}),
     ("POST", "/firstpick/reserve"): ("user", 200, of_reader),
     ("POST", "/firstpick/heartbeat"): ("user", 200, of_reader),
     ("POST", "/firstpick/release"): ("user", 200, of_reader),

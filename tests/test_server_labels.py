@@ -17,6 +17,8 @@ requests = pytest.importorskip("requests", reason="pip install 'firstpick[server
 from conftest import Phantom  # noqa: E402
 from server_process import Server, wait_for  # noqa: E402 - needs requests
 
+from firstpick.board.events import saved_tag  # noqa: E402
+
 pytestmark = pytest.mark.slow
 
 NAMES = ["new\nline", "x" * 248, "with space ", "back\\slash", "100%", "#1+2?.v2", "<b>"]
@@ -196,6 +198,43 @@ def test_nobody_waits_while_a_label_is_checked(server, tmp_path):
     thread.join()
     assert len(seconds) > 3
     assert server.get("/datastore/label/info", label=study_id, tag="busy")["n_voxels"] > 0
+
+
+def test_labels_are_listed_and_fetched_as_they_were_sent(server, tree, tmp_path):
+    """A segmentation with layers, names and a cropped extent comes back bit by bit; earlier final labels, too."""
+    study_id, client = "plain.nii.gz", "Zoë, the 2nd"
+    first = server.mask(study_id, value=1)
+    server.upload(study_id, client, content=first)
+    server.upload(study_id, "bob")
+    image = server.opened(study_id)
+    layers = np.zeros((*image.GetSize()[::-1], 2), np.uint8)
+    layers[1:3, 1:4, 1:4, 0], layers[2:4, 2:4, 2:4, 1] = 1, 1
+    sent = sitk.GetImageFromArray(layers, isVector=True)
+    sent.CopyInformation(image)
+    for number, name in enumerate(("liver", "Segment_1")):
+        for key, value in (("ID", name), ("Name", name), ("Layer", str(number)), ("LabelValue", "1")):
+            sent.SetMetaData(f"Segment{number}_{key}", value)
+    path = tmp_path / "work.seg.nrrd"
+    sitk.WriteImage(sent, str(path), useCompression=True)
+    server.upload(study_id, client, tag=saved_tag(client), name=path.name, content=path.read_bytes())
+
+    listed = server.get(f"/firstpick/labels/{study_id}", client_id=client)
+    assert [label["title"] for label in listed[:2]] == ["Your saved work", "Final label by bob"]
+    saved, earlier = listed[0], next(label for label in listed if label["version"])
+    assert earlier["title"] == f"Earlier final label by {client}"
+    assert (saved["ending"], saved["is_resumed"], saved["n_voxels"]) == (".seg.nrrd", True, 26)
+    assert server.get(saved["path"]).content == path.read_bytes()
+    assert server.get(earlier["path"]).content == first
+    assert saved["n_bytes"] == path.stat().st_size
+
+
+def test_the_labels_of_a_study_of_any_name_are_found_by_their_paths(server):
+    for name in NAMES:
+        study_id = study_of(server, name)
+        content = server.mask(study_id)
+        server.upload(study_id, "carol", content=content)
+        (label, *_) = server.get(f"/firstpick/labels/{quote(study_id)}", client_id="carol")
+        assert server.get(label["path"]).content == content
 
 
 def test_names_and_labels_survive_a_kill(server, tree):

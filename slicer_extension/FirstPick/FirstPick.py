@@ -18,6 +18,7 @@ from slicer.util import VTKObservationMixin
 
 from FirstPickLib import selftest, words
 from FirstPickLib.copies import Copies
+from FirstPickLib.drawn import labelText
 from FirstPickLib.editor import SegmentEditor
 from FirstPickLib.keys import EscapeFilter, Keys
 from FirstPickLib.logic import FirstPickLogic
@@ -25,8 +26,10 @@ from FirstPickLib.mapwidget import MapWidget
 from FirstPickLib.preferences import addSettingsPanel
 from FirstPickLib.readers import SHOWN, readersLines, turnText
 from FirstPickLib.samples import addSampleData
+from FirstPickLib.slicerow import SliceRow
 from FirstPickLib.table import WorkListTable
-from FirstPickLib.worklist import FILTERS, plainTooltip, sliceText, wrappable
+from FirstPickLib.work import ENDING
+from FirstPickLib.worklist import FILTERS, plainTooltip, wrappable
 
 MANUAL = "https://github.com/firstpick/SlicerFirstPick/blob/main/slicer_extension/README.md"
 RECORDED = "Testing/Python/recorded.json"
@@ -86,6 +89,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.map = MapWidget(self.logic)
         self.ui.mapFrame.layout().addWidget(self.map)
         self.editor = SegmentEditor(self.ui.editorFrame)
+        self.slices = SliceRow(self.ui)
         self.keys = Keys(
             {
                 "Ctrl+Return": lambda: self.logic.submit(),
@@ -93,6 +97,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 "Ctrl+Shift+P": lambda: self.logic.openNeighbour(-1),
                 "Ctrl+Shift+K": lambda: self.ui.skipButton.toggle(),
                 "Ctrl+Shift+D": lambda: self.logic.saveDraft(),
+                "Alt+Down": lambda: self.slices.step(1),
+                "Alt+Up": lambda: self.slices.step(-1),
             }
         )
         self._escape = EscapeFilter((self.ui.skipFrame, self.ui.skipButton), self.onSkipEscaped)
@@ -123,11 +129,14 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.skipButton.connect("toggled(bool)", self.onSkipToggled)
         ui.confirmSkipButton.connect("clicked(bool)", self.onSkip)
         ui.skipBox.lineEdit().connect("returnPressed()", self.onSkip)
-        ui.yesButton.connect("clicked(bool)", lambda: self.logic.answer(True))
+        ui.yesButton.connect("clicked(bool)", lambda: self.logic.answer(True, max(ui.choiceBox.currentIndex, 0)))
         ui.noButton.connect("clicked(bool)", lambda: self.logic.answer(False))
         ui.cancelButton.connect("clicked(bool)", lambda: self.logic.cancel())
-        ui.sliceBox.connect("activated(int)", self.logic.jumpTo)
         ui.strategyBox.connect("activated(int)", self.onStrategy)
+        ui.loadButton.connect("clicked(bool)", lambda: self.logic.loadLabel(ui.labelBox.currentIndex))
+        ui.compareButton.connect("clicked(bool)", lambda: self.logic.compareLabel(ui.labelBox.currentIndex))
+        ui.exportButton.connect("clicked(bool)", self.onExport)
+        ui.discardButton.connect("clicked(bool)", lambda: self.logic.discardKept(self.table.selectedStudy()))
         self.table.opened = self.logic.open
         self.table.selected = self.onSelected
         self.map.clicked = self.onMapClicked
@@ -245,10 +254,19 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.openNext()
         elif row.status == "skipped":
             self.logic.unskip(studyId)
-        elif row.status == "done":
+        elif row.status == "done" and not row.isKept:
             self.logic.reopen(studyId)
         else:
             self.logic.open(studyId)
+
+    def onExport(self):
+        """Write kept work to a file of the reader's choice."""
+        studyId = self.table.selectedStudy()
+        name = self.logic.title(studyId).replace("/", "_") + ENDING
+        path = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), _("Export kept work"), name, f"*{ENDING}")
+        path = path if isinstance(path, str) else path[0]  # PythonQt gives the path alone
+        if path:
+            self.logic.exportWork(studyId, path if path.endswith(ENDING) else path + ENDING)
 
     def onSkipToggled(self, isOn):
         """Show or hide the reasons."""
@@ -346,6 +364,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.table.select(reading.studyId if reading else "")
         self._foldAround(reading)
         ui.readingSection.visible = reading is not None
+        self.slices.show(reading.slices if reading else None)
         if reading:
             row = logic.worklist.row(reading.studyId) if logic.worklist else None
             title = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
@@ -357,11 +376,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.reasonLabel.visible = bool(ui.reasonLabel.text)
             ui.stateLabel.text = wrappable(reading.lost or (_("Not saved yet") if reading.isDirty else ""))
             ui.stateLabel.visible = bool(ui.stateLabel.text)
-            ui.sliceFrame.visible = bool(reading.slices)
-            texts = [sliceText(one) for one in reading.slices]
-            if texts != [ui.sliceBox.itemText(i) for i in range(ui.sliceBox.count)]:
-                ui.sliceBox.clear()
-                ui.sliceBox.addItems(texts)
+            ui.labelFrame.visible = bool(reading.listed)
+            self._fillBox(ui.labelBox, [labelText(label) for label in reading.listed])
         self._updateEnabled()
 
     def _foldAround(self, reading):
@@ -370,10 +386,17 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if isFolded != self._isFolded:
             self.ui.worklistSection.collapsed = self.ui.mapSection.collapsed = self._isFolded = isFolded
 
+    def _fillBox(self, box, texts):
+        """Fill a box anew only if that changes anything: it may be open."""
+        if texts != [box.itemText(i) for i in range(box.count)]:
+            box.clear()
+            box.addItems(texts)
+
     def _updateEnabled(self):
         logic, ui = self.logic, self.ui
         isFree = not logic.isBusy
-        for widget in (ui.submitButton, ui.draftButton, ui.closeButton, ui.skipButton, ui.editorFrame):
+        buttons = (ui.submitButton, ui.draftButton, ui.closeButton, ui.skipButton, ui.loadButton, ui.compareButton)
+        for widget in (*buttons, ui.editorFrame):
             widget.enabled = isFree and logic.reading is not None
         neighbours = [
             bool(logic.reading and logic.worklist and logic.worklist.neighbour(logic.reading.studyId, step))
@@ -389,7 +412,9 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         logic, button = self.logic, self.ui.openButton
         row = logic.worklist.row(self.table.selectedStudy()) if logic.worklist else None
         texts = {"skipped": _("Undo skip"), "done": _("Reopen"), None: _("Open next")}
-        button.text = texts.get(row.status if row else None, _("Open"))
+        isKept = row is not None and row.isKept
+        button.text = _("Open") if isKept and row.status == "done" else texts.get(row and row.status, _("Open"))
+        self.ui.keptFrame.visible = isKept
         hasNext = bool(logic.worklist) and logic.worklist.nextOpen() is not None
         button.enabled = not logic.isBusy and (row is not None or hasNext)
 
@@ -399,6 +424,10 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.questionFrame.visible = logic.question is not None
         if logic.question:
             ui.yesButton.text = logic.question.yes
+            texts = [text for text, _action in logic.question.choices]
+            ui.choiceBox.visible = len(texts) > 1
+            self._fillBox(ui.choiceBox, texts)
+            ui.choiceBox.currentIndex = 0
         ui.transferFrame.visible = logic.transfer is not None
         if logic.transfer:
             text, done, total = logic.transfer

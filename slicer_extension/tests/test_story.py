@@ -271,7 +271,7 @@ def test_a_study_that_two_readers_read_is_done_with_the_second_reading(reader, a
         assert bob.reading.studyId == first
         assert bob.ui.reasonLabel.text.splitlines()[-1] == "Second reading, first by alice."
         assert bob.message == ""  # alice's label is not loaded
-        assert bob.reading.problems() == ["Nothing is drawn."]
+        assert bob.reading.findings().nDrawn == 0
         bob.draw("tumour", by_bob)
         bob.press("submitButton")
         assert bob.message == f"Submitted {first}."
@@ -333,8 +333,9 @@ def test_a_study_that_was_deleted_on_the_server_is_said_to_be_gone(reader, twelv
         assert f"'{opened}' is not in the studies folder" in reader.message
         assert "kept on this computer" in reader.message
         assert reader.reading.isDirty
-        kept = nib.load(reader.logic.kept.path(reader.logic.client, opened))
-        np.testing.assert_array_equal(np.asarray(kept.dataobj), np.where(mask, 2, 0))
+        kept = reader.logic.kept.read(reader.logic.client, opened)
+        label = nib.load(reader.logic.kept.path(kept.label))
+        np.testing.assert_array_equal(np.asarray(label.dataobj), np.where(mask, 2, 0))
         reader.logic.open(gone)
         reader.wait()
         assert f"'{gone}' is not in the studies folder" in reader.message
@@ -401,11 +402,12 @@ def test_a_label_of_another_grid_is_refused_in_a_sentence_and_kept(reader, serve
     reader.draw("organ", threshold(server, study_id))
     write = reader.logic.kept.write
 
-    def write_half(client, reading):
-        path = write(client, reading)
+    def write_half(*arguments, **more):
+        kept = write(*arguments, **more)
+        path = reader.logic.kept.path(kept.label)
         label = nib.load(path)
         nib.save(nib.Nifti1Image(np.asarray(label.dataobj)[::2].copy(), label.affine), path)
-        return path
+        return kept
 
     monkeypatch.setattr(reader.logic.kept, "write", write_half)
     reader.press("submitButton")

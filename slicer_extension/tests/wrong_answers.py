@@ -75,8 +75,8 @@ ROUTES = {
         lambda t: t.reader.press("submitButton"),
         lambda t: "Submitted" in t.reader.message and t.on_server("final"),
     ),
-    "label info": Route("GET", "/datastore/label/info.*", Trial.draft, Trial.open, Trial.is_drawn),
-    "label": Route("GET", r"/datastore/label\?.*", Trial.draft, Trial.open, Trial.is_drawn),
+    "labels": Route("GET", "/firstpick/labels/.*", Trial.draft, Trial.open, Trial.is_drawn),
+    "label": Route("GET", "/firstpick/label/.*", Trial.draft, Trial.open, Trial.is_drawn),
     "heartbeat": Route("POST", "/firstpick/heartbeat", Trial.draw, Trial.beat, lambda t: not t.reader.reading.lost),
     "release": Route("POST", "/firstpick/release", Trial.connect, Trial.open_and_close, lambda t: t.status() == "open"),
     "skip": Route(

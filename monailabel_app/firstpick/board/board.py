@@ -58,7 +58,9 @@ class Status:
     given : mapping of str to Given
         What each client was given of it.
     labels : mapping of str to SavedLabel
-        Its labels by tag.
+        Its labels by tag, the newest last.
+    earlier : tuple of SavedLabel
+        Final labels that another one took the place of, the newest first.
     annotated : tuple of Slice or None
         Slices that its final labels are of, empty for the whole study; None before the first.
     read_by : tuple of str
@@ -77,6 +79,7 @@ class Status:
     reopened_by: str | None = None
     given: Mapping[str, Given] = field(default_factory=dict)
     labels: Mapping[str, SavedLabel] = field(default_factory=dict)
+    earlier: tuple[SavedLabel, ...] = ()
     annotated: tuple[Slice, ...] | None = None
     read_by: tuple[str, ...] = ()
     read_anonymously: bool = False
@@ -338,7 +341,9 @@ def _reserved(before: Status, event: Reserved) -> Status:
 
 def _labelled(before: Status, event: Labelled) -> Status:
     others = {tag: label for tag, label in before.labels.items() if tag != event.tag}
-    status = replace(before, labels={**others, event.tag: event.label})  # the newest is the last
+    former = [before.labels[FINAL]] if event.tag == FINAL and FINAL in before.labels else []
+    labels = {**others, event.tag: event.label}  # the newest is the last
+    status = replace(before, labels=labels, earlier=(*former, *before.earlier))
     if event.tag.startswith(READING):
         readers = (*_still_read(before, event.client), event.client) if event.client else before.read_by
         is_own = before.status == "reserved" and before.client == event.client
@@ -356,7 +361,8 @@ def _unlabelled(before: Status, event: Unlabelled) -> Status:
     status = replace(before, labels=labels)
     if event.tag == FINAL:
         read_by = _still_read(before, _reader(gone) if gone else "")
-        status = replace(status, annotated=None, reopened_by=None, read_by=read_by)
+        earlier = (*([gone] if gone else []), *before.earlier)
+        status = replace(status, annotated=None, reopened_by=None, read_by=read_by, earlier=earlier)
         return status.opened() if before.status == "done" else status
     if gone and _reader(gone) and event.tag.startswith(READING):
         return replace(status, read_by=_still_read(before, _reader(gone)))

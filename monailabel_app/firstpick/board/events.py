@@ -20,11 +20,23 @@ FINAL = "final"
 READING = "reading-"
 """Begins the tag of one reader's label where a study needs several; the label itself is not shown to the others."""
 
+SAVED = "saved-"
+"""Begins the tag of what one reader saved to go on with later."""
+
 
 def reading_tag(reader: str) -> str:
     """Return the tag of one reader's label: their name as a plain word, and four digits of its hash."""
+    return READING + _plain(reader)
+
+
+def saved_tag(reader: str) -> str:
+    """Return the tag of what one reader saved to go on with later."""
+    return SAVED + _plain(reader)
+
+
+def _plain(reader: str) -> str:
     plain = re.sub(r"[^\w.@+-]", "_", reader)[:40]
-    return f"{READING}{plain}-{hashlib.sha256(reader.encode('utf-8', 'backslashreplace')).hexdigest()[:4]}"
+    return f"{plain}-{hashlib.sha256(reader.encode('utf-8', 'backslashreplace')).hexdigest()[:4]}"
 
 
 def reader_of_tag(tag: str) -> str:

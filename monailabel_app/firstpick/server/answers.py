@@ -115,6 +115,49 @@ class Lookalikes:
     lookalikes: list[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedLabel:
+    """A label of a study that a reader may load.
+
+    Attributes
+    ----------
+    tag : str
+    version : int
+        Number of an earlier final label; 0 for what lies under the tag now.
+    kind : {'final', 'reading', 'saved', 'draft', 'earlier', 'other'}
+    title : str
+        What it is and whose, for people.
+    client : str
+        Who drew it; empty if that is not known.
+    ts : float
+        When it was saved, in seconds since the epoch.
+    seconds : float
+        How long that took, as far as the client says.
+    n_voxels : int or None
+        Not background; None if it was never read.
+    ending : str
+        Of the file: its format.
+    n_bytes : int
+    is_resumed : bool
+        Whether the reader goes on with it where nothing else is said; at most one.
+    path : str
+        Where to fetch it, behind the server's address.
+    """
+
+    tag: str
+    version: int
+    kind: str
+    title: str
+    client: str
+    ts: float
+    seconds: float
+    n_voxels: int | None
+    ending: str
+    n_bytes: int
+    is_resumed: bool
+    path: str
+
+
 @dataclass(frozen=True)
 class Described:
     """A name of the configuration and what it does."""

@@ -27,6 +27,7 @@ from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted
 from firstpick.server.desk import Desk
 from firstpick.server.filing import Filing, copy_durably
 from firstpick.server.label_folder import VERSIONS, LabelFolder, stamp_of
+from firstpick.server.label_list import LabelList
 from firstpick.server.served import ServedFiles, being_prepared
 from firstpick.sources.label_files import split_label
 from firstpick.sources.names import bare
@@ -70,6 +71,7 @@ class StudiesDatastore(LocalDatastore):
         self._studies_dir = studies_dir
         self._desk = desk
         self._labels = labels
+        self.label_list = LabelList(desk, labels)
         self.served = served
         self._filing = filing
         self._studies: dict[str, Study] = {}

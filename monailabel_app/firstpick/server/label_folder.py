@@ -84,6 +84,13 @@ class LabelFolder:
         beside = (path for path in place.parent.iterdir() if is_label(path.name))
         return [path for path in beside if split_label(path.name)[0] == place.name]
 
+    def versions(self, name: str) -> dict[int, Path]:
+        """Return the earlier final labels of a study, by number."""
+        folder = self._root / VERSIONS / name
+        if not name or not folder.is_dir():
+            return {}
+        return {_number(path): path for path in folder.iterdir() if path.is_file() and _number(path)}
+
     # -- filing
 
     @contextlib.contextmanager

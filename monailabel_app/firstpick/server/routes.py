@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES, describe
 from firstpick.server.answers import (
     Described,
+    ListedLabel,
     Lookalikes,
     NewProposal,
     PoolMap,
@@ -79,6 +82,19 @@ def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C90
     def lookalikes(study_id: StudyId) -> Lookalikes:
         """Return the studies that look most like one."""
         return worklist.lookalikes(study_id)
+
+    @looking.get("/labels/{study_id:id}")
+    def labels(study_id: StudyId, client_id: Name = "") -> list[ListedLabel]:
+        """Return the labels of a study that a reader may load, what they go on with first."""
+        return worklist.labels(study_id, client_id)
+
+    @looking.get("/label/{study_id:id}", response_class=FileResponse)
+    def label(
+        study_id: StudyId, tag: Name, version: Annotated[int, Query(ge=0, lt=2**31)] = 0, client_id: Name = ""
+    ) -> FileResponse:
+        """Return the file of one of these labels."""
+        path = worklist.label(study_id, client_id, tag, version)
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     @looking.post("/reserve")
     def reserve(wanted: Reservation) -> StudyStatus:

@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
@@ -23,6 +24,7 @@ from firstpick.report import lookalikes
 from firstpick.selection import check_strategy
 from firstpick.server.answers import (
     HeldStudy,
+    ListedLabel,
     Lookalikes,
     NewProposal,
     Reader,
@@ -161,8 +163,7 @@ class Worklist:
         self._proposer.wake()
 
     def _change(self, study_id: str, change: Callable[[], Status]) -> StudyStatus:
-        if study_id not in self.now.listed():
-            raise HTTPException(404, f"Study '{study_id}' is not in the studies folder.")
+        self._check_listed(study_id)
         try:
             status = change()
         except Refused as refused:
@@ -233,7 +234,26 @@ class Worklist:
         (rows,) = lookalikes(pool, [ids.index(study_id)])
         return Lookalikes(study_id, [ids[row] for row in rows])
 
+    def labels(self, study_id: str, client: str) -> list[ListedLabel]:
+        """Return the labels of a study that a client may load, what it goes on with first."""
+        self._check_listed(study_id)
+        return self._datastore.label_list.listed(study_id, client.strip())
+
+    def label(self, study_id: str, client: str, tag: str, version: int) -> Path:
+        """Return the file of one of these labels; 404 if it is none of them."""
+        self._check_listed(study_id)
+        path = self._datastore.label_list.file(study_id, client.strip(), tag, version)
+        if path is None:
+            which = f"earlier label {version}" if version else f"label under the tag '{tag}'"
+            msg = f"Study '{self.now.title_of(study_id)}' has no {which} for you. Ask for the list of its labels again."
+            raise HTTPException(404, msg)
+        return path
+
     # -- inside
+
+    def _check_listed(self, study_id: str) -> None:
+        if study_id not in self.now.listed():
+            raise HTTPException(404, f"Study '{study_id}' is not in the studies folder.")
 
     def _live(self, proposal: Proposal) -> LiveProposal:
         lists = {"failed": self.now.failed, "left_out": self.now.left_out}

@@ -64,7 +64,17 @@ POINT = {
     "stands_with": str,
 }
 IMAGE_INFO = {"path": str, "name": str, "stamp": str, "modality": str, "size": Maybe(int)}
-LABEL_INFO = {"name": str, "ts": Maybe(float), "seconds": Maybe(float), "checksum": Maybe(str)}
+LISTED = {
+    "kind": str,
+    "title": str,
+    "ts": float,
+    "seconds": float,
+    "n_voxels": Maybe(int),
+    "ending": re.compile(r"(\.\w{1,12}){0,2}"),
+    "n_bytes": int,
+    "is_resumed": bool,
+    "path": re.compile(r"/firstpick/.*", re.DOTALL),
+}
 
 
 @dataclass(frozen=True)
@@ -147,13 +157,13 @@ class Client:
         """A study's file, of so many bytes if that is known."""
         return self._get("/datastore/image", File(size), image=studyId)
 
-    def labelInfo(self, studyId: str, tag: str) -> Request:
-        """Who saved a label and when; empty if there is none."""
-        return self._get("/datastore/label/info", OrEmpty(LABEL_INFO), label=studyId, tag=tag)
+    def labels(self, studyId: str) -> Request:
+        """The labels of a study that this reader may load, what they go on with first."""
+        return self._get("/firstpick/labels/" + quote(studyId), [LISTED], client_id=self.reader)
 
-    def label(self, studyId: str, tag: str, checksum: str = "") -> Request:
-        """A label's file, with this checksum if it is known."""
-        return self._get("/datastore/label", File(checksum=checksum), label=studyId, tag=tag)
+    def listedLabel(self, label: dict) -> Request:
+        """The file of one of these labels."""
+        return self._get(label["path"], File(label["n_bytes"]))
 
     def saveLabel(self, studyId: str, tag: str, labels: list, seconds: float) -> Request:
         """Upload a label file, with what each value means and how long the reader took.

@@ -1,13 +1,13 @@
-"""What was drawn of a study before: where it lies, and how it gets to this computer."""
+"""What was drawn of a study before: which labels there are, and how they get to this computer."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slicer.i18n import tr as _
 
-from .client import FINAL, clock, fileEnding
+from .client import clock
 from .tasks import Download
 
 
@@ -19,58 +19,52 @@ class Drawn:
     seconds: float = 0.0
     note: str = ""
     isDraft: bool = False
+    listed: list = field(default_factory=list)
     error: str = ""
 
 
-def fetchDrawn(client, kept, folder: str, studyId: str, isReadBySeveral: bool):
-    """Fetch what is kept here, else the newest label that this reader can go on with; a story that ends with a `Drawn`.
+def fetchDrawn(client, kept, folder: str, studyId: str):
+    """Fetch what is kept here, else the label that this reader goes on with; a story that ends with a `Drawn`.
 
     Parameters
     ----------
     client : Client
     kept : Kept
-        Labels that did not reach the server yet.
+        Work that the server does not have.
     folder : str
         Where the label's file may lie.
     studyId : str
-    isReadBySeveral : bool
-        Whether each study is read by several readers: then the final label, which may be another's, comes after the
-        reader's own.
     """
-    known = kept.read(client, studyId)
-    if known:
+    work = kept.read(client, studyId)
+    answer = yield client.labels(studyId)
+    listed = answer.data if answer.isGood else []
+    if work is not None:
         note = _("Resumed what was kept on this computer; it is not on the server yet.")
-        return Drawn(kept.path(client, studyId), known["seconds"], note, isDraft=True)
-    answer, tag, info = yield from _findLabel(client, studyId, isReadBySeveral)
+        return Drawn(kept.path(work.file), work.seconds, note, isDraft=True, listed=listed)
     if not answer.isGood:
         return Drawn(error=answer.error or _("Cancelled."))
-    if not info:
-        return Drawn()
+    label = next((label for label in listed if label["is_resumed"]), None)
+    if label is None:
+        note = _("There is a label that you can load: {label}.").format(label=labelText(listed[0])) if listed else ""
+        return Drawn(note=note, listed=listed)
+    path, why = yield from fetchLabel(client, label, folder)
+    isSaved = label["kind"] == "saved"
+    notes = {"final": _("Loaded the final label of {time}."), "reading": _("Loaded your reading of {time}.")}
+    note = notes.get(label["kind"], _("Resumed the draft of {time}.")).format(time=clock(label["ts"]))
+    return Drawn(path, label["seconds"], note, isDraft=isSaved, listed=listed, error=why)
+
+
+def fetchLabel(client, label: dict, folder: str):
+    """Fetch a listed label; a story that ends with its file, and with why there is none."""
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, "label" + (fileEnding(info["name"]) or ".nii.gz"))
-    answer = yield Download(client.label(studyId, tag, info.get("checksum") or ""), path)
-    if not answer.isGood:
-        return Drawn(error=answer.error or _("Cancelled."))
-    note = {
-        FINAL: _("Loaded the final label of {time}."),
-        client.readingTag: _("Loaded your reading of {time}."),
-        client.savedTag: _("Resumed the draft of {time}."),
-    }[tag]
-    seconds = float(info.get("seconds") or 0)
-    return Drawn(path, seconds, note.format(time=clock(info["ts"])), isDraft=tag == client.savedTag)
+    path = os.path.join(folder, "label" + label["ending"])
+    answer = yield Download(client.listedLabel(label), path)
+    return path, "" if answer.isGood else answer.error or _("Cancelled.")
 
 
-def _findLabel(client, studyId, isReadBySeveral):
-    """Ask which label is the newest: the last answer, the label's tag and what is known of it."""
-    found, newest = "", {}
-    tags = ((client.readingTag, client.savedTag), (FINAL,)) if isReadBySeveral else ((FINAL, client.savedTag),)
-    for some in tags:
-        for tag in some:
-            answer = yield client.labelInfo(studyId, tag)
-            if not answer.isGood:
-                return answer, "", {}
-            if (answer.data.get("ts") or 0) >= newest.get("ts", 1):
-                found, newest = tag, answer.data
-        if newest:
-            break
-    return answer, found, newest
+def labelText(label: dict) -> str:
+    """Say in a line what a listed label is, whose and from when."""
+    text = _("{label}, {time}")
+    if label["n_voxels"] is not None:
+        text = _("{label}, {time}, {n} voxels")
+    return text.format(label=label["title"], time=clock(label["ts"]), n=f"{label['n_voxels'] or 0:,}")

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import qt
 from slicer.i18n import tr as _
 
 from .client import Client, clock, statusText
 from .network import Network
-from .tasks import Task
+from .tasks import Task, Wait
 from .thumbnails import Thumbnails
 from .worklist import WorkList
 
 HEARTBEAT_MS = 5 * 60 * 1000
 POLL_MS, POLL_SOON_MS = 10_000, 2000
+PAINT_S = 0.03  # until what is said is on the screen
+
+
+@contextmanager
+def waitCursor():
+    """Show that the window stands still; unlike Slicer's own it lets nothing else happen in the middle of a story."""
+    qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+    try:
+        yield
+    finally:
+        qt.QApplication.restoreOverrideCursor()
 
 
 class Question:
-    """Something the reader must decide; ``action`` is what happens on yes."""
+    """Something the reader must decide.
 
-    def __init__(self, text, yes, action):
-        self.text, self.yes, self.action = text, yes, action
+    Attributes
+    ----------
+    text : str
+    choices : list of (str, callable)
+        What can be done, the likeliest first; it can always be left.
+    """
+
+    def __init__(self, text, choices):
+        self.text, self.choices = text, choices
+
+    @property
+    def yes(self):
+        """What the button says that takes the only choice, or the chosen one."""
+        return self.choices[0][0] if len(self.choices) == 1 else _("Go on")
 
 
 def isLost(answer):
@@ -80,16 +105,16 @@ class ServerLink:
         self.message = text
         self._tell("notice")
 
-    def _ask(self, text, yes, action):
-        self.question = Question(text, yes, action)
+    def _ask(self, text, *choices):
+        self.question = Question(text, choices)
         self._tell("notice")
 
-    def answer(self, isYes):
-        """Answer the question that stands."""
+    def answer(self, isYes, number=0):
+        """Answer the question that stands, with one of its choices or by leaving it."""
         question, self.question = self.question, None
         self._tell("notice")
         if question and isYes:
-            question.action()
+            question.choices[number][1]()
 
     @property
     def isReadBySeveral(self):
@@ -141,6 +166,12 @@ class ServerLink:
         self.transfer = (text, done, max(total, 0))
         self._tell("notice")
 
+    def _busy(self, text):
+        """Say what is about to be done, before the window stands still; a story, ends with False if it is cancelled."""
+        self._showTransfer(text)
+        answer = yield Wait(PAINT_S)
+        return not answer.isCancelled
+
     # -- the server
 
     def connect(self, address, reader):
@@ -155,7 +186,7 @@ class ServerLink:
             return
         if self._isConnecting:  # a server that never answers stops nobody from trying another
             self.cancel()
-        self._run(self._connect(client))
+        self.settle(lambda: self._run(self._connect(client)))
 
     @property
     def canConnect(self):
@@ -163,7 +194,7 @@ class ServerLink:
         return not self.isBusy or self._isConnecting
 
     def _connect(self, client):
-        if self.reading and not (yield from self._leave()):
+        if self.reading and not (yield from self._leave(isForced=True)):
             return
         self._pollTimer.stop()
         if self._polling:
@@ -171,7 +202,7 @@ class ServerLink:
         self.client, self.status, self.worklist, self._answers = client, None, None, None
         self.strategies, self.strategy = [], ""
         self.thumbnails = Thumbnails(self.network, client)
-        self._putAside = set()
+        self._putAside = {work.studyId for work in self.kept.all(client)}
         self._tell("worklist")
         self._isConnecting = True
         try:
@@ -238,16 +269,16 @@ class ServerLink:
             self._tell("worklist")
         holders = [(reader["client"], [s["study_id"] for s in reader["studies"]]) for reader in self.status["readers"]]
         facts = [self.status[key] for key in ("n_pool", "n_labelled", "n_skipped")]
-        answers = (proposal.data, holders, facts)
-        if answers == self._answers:
-            return
-        points = yield client.map(self.strategy)
-        if self._isNoUse(client, points):
-            return
-        self.worklist = WorkList(proposal.data, points.data["points"], client.reader)
-        self._answers = answers
-        self._checkReservation()
-        self._tell("worklist")
+        answers = (proposal.data, holders, facts, self._keptTitles())
+        if answers != self._answers:
+            points = yield client.map(self.strategy)
+            if self._isNoUse(client, points):
+                return
+            self.worklist = WorkList(proposal.data, points.data["points"], client.reader, self._keptTitles())
+            self._answers = answers
+            self._checkReservation()
+            self._tell("worklist")
+        self.sender.start()
 
     def _isNoUse(self, client, answer, isConnected=True):
         """Tell whether an answer changes nothing: it is another server's by now, or no good one, which is said."""
@@ -255,14 +286,24 @@ class ServerLink:
             self._setConnection(answer.error, isConnected)
         return client is not self.client or not answer.isGood
 
+    def _keptTitles(self):
+        """Studies with work that the server does not have; the open one is told apart by its own state."""
+        opened = self.reading.studyId if self.reading else ""
+        return {work.studyId: work.title for work in self.kept.all(self.client) if work.studyId != opened}
+
+    def showKept(self):
+        """Show what is kept on this computer now, whether or not the server answers."""
+        if self.client is not None:
+            self.worklist = (self.worklist or WorkList.empty(self.client.reader)).withKept(self._keptTitles())
+            self._tell("worklist")
+
     def newBatch(self, strategy, batchSize, isSure=False):
         """Make a new batch; asks first while picks are open."""
         nOpen = self.worklist.openPicks if self.worklist else 0
         if nOpen and not isSure:
             text = _("{n} picks of this batch are not segmented yet. Reserved ones stay, open ones may go.")
-            self._ask(
-                text.format(n=nOpen), _("Make a new batch"), lambda: self.newBatch(strategy, batchSize, isSure=True)
-            )
+            sure = (_("Make a new batch"), lambda: self.newBatch(strategy, batchSize, isSure=True))
+            self._ask(text.format(n=nOpen), sure)
             return
         self._run(self._newBatch(strategy, batchSize))
 

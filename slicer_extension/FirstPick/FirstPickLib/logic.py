@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Annotated
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import scene
+from . import geometry, scene
 from .activity import Lookout
-from .client import FINAL
+from .autosave import Autosave
 from .copies import Copies
 from .drawn import fetchDrawn
-from .link import ServerLink, isLost
-from .reading import Kept, Reading
-from .studyfile import StudyFiles, checkStudy
-from .tasks import Task, Upload
+from .kept import Kept
+from .leaving import Leaving
+from .link import ServerLink, isLost, waitCursor
+from .loading import Loading
+from .reading import Reading
+from .sender import KeptSender
+from .slices import SliceTour
+from .studyfile import StudyFiles
+from .tasks import Task
 from .views import Views
+from .work import loadDrawn
+
+END_PATIENCE_S = 2  # with the server when Slicer ends
+LOOK_MS = 300  # after the last stroke
 
 
 @parameterNodeWrapper
@@ -31,7 +42,7 @@ class FirstPickParameterNode:
     batchSize: Annotated[int, WithinRange(1, 500)] = 10
 
 
-class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
+class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
     """Opens studies, keeps what is drawn and sends it; works without any window.
 
     Attributes
@@ -39,7 +50,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     reading : Reading or None
         The open study.
     kept : Kept
-        Labels that did not reach the server yet.
+        Work that the server does not have.
+    sender : KeptSender
     files : StudyFiles
         The studies' files on this computer.
     views : Views
@@ -56,8 +68,14 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         slicer.app.connect("aboutToQuit()", self.copies.remove)
         self.cacheFolder = self.copies.folder
         self.files = StudyFiles(self.network, self.cacheFolder)
+        self.sender = KeptSender(self)
+        self.autosave = Autosave(self._autosave)
         self.views = Views()
         self._lookout = Lookout(self._onSeen)
+        self._viewsBefore = []
+        self._ticked = {}  # slices by hand, by study
+        self._lookTimer = self._timer(LOOK_MS, self._look)
+        self._lookTimer.setSingleShot(True)
 
     def getParameterNode(self):
         """Return what belongs to the scene."""
@@ -68,12 +86,12 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     def open(self, studyId):
         """Reserve a study, fetch it and show it; what was open is kept as a draft."""
         if self.client is not None and not (self.reading and self.reading.studyId == studyId):
-            self._run(self._open(studyId))
+            self.settle(lambda: self._run(self._open(studyId)))
 
     def openNext(self):
         """Open the first open pick."""
         if self.worklist:
-            self._run(self._openNext())
+            self.settle(lambda: self._run(self._openNext()))
 
     def openNeighbour(self, step):
         """Open the next pick (1) or the one before (-1)."""
@@ -93,7 +111,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     def _open(self, studyId):
         if self.reading and not (yield from self._leave()):
             return
-        yield from self._after(self._load(studyId))
+        yield from self._after(self._load(studyId, isWanted=True))
 
     def _openNext(self):
         studyId = self.reading.studyId if self.reading else ""
@@ -118,22 +136,35 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
                 return
             refused.add(row.studyId)
 
-    def _load(self, studyId):
-        """Reserve, fetch and show; return whether somebody else was faster."""
+    def _load(self, studyId, isWanted=False, wasDone=False):
+        """Reserve, fetch and show; return whether somebody else was faster.
+
+        Work that is kept here can be opened if it ``isWanted``, whoever has the study.
+        """
         self._progress(_("Reserving {study} ...").format(study=self.title(studyId)))
+        sending = self.sender.sending(studyId)
+        if sending:
+            yield sending
         strategy = self.worklist.strategy if self.worklist else self.strategy
         answer = yield self.client.change("reserve", studyId, strategy=strategy)
-        if not answer.isGood:
+        isTaken = isLost(answer) and answer.status == 409
+        isKept = self.kept.read(self.client, studyId) is not None
+        lost = answer.error if isTaken and isWanted and isKept else ""
+        if not answer.isGood and not lost:
             self._sayError(answer)
+            if isKept:
+                self.say(_("{why} What you drew in it is kept on this computer: export it.").format(why=self.message))
             if answer.isCancelled and studyId not in self._putAside:  # the server may have reserved it
                 self._giveBack(studyId)
             yield from self._refresh()
             return isLost(answer)
-        text = yield from self._fetchAndShow(studyId)
+        text = yield from self._fetchAndShow(studyId, lost, wasDone)
         if text:
-            yield self._giveBack(studyId)
+            if not lost:
+                yield self._giveBack(studyId)
             self.say(text)
         yield from self._refresh()
+        self.showKept()
         self._prefetchNext()
         return False
 
@@ -146,7 +177,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         yield client.change("release", studyId)
         yield from self._refresh()
 
-    def _fetchAndShow(self, studyId):
+    def _fetchAndShow(self, studyId, lost, wasDone):
         """Fetch volume and label and show them; return what went wrong."""
         title = self.title(studyId)
 
@@ -157,25 +188,41 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         fetched = yield from self.files.fetch(self.client, studyId, stage)
         if fetched.error:
             return fetched.error
-        drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId, self.isReadBySeveral)
-        return drawn.error or self._show(studyId, fetched, drawn)
+        drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId)
+        return drawn.error or (yield from self._show(studyId, fetched, drawn, lost, wasDone))
 
-    def _show(self, studyId, fetched, drawn):
+    def _loadNodes(self, title, fetched, drawn):
+        """Put volume and label into the scene, each announced; return the nodes, and what went wrong."""
+        text = _("Slicer opens {study} ...").format(study=title)
+        nodes, labels = [], self.status["labels"]
+        isGoing = yield from self._busy(text)
+        try:
+            if isGoing:
+                with waitCursor():
+                    nodes.append(scene.loadVolume(fetched.path, title))
+                    nodes.append(scene.makeSegmentation(nodes[0], labels))
+            if isGoing and drawn.path:
+                isGoing = yield from self._busy(text)
+            if isGoing and drawn.path:
+                with waitCursor():
+                    loadDrawn(drawn.path, nodes[1], nodes[0], labels)
+        except RuntimeError as error:
+            why = _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        else:
+            why = "" if isGoing else _("Cancelled.")
+        if why:
+            scene.removeNodes(nodes)
+            if isGoing and fetched.path != fetched.info["path"]:  # a copy, which may be what is wrong
+                os.remove(fetched.path)
+        return nodes, why
+
+    def _show(self, studyId, fetched, drawn, lost, wasDone):
         """Put the study into the scene; return what went wrong."""
         labels, title = self.status["labels"], self.title(studyId)
-        made = []
-        try:
-            volume = scene.loadVolume(fetched.path, title)
-            made.append(volume)
-            segmentation = scene.makeSegmentation(volume, labels)
-            made.append(segmentation)
-            if drawn.path:
-                scene.loadLabel(drawn.path, segmentation, labels)
-        except RuntimeError as error:
-            scene.removeNodes(made)
-            if fetched.path != fetched.info["path"]:  # a copy, which may be what is wrong
-                os.remove(fetched.path)
-            return _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        nodes, why = yield from self._loadNodes(title, fetched, drawn)
+        if why:
+            return why
+        volume, segmentation = nodes
         row = self.worklist.row(studyId) if self.worklist else None
         self.reading = Reading(
             studyId,
@@ -183,38 +230,52 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             volume,
             segmentation,
             labels,
-            slices=row.slices if row else (),
+            slices=SliceTour(volume, segmentation, row.slices if row else (), self._ticked.setdefault(studyId, {})),
             modality=fetched.info["modality"],
             stamp=fetched.info["stamp"],
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
-            isDirty=bool(self.kept.read(self.client, studyId)),
+            isDirty=self.kept.read(self.client, studyId) is not None,
             hasDraft=drawn.isDraft,
+            lost=lost,
+            wasDone=wasDone,
+            listed=drawn.listed,
         )
+        self._observe(segmentation)
+        self._viewsBefore = geometry.show(volume)
+        self.views.restore(self.reading)
+        self._lookout.start()
+        self.reading.slices.jumpTo(0)
+        self._putAside.discard(studyId)
+        self.say(f"{lost} {drawn.note}".strip())
+        self._tell("reading")
+        return ""
+
+    def _look(self):
+        """Tick off the slices on which something was drawn."""
+        if self.reading and self.reading.isHere and self.reading.slices.look():
+            self._tell("reading")
+
+    def _observe(self, segmentation):
+        """Watch for what is drawn, and for whoever takes it out of the scene."""
+        inner = segmentation.GetSegmentation()
         for event in (
             slicer.vtkSegmentation.SourceRepresentationModified,
             slicer.vtkSegmentation.SegmentAdded,
             slicer.vtkSegmentation.SegmentRemoved,
         ):
-            self.addObserver(segmentation.GetSegmentation(), event, self._onDrawn)
-        scene.show(volume)
-        self.views.restore(self.reading)
-        self._lookout.start()
-        if self.reading.slices:
-            self.jumpTo(0)
-        self._putAside.discard(studyId)
-        self.say(drawn.note)
-        self._tell("reading")
-        return ""
-
-    def jumpTo(self, number):
-        """Show a proposed slice."""
-        scene.jumpTo(self.reading.volume, self.reading.slices[number])
+            self.addObserver(inner, event, self._onDrawn)
+        self.addObserver(inner, slicer.vtkSegmentation.SegmentModified, self._onSegment)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNode)
 
     def _onDrawn(self, caller=None, event=None):
-        if self.reading:
-            self.reading.active.seen()
-        if self.reading and not self.reading.isDirty:
+        if not self.reading:
+            return
+        self.reading.active.seen()
+        self.reading.changes += 1
+        self.autosave.changed()
+        self._lookTimer.start()
+        if not self.reading.isDirty:
             self.reading.isDirty = True
             self._tell("reading")
 
@@ -222,146 +283,33 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if self.reading:
             self.reading.active.seen()
 
-    def _letGo(self):
-        """Have no open study any more; how it was shown is kept for the next one of its kind."""
-        reading, self.reading = self.reading, None
-        self._lookout.stop()
-        self.removeObservers(self._onDrawn)
-        if reading.isHere:
-            self.views.remember(reading)
-        self._tell("reading")  # the editor lets go of the nodes before they are removed
-        return reading
+    def _onSegment(self, caller=None, event=None):
+        if self.reading and self.reading.areSegmentsChanged():
+            self._onDrawn()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNode(self, caller, event, node):
+        """Keep what is drawn while it is there."""
+        if self.reading and node is self.reading.segmentation:
+            self._autosave()
 
     def _close(self):
         """Take the study's nodes out of the scene."""
         reading = self._letGo()
-        scene.removeNodes([reading.segmentation, reading.volume])
+        scene.removeNodes([*reading.beside, reading.segmentation, reading.volume])
 
-    def _leave(self):
-        """Close the open study: as a draft if anything was drawn, else given back. False if it must stay open."""
-        reading = self.reading
-        note = ""
-        if reading.isDirty and reading.isHere:
-            path = self._keep()
-            if not path:
-                return False
-            answer = yield from self._send(path, self.client.savedTag)
-            if answer.isCancelled:
-                self.say(_("Cancelled: {study} stays open.").format(study=reading.title))
-                return False
-            note = answer.error and _("{why} The draft of {study} is kept on this computer.")
-            note = (note or _("Saved a draft of {study}.")).format(why=answer.error, study=reading.title)
-        elif not reading.hasDraft and not reading.lost:
-            answer = yield self.client.change("release", reading.studyId)
-            if answer.isGood and answer.data["status"] == "done":  # it had been reopened
-                note = _("{study} is unchanged: done as before.").format(study=reading.title)
-            elif answer.error:
-                note = _("{why} {study} may stay reserved for you for up to half an hour.")
-                note = note.format(why=answer.error, study=reading.title)
-        if reading.hasDraft and not reading.lost:
-            self._putAside.add(reading.studyId)
-        self._close()
-        self.say(note)
-        return True
-
-    def closeStudy(self):
-        """Put the open study aside."""
-        if self.reading:
-            self._run(self._closeStudy())
-
-    def _closeStudy(self):
-        if (yield from self._leave()):
-            note = self.message
-            yield from self._refresh()
-            self.say(note)
-
-    # -- what was drawn
-
-    def _keep(self):
-        """Write what is drawn to this computer; return the file, or say why not."""
-        try:
-            return self.kept.write(self.client, self.reading)
-        except OSError as error:
-            self.say(str(error))
-            return ""
-
-    def _send(self, path, tag):
-        """Upload a kept label; it is forgotten once the server has it."""
-        reading = self.reading
-        reading.isDirty = False
-        request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
-        progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        answer = yield from checkStudy(self.client, reading.studyId, reading.stamp)
-        if answer.isGood:
-            answer = yield Upload(request, path, progress)
-        if answer.isGood:
-            self.kept.remove(self.client, reading.studyId)
-            reading.hasDraft = True
-        else:
-            reading.isDirty = True
-        self._tell("reading")
-        return answer
-
-    def saveDraft(self):
-        """Save what is drawn on the server, to go on later."""
-        if self.reading and self._isWhole():
-            self._run(self._saveDraft())
-
-    def _saveDraft(self):
-        path = self._keep()
-        if path:
-            answer = yield from self._send(path, self.client.savedTag)
-            if answer.isGood:
-                self.say(_("Saved a draft of {study}.").format(study=self.reading.title))
-            else:
-                self._sayNotSent(answer)
-
-    def _sayNotSent(self, answer):
-        why = _("Cancelled.") if answer.isCancelled else answer.error
-        self.say(_("Not sent. {why} What you drew is still here, and kept on this computer.").format(why=why))
-
-    def _isWhole(self):
-        """Check that nobody deleted the study's nodes."""
-        if not self.reading.isHere:
-            self.say(_("The study's volume or segmentation is no longer in the scene. Open the study again."))
-        return self.reading.isHere
-
-    def submit(self, isSure=False):
-        """Upload the final label and open the next pick; asks first if something looks wrong."""
-        if not self.reading or self.isBusy or not self._isWhole():
-            return
-        doubts = [] if isSure else [*filter(None, [self.reading.lost]), *self.reading.problems()]
-        if doubts:
-            self._ask(" ".join(doubts), _("Submit anyway"), lambda: self.submit(isSure=True))
-            return
-        self._run(self._submit())
-
-    def _submit(self):
-        path = self._keep()
-        if not path:
-            return
-        answer = yield from self._send(path, FINAL)
-        reading = self.reading
-        if not answer.isGood:
-            self._sayNotSent(answer)
-            return
-        if reading.isDirty:
-            self.say(_("You drew on while the label was sent. Submit again."))
-            return
-        self._forgetFile(reading)
-        yield from self._next(self._submittedText)
-
-    def _submittedText(self, reading):
-        """Say what became of a label, once the work list is up to date."""
-        row = self.worklist.row(reading.studyId) if self.worklist else None
-        if row and row.status != "done" and self.client.reader in row.readBy:
-            return _("Your reading of {study} is saved; another reader reads it too.").format(study=reading.title)
-        return _("Submitted {study}.").format(study=reading.title)
-
-    def _forgetFile(self, reading):
-        """Delete the copy of a study that is closed."""
-        if reading.cached and os.path.exists(reading.cached):
-            os.remove(reading.cached)
+    def _letGo(self):
+        """Have no open study any more; how it was shown is kept for the next one of its kind."""
+        reading, self.reading = self.reading, None
+        self._lookout.stop()
+        self.autosave.stop()
+        for slot in (self._onDrawn, self._onSegment, self._onNode):
+            self.removeObservers(slot)
+        if reading.isHere:
+            self.views.remember(reading)
+        geometry.turnBack(self._viewsBefore)
+        self._tell("reading")  # the editor lets go of the nodes before they are removed
+        return reading
 
     def _next(self, tell):
         """Close the open study, open the next pick and say what ``tell(reading)`` tells of the closed one."""
@@ -372,39 +320,13 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         yield from self._loadNext(reading.studyId)
         self.say(f"{text} {self.message}".strip())
 
-    def skip(self, studyId, reason):
-        """Take a study out for everyone; what was drawn stays as a draft."""
-        if self.client is not None:
-            self._run(self._skip(studyId, reason))
-
-    def _skip(self, studyId, reason):
-        isOpen = bool(self.reading) and self.reading.studyId == studyId
-        if isOpen and self.reading.isDirty and self.reading.isHere:
-            path = self._keep()
-            if not path:
-                return
-            yield from self._send(path, self.client.savedTag)
-        answer = yield self.client.change("skip", studyId, reason=reason)
-        if not answer.isGood:
-            self._sayError(answer)
-            yield from self._refresh()
-            return
-        text = _("Skipped {study} ({reason}); the filter 'skipped' can undo it.")
-        text = text.format(study=self.title(studyId), reason=reason)
-        if isOpen:
-            self._forgetFile(self.reading)
-            yield from self._next(lambda reading: text)
-        else:
-            yield from self._refresh()
-            self.say(text)
-
     def unskip(self, studyId):
         """Undo a skip."""
         self._run(self._change("unskip", studyId, _("{study} can be segmented again.")))
 
     def reopen(self, studyId):
         """Open a done study again, with its label."""
-        self._run(self._reopen(studyId))
+        self.settle(lambda: self._run(self._reopen(studyId)))
 
     def _change(self, verb, studyId, text):
         answer = yield self.client.change(verb, studyId)
@@ -417,7 +339,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if self.reading and not (yield from self._leave()):
             return
         if (yield from self._change("reopen", studyId, _("{study} is open again."))):
-            yield from self._load(studyId)
+            yield from self._load(studyId, wasDone=True)
             if not self.reading:  # done as before, unless somebody else has it
                 yield self._giveBack(studyId)
 
@@ -432,37 +354,41 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     # -- endings
 
     def sceneCloses(self):
-        """Keep what is drawn before Slicer removes the nodes, and send it as a draft."""
+        """Keep all that is drawn before Slicer removes the nodes, and send it as saved work."""
         if not self.reading:
             return
         self.cancel()
         reading = self.reading
-        path = self._keep() if reading.isDirty and reading.isHere else ""
+        isKept = reading.isDirty and reading.hasDrawing and self._keep() is not None
         self._letGo()
-        if path:
+        if isKept:
             self.say(_("The scene was closed. What you drew in {study} is kept.").format(study=reading.title))
-            Task(self.network, self._sendKept(path, reading)).start()
-        elif not reading.hasDraft:
-            self.network.send(self.client.change("release", reading.studyId), lambda answer: None)
-
-    def _sendKept(self, path, reading):
-        request = self.client.saveLabel(reading.studyId, self.client.savedTag, reading.labels, reading.seconds)
-        answer = yield from checkStudy(self.client, reading.studyId, reading.stamp)
-        if answer.isGood:
-            answer = yield Upload(request, path)
-        if answer.isGood:
-            self.kept.remove(self.client, reading.studyId)
+            self.sender.start()
+        elif reading.isUntouched:
+            self.network.send(self.client.change("release", reading.studyId), lambda answer: self.poll())
 
     def end(self):
-        """Keep what is drawn, close the study, end all transfers and timers."""
+        """Keep all that is drawn, give back what is unchanged, end all transfers and timers."""
         if self.reading:
-            if self.reading.isDirty and self.reading.isHere:
+            reading = self.reading
+            if reading.isDirty and reading.hasDrawing:
                 self._keep()
+            self.network.cancelAll()
+            if self.isConnected and reading.isUntouched:
+                self._giveBackNow(reading.studyId)
             self._close()
-        for timer in (self._pollTimer, self._heartbeatTimer):
+        for timer in (self._pollTimer, self._heartbeatTimer, self._lookTimer):
             timer.stop()
         self.network.cancelAll()
         slicer.app.disconnect("aboutToQuit()", self.copies.remove)
         self.copies.remove()
         self.removeObservers()
         self.listeners.clear()
+
+    def _giveBackNow(self, studyId):
+        """Give a study back and wait, but not long: nothing goes on after the end."""
+        answers, end = [], time.monotonic() + END_PATIENCE_S
+        self.network.send(self.client.change("release", studyId), answers.append)
+        while not answers and time.monotonic() < end:
+            slicer.app.processEvents()
+            time.sleep(0.01)

@@ -9,6 +9,7 @@ import qt
 
 from .answers import REDIRECTS, UNAVAILABLE, Answer, fileMisfit, pointsElsewhere, readAnswer, redirected
 from .client import Request
+from .packing import Packing
 from .shapes import HEAD
 from .words import tr as _
 
@@ -18,7 +19,7 @@ MOST_REDIRECTS = 5
 class Network:
     """Sends to one address and calls back with answers; nothing here waits.
 
-    Every method returns a `Transfer` or a `Pause`, whose ``cancel`` ends it.
+    Every method returns a `Transfer`, a `Packing` or a `Pause`, whose ``cancel`` ends it.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,10 @@ class Network:
     def wait(self, seconds: float, done) -> Pause:
         """Hand an empty answer to ``done`` after some time."""
         return self._begin(Pause(seconds), done)
+
+    def compress(self, source: str, target: str, done, progress) -> Packing:
+        """Make a ``.gz`` of a file, and hand an empty answer to ``done``."""
+        return self._begin(Packing(source, target, progress), done)
 
     def cancelAll(self) -> None:
         """End everything that is under way; nobody is called back."""
@@ -102,7 +107,7 @@ class Transfer:
     def __init__(self, manager, request: Request, target: str | None, source: str | None, progress) -> None:
         self._manager, self._request, self._target, self._source = manager, request, target, source
         self._progress = progress
-        self._file = None
+        self._file = self._sent = None
         self._size, self._head, self._digest = 0, b"", hashlib.sha256()
         self._nRedirects = 0
         self._trouble = ""
@@ -153,11 +158,13 @@ class Transfer:
             part.setBody(qt.QByteArray(text.encode()))
             parts.append(part)
         part = qt.QHttpPart()
-        disposition = 'form-data; name="label"; filename="label.nii.gz"'
+        disposition = f'form-data; name="label"; filename="{os.path.basename(self._source)}"'
         part.setHeader(qt.QNetworkRequest.ContentDispositionHeader, disposition)
         part.setHeader(qt.QNetworkRequest.ContentTypeHeader, "application/octet-stream")
-        with open(self._source, "rb") as file:  # labels are small: a copy in memory is safe from later changes
-            part.setBody(qt.QByteArray(file.read()))
+        self._sent = qt.QFile(self._source)
+        if not self._sent.open(qt.QIODevice.ReadOnly):
+            raise OSError(self._sent.errorString())
+        part.setBodyDevice(self._sent)  # streamed: the file must stay as it is until it is sent
         parts.append(part)
         return parts
 
@@ -217,6 +224,8 @@ class Transfer:
         misfit = "" if self._target is None else self._closeFile(not networkError)
         answer = None if self._isForgotten else self._answer(networkError, misfit)
         reply.deleteLater()
+        if self._sent is not None:
+            self._sent.close()  # so that it can be removed on every system
         self._finished(answer)
 
     def _isRedirected(self) -> bool:
@@ -227,6 +236,8 @@ class Transfer:
         if not target or self._nRedirects >= MOST_REDIRECTS:
             return False
         self._nRedirects += 1
+        if self._sent is not None:
+            self._sent.close()
         try:
             self._send(target, "GET" if self._status() == 303 else self._method)
         except OSError as error:

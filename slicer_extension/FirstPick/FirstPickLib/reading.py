@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field
 
 import slicer
 
-from . import scene
+from . import check
 from .activity import ActiveTime
-from .client import cacheName
 from .preferences import setting
 
 
@@ -26,14 +23,30 @@ class Reading:
     ----------
     title : str
         What the reader sees instead of the id.
+    slices : SliceTour
+        The slices that the server proposes.
     isDirty : bool
-        Whether anything was drawn since the last draft.
+        Whether anything was drawn that the server does not have.
     stamp : str
         Of the file that was opened: the server has another for another file.
     lost : str
         Who has the study instead; empty while it is reserved for this reader.
+    wasDone : bool
+        Whether it is a done study that was opened again: unchanged, it is done as before.
     cached : str
         The downloaded file; empty if the server's own file was opened.
+    listed : list of dict
+        The labels that can be loaded, as the server lists them.
+    beside : list
+        Segmentations that are only looked at.
+    settled : set
+        What the reader decided already of what a label file cannot hold.
+    copied : str
+        Where a copy lies that was made on the reader's wish, until that is said.
+    onTop : str
+        Label that has the voxels where segments overlap.
+    changes, keptChanges : int
+        Counts what is drawn, and how much of that is kept on this computer.
     """
 
     studyId: str
@@ -41,7 +54,7 @@ class Reading:
     volume: object
     segmentation: object
     labels: list
-    slices: tuple = ()
+    slices: object = None
     modality: str = ""
     stamp: str = ""
     cached: str = ""
@@ -50,6 +63,18 @@ class Reading:
     hasDraft: bool = False
     lost: str = ""
     active: ActiveTime = field(default_factory=_newTime)
+    wasDone: bool = False
+    listed: list = field(default_factory=list)
+    beside: list = field(default_factory=list)
+    settled: set = field(default_factory=set)
+    copied: str = ""
+    onTop: str = ""
+    changes: int = 0
+    keptChanges: int = 0
+
+    def __post_init__(self) -> None:
+        self._seen = (None, None)
+        self._segments = self._described()
 
     @property
     def seconds(self) -> float:
@@ -59,44 +84,41 @@ class Reading:
     @property
     def isHere(self) -> bool:
         """Whether nobody deleted its nodes."""
-        return all(slicer.mrmlScene.IsNodePresent(node) for node in (self.volume, self.segmentation))
+        return self.hasDrawing and slicer.mrmlScene.IsNodePresent(self.volume)
 
-    def problems(self) -> list:
-        """What somebody should look at before submitting."""
-        return scene.problems(self.segmentation, self.volume, self.labels)
+    @property
+    def hasDrawing(self) -> bool:
+        """Whether nobody deleted what was drawn."""
+        return bool(slicer.mrmlScene.IsNodePresent(self.segmentation))
 
+    @property
+    def isUntouched(self) -> bool:
+        """Whether it is this reader's to give back as it was: nothing was drawn, now or before."""
+        return not self.isDirty and not self.lost and (self.wasDone or not self.hasDraft)
 
-class Kept:
-    """Label files on this computer that did not reach the server yet, one a study and reader."""
+    def findings(self) -> check.Findings:
+        """What is drawn, seen with the server's labels; looked at once for each change."""
+        if self._seen[0] != self.changes:
+            self._seen = (self.changes, check.findings(self.segmentation, self.volume, self.labels))
+        return self._seen[1]
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    @property
+    def fitsLabelFile(self) -> bool:
+        """Whether a label file can hold all that is drawn, or the reader said what it shall hold."""
+        found = self.findings()
+        return not found.strangers and (not found.nOverlapping or self.onTop in found.overlapping)
 
-    def path(self, client, studyId: str) -> str:
-        """Where a study's file lies, or would lie."""
-        return os.path.join(self.folder, cacheName(f"{client.address} {client.reader}", studyId, {}) + ".nii.gz")
+    @property
+    def paintOrder(self) -> list:
+        """The labels, what is on top last."""
+        return sorted(self.labels, key=lambda label: label["name"] == self.onTop)
 
-    def write(self, client, reading: Reading) -> str:
-        """Write the segmentation as it is now."""
-        os.makedirs(self.folder, exist_ok=True)
-        path = self.path(client, reading.studyId)
-        scene.exportLabel(reading.segmentation, reading.volume, reading.labels, path)
-        with open(path + ".json", "w", encoding="utf-8") as file:
-            json.dump({"study_id": reading.studyId, "seconds": reading.seconds}, file)
-        return path
+    def areSegmentsChanged(self) -> bool:
+        """Tell whether a segment has another name or colour than when this was asked last."""
+        before, self._segments = self._segments, self._described()
+        return before != self._segments
 
-    def read(self, client, studyId: str) -> dict:
-        """What is known of a kept file; empty if there is none."""
-        path = self.path(client, studyId)
-        try:
-            with open(path + ".json", encoding="utf-8") as file:
-                return json.load(file) if os.path.exists(path) else {}
-        except (OSError, ValueError):
-            return {}
-
-    def remove(self, client, studyId: str) -> None:
-        """Forget a file: the server has it."""
-        path = self.path(client, studyId)
-        for name in (path, path + ".json"):
-            if os.path.exists(name):
-                os.remove(name)
+    def _described(self) -> list:
+        inner = self.segmentation.GetSegmentation()
+        segments = [inner.GetNthSegment(number) for number in range(inner.GetNumberOfSegments())]
+        return [(segment.GetName(), segment.GetColor()) for segment in segments]

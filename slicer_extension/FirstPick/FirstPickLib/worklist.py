@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .client import clock
 from .colors import rankColor
@@ -21,7 +21,7 @@ class Row:
     """A line of the work list.
 
     ``rank`` is 0 for a study that is not of this batch; ``readBy`` are the readers whose label counts already, where
-    a study needs several.
+    a study needs several; ``isKept`` says that work on it lies on this computer only.
     """
 
     studyId: str
@@ -39,9 +39,18 @@ class Row:
     slices: tuple = ()
     standsWith: str = ""
     readBy: tuple = ()
+    isKept: bool = False
 
     def statusText(self, reader: str) -> str:
         """Say where the study stands, and by whom."""
+        text = self._standsText(reader)
+        if not self.isKept:
+            return text
+        isMine = self.status == "open" or (self.status == "reserved" and self.client == reader)
+        kept = _("kept here, not sent")
+        return kept if isMine else f"{kept}; {text}"
+
+    def _standsText(self, reader: str) -> str:
         by = _("you") if self.client == reader and reader else self.client
         if self.status == "open":
             return _("read by you") if reader in self.readBy else turnText(self.readBy, reader) or _("open")
@@ -63,9 +72,12 @@ class WorkList:
         Answer to ``/firstpick/map``.
     reader : str
         Who reads: tells apart "mine".
+    kept : dict
+        Titles of studies with work on this computer only, by id.
     """
 
-    def __init__(self, proposal: dict, points: list, reader: str) -> None:
+    def __init__(self, proposal: dict, points: list, reader: str, kept: dict | None = None) -> None:
+        self._proposal, self.kept = proposal, kept or {}
         self.reader = reader
         self.strategy = proposal["strategy"]
         self.nPool = proposal["n_pool"]
@@ -74,13 +86,28 @@ class WorkList:
         self.points = points
         picks = [_pickRow(pick) for pick in proposal["picks"]]
         picked = {row.studyId for row in picks}
-        others = [_pointRow(point) for point in points if point["status"] != "open" and point["study_id"] not in picked]
-        self.rows = (*picks, *others)
+        others = [_pointRow(point) for point in points if self._isShown(point) and point["study_id"] not in picked]
+        rows = (*picks, *others)
+        here = {row.studyId for row in rows}
+        gone = [Row(studyId, title) for studyId, title in self.kept.items() if studyId not in here]
+        self.rows = tuple(replace(row, isKept=row.studyId in self.kept) for row in (*rows, *gone))
         self._byId = {row.studyId: row for row in self.rows}
-        self._titles = {point["study_id"]: point["title"] for point in points}
+        self._titles = {**self.kept, **{point["study_id"]: point["title"] for point in points}}
         self._titles.update((row.studyId, row.title) for row in picks)
         self._ranks = {row.studyId: row.rank for row in picks}
         self._owners = {point["study_id"]: point["stands_with"] for point in points}
+
+    @classmethod
+    def empty(cls, reader: str) -> WorkList:
+        """Make the list of a server that says nothing."""
+        return cls({"strategy": "", "n_pool": 0, "coverage": [], "note": "", "picks": []}, [], reader)
+
+    def withKept(self, kept: dict) -> WorkList:
+        """Return the list with other work that lies on this computer only."""
+        return self if kept == self.kept else WorkList(self._proposal, self.points, self.reader, kept)
+
+    def _isShown(self, point: dict) -> bool:
+        return point["status"] != "open" or point["study_id"] in self.kept
 
     def row(self, studyId: str) -> Row | None:
         """The line of a study, if it has one."""
@@ -109,7 +136,7 @@ class WorkList:
 
     def _passes(self, row: Row, which: str) -> bool:
         if which == MINE:
-            return self.reader in (row.client, *row.readBy)
+            return row.isKept or self.reader in (row.client, *row.readBy)
         return which in (ALL, row.status) and not (which == OPEN and self.reader in row.readBy)
 
     def nextOpen(self, after: str = "", refused: frozenset | set = frozenset()) -> Row | None:

@@ -1,9 +1,10 @@
 """A server that gives recorded answers and can be told to fail: for tests where no FirstPick server is at hand.
 
-Runs as a process of its own (Slicer's Python threads stand still while its window waits) and prints its address.
-``POST /test/fail`` with ``{"path": ..., "how": ..., "times": ...}`` makes the next requests to a path
-fail: with a number as HTTP status, ``drop`` (the connection breaks off), ``truncate`` (half the answer,
-then the connection breaks off) or ``slow`` (three seconds late). Qt asks again by itself
+Runs as a process of its own (Slicer's Python threads stand still while its window waits) and prints its address;
+the port may be its argument.
+``POST /test/fail`` with ``{"path": ..., "how": ..., "times": ...}`` makes the next requests to a path, or to those that
+begin with it if it ends with a slash, fail: with a number as HTTP status, ``drop`` (the connection breaks off),
+``truncate`` (half the answer, then the connection breaks off) or ``slow`` (three seconds late). Qt asks again by itself
 when a connection is dropped, so that ``times`` must be a few then. ``"image"`` names the one study that is
 failed with, ``"detail"`` is the sentence of an HTTP status, ``"retry_after"`` its header.
 """
@@ -15,7 +16,7 @@ import time
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 
 class Room:
@@ -29,7 +30,9 @@ class Room:
 
     def failure(self, path, query):
         for failure in self.failures:
-            isMeant = failure["path"] == path and failure.get("image") in (None, query.get("image"))
+            wanted = failure["path"]
+            isPath = path == wanted or (wanted.endswith("/") and path.startswith(wanted))
+            isMeant = isPath and failure.get("image") in (None, query.get("image"))
             if isMeant and failure["times"] > 0:
                 failure["times"] -= 1
                 return failure
@@ -102,13 +105,39 @@ class Room:
             return recorded["infos"][query["image"]]
         if path == "/datastore/image":
             return base64.b64decode(recorded["images"][query["image"]])
-        label = self.labels.get((query.get("label"), query.get("tag")))
-        if path == "/datastore/label/info":
-            return label[1] if label else {}
-        return label[0] if path == "/datastore/label" and label else None
+        if path.startswith("/firstpick/labels/"):
+            return self.listed(unquote(path[18:]), query["client_id"])
+        if path.startswith("/firstpick/label/"):
+            return self.labels[unquote(path[17:]), query["tag"]][0]
+        return None
 
-    def save(self, study_id, tag, params, data):
-        self.labels[study_id, tag] = (data, {**params, "ts": int(time.time()), "name": f"{study_id}.nii.gz"})
+    def listed(self, study_id, client):
+        """The labels of a study, the newest first; a reader goes on with the final one or their own work."""
+        found = []
+        for (labelled, tag), (data, info) in reversed(self.labels.items()):
+            if labelled == study_id:
+                label = {
+                    "tag": tag,
+                    "version": 0,
+                    "kind": "final" if tag == "final" else "saved",
+                    "title": f"Label '{tag}'",
+                    "client": info["client_id"],
+                    "ts": info["ts"],
+                    "seconds": info["seconds"],
+                    "n_voxels": None,
+                    "ending": info["ending"],
+                    "n_bytes": len(data),
+                    "is_resumed": tag == "final" or info["client_id"] == client,
+                    "path": f"/firstpick/label/{quote(study_id)}?tag={quote(tag)}",
+                }
+                label["is_resumed"] = label["is_resumed"] and not any(one["is_resumed"] for one in found)
+                found.append(label)
+        return found
+
+    def save(self, study_id, tag, params, data, name):
+        ending = ".seg.nrrd" if name.endswith(".seg.nrrd") else ".nii.gz"
+        self.labels.pop((study_id, tag), None)  # the newest is the last
+        self.labels[study_id, tag] = (data, {**params, "ts": int(time.time()), "name": name, "ending": ending})
         if tag == "final":
             self.statuses[study_id] = {"status": "done", "client": params["client_id"], "reason": "", "until": 0.0}
             self.reopened.pop(study_id, None)
@@ -152,11 +181,13 @@ class Handler(BaseHTTPRequestHandler):
     def _result(self, path, query, body):
         if self.command == "PUT":
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+            parts = message_from_bytes(head + body).get_payload()
             fields = {
-                part.get_param("name", header="Content-Disposition"): part.get_payload(decode=True)
-                for part in message_from_bytes(head + body).get_payload()
+                part.get_param("name", header="Content-Disposition"): part.get_payload(decode=True) for part in parts
             }
-            return 200, self.room.save(query["image"], query["tag"], json.loads(fields["params"]), fields["label"])
+            name = next(filter(None, (part.get_filename() for part in parts)))
+            params, data = json.loads(fields["params"]), fields["label"]
+            return 200, self.room.save(query["image"], query["tag"], params, data, name)
         if self.command == "POST":
             wanted = json.loads(body)
             self.room.bodies.append([path, wanted])
@@ -193,7 +224,7 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     Handler.room = Room(json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8")))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if sys.argv[1:] else 0), Handler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)  # noqa: T201 - whoever started it reads the address
     try:
         server.serve_forever()
