@@ -164,3 +164,20 @@ def test_nothing_of_the_module_lies_elsewhere():
         *("CMakeLists.txt", "FirstPick.py", "FirstPickLib", "Resources", "Testing"),
     }
     assert Path(MODULE / "Testing" / "CMakeLists.txt").is_file()
+
+
+NOT_FOR_READERS = {"FirstPick contributors", "Test passed.", "FirstPick label", "FirstPick labels", "Six small studies"}
+
+
+@on_every_source
+def test_every_sentence_that_people_read_is_translated(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    known = set()
+    for node in ast.walk(tree):
+        isCall = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("_", "translate")
+        isDoc = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isCall or isDoc:
+            known.update(ast.walk(node))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in known]
+    sentences = [text for text in texts if isinstance(text, str) and re.search("[A-Za-z]{2,} [a-z]{2,}", text)]
+    assert set(sentences) <= NOT_FOR_READERS

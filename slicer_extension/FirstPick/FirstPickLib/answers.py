@@ -9,6 +9,7 @@ from http.client import responses
 from urllib.parse import urljoin, urlsplit
 
 from .shapes import File, Picture, fits, isOf, isPage, isPicture
+from .words import tr as _
 
 UNAVAILABLE = 503
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -53,7 +54,7 @@ def readAnswer(
     data, isJson = _decoded(body, contentType, shape)
     if 200 <= status < 300 and not networkError:
         if not isJson and not isPage(body) and body.strip():
-            networkError = "not JSON"
+            networkError = _("not JSON")
         else:
             misfit = misfit or _misfit(data, body, shape)
             return Answer(status, error=_mismatch(address, misfit)) if misfit else Answer(status, data)
@@ -61,8 +62,10 @@ def readAnswer(
     if status >= 400:
         return _refused(status, detail, address, retryAfter)
     if status:
-        return Answer(status, error=f"The answer of {address} broke off ({networkError}). Try again.")
-    return Answer(status, error=f"{address} does not answer ({networkError}). Is the server running?")
+        text = _("The answer of {address} broke off ({why}). Try again.")
+    else:
+        text = _("{address} does not answer ({why}). Is the server running?")
+    return Answer(status, error=text.format(address=address, why=networkError))
 
 
 def _decoded(body: bytes, contentType: str, shape: object) -> tuple:
@@ -87,36 +90,38 @@ def _misfit(data: object, body: bytes, shape: object) -> str:
 
 def _kind(body: bytes) -> str:
     if not body.strip():
-        return "nothing"
-    return "a web page" if isPage(body) else "something else"
+        return _("nothing")
+    return _("a web page") if isPage(body) else _("something else")
 
 
 def _mismatch(address: str, what: str) -> str:
-    return (
-        f"{address} answered with {what} in place of what was asked for. "
-        f"Is it a FirstPick server, without a login page or a proxy before it? Try again, or ask who runs the server."
+    text = _(
+        "{address} answered with {what} in place of what was asked for. Is it a FirstPick server, without a login page "
+        "or a proxy before it? Try again, or ask who runs the server."
     )
+    return text.format(address=address, what=what)
 
 
 def _refused(status: int, detail: object, address: str, retryAfter: str) -> Answer:
     if detail == responses.get(status):  # what any server says
         detail = ""
     if status == 401 or (status == 403 and not detail):
-        return Answer(status, error=f"{address} wants a login, which FirstPick does not have. Ask who runs the server.")
+        text = _("{address} wants a login, which FirstPick does not have. Ask who runs the server.")
+        return Answer(status, error=text.format(address=address))
     if detail:
         text = detail if isinstance(detail, str) else "; ".join(_problems(detail))
         isSoon = status == UNAVAILABLE and re.fullmatch("[0-9]{1,6}", retryAfter)  # this server gives no date
         seconds = max(int(retryAfter), 1) if isSoon else 0
         return Answer(status, error=text[:_MOST_TEXT], isTold=True, retryAfter=seconds)
     if status == 404:
-        return Answer(status, error=f"{address} does not know this. Is it a FirstPick server?")
-    if status == 413:
-        text = (
-            f"{address}, or a proxy before it, does not take as much as was sent. Ask who runs the server to allow it."
+        text = _("{address} does not know this. Is it a FirstPick server?")
+    elif status == 413:
+        text = _(
+            "{address}, or a proxy before it, does not take as much as was sent. Ask who runs the server to allow it."
         )
-        return Answer(status, error=text)
-    text = f"{address} answered with error {status}. Try again, or ask who runs the server."
-    return Answer(status, error=text)
+    else:
+        text = _("{address} answered with error {status}. Try again, or ask who runs the server.")
+    return Answer(status, error=text.format(address=address, status=status))
 
 
 def _problems(detail: object) -> list:
@@ -130,8 +135,8 @@ def fileMisfit(file: File, name: str, head: bytes, size: int, checksum: str) -> 
     if not fits(head, name):
         return _kind(head)
     if file.size and file.size != size:
-        return f"{size} of {file.size} bytes"
-    return "another file" if file.checksum and file.checksum != checksum else ""
+        return _("{size} of {total} bytes").format(size=size, total=file.size)
+    return _("another file") if file.checksum and file.checksum != checksum else ""
 
 
 def redirected(address: str, target: str) -> str:
@@ -151,5 +156,8 @@ def redirected(address: str, target: str) -> str:
 def pointsElsewhere(status: int, address: str, target: str) -> Answer:
     """Make the answer to a request that was sent to a place where it does not go."""
     where = re.match(r"\w+://[^/?#]*", target)
-    text = f"{address} sends FirstPick on to {where[0] if where else 'itself'}, where it does not go by itself."
-    return Answer(status, error=f"{text} If that is the server, type its address; else ask who runs the server.")
+    text = _(
+        "{address} sends FirstPick on to {place}, where it does not go by itself. If that is the server, type its "
+        "address; else ask who runs the server."
+    )
+    return Answer(status, error=text.format(address=address, place=where[0] if where else _("itself")))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urlsplit
 
 from .shapes import File, Maybe, OrEmpty, Picture
+from .words import tr as _
 
 FINAL = "final"
 SHORT_SECONDS, NORMAL_SECONDS = 10, 30
@@ -189,8 +190,8 @@ def fullAddress(text: str) -> str:
     whole = text if "://" in text else f"http://{text}"
     why = _whyNoAddress(whole)
     if why is not None:
-        msg = f"'{text}' is not the address of a server{why}. Type one such as http://127.0.0.1:8000."
-        raise ValueError(msg)
+        msg = _("'{text}' is not the address of a server{why}. Type one such as http://127.0.0.1:8000.")
+        raise ValueError(msg.format(text=text, why=why))
     return re.sub(r"(/firstpick/*|/+)?\Z", "", re.split("[?#]", whole)[0])
 
 
@@ -200,17 +201,17 @@ def _whyNoAddress(text: str) -> str | None:
         parts = urlsplit(text)
         host = parts.hostname
     except ValueError:
-        return ": it has a bracket too many or too few"
+        return _(": it has a bracket too many or too few")
     try:
         isPort = parts.port != 0
     except ValueError:
         isPort = False
     if "@" in parts.netloc:
-        return ": it has a name or a password in it, which FirstPick does not send"
+        return _(": it has a name or a password in it, which FirstPick does not send")
     if re.search(r"\s", text):
-        return ": it has a space in it"
+        return _(": it has a space in it")
     if not isPort:
-        return ": what follows the colon must be a number from 1 to 65535"
+        return _(": what follows the colon must be a number from 1 to 65535")
     return None if host and parts.scheme in ("http", "https") else ""
 
 
@@ -219,8 +220,11 @@ def statusText(status: dict) -> str:
     progress = status["progress"]
     if status["state"] == "embedding" and progress["total"]:
         left = progress["seconds_left"]
-        wait = "" if left is None else f", about {duration(left)} left"
-        return f"Still embedding: {progress['done'] + progress['failed']} of {progress['total']}{wait}."
+        done, total = progress["done"] + progress["failed"], progress["total"]
+        if left is None:
+            return _("Still embedding: {done} of {total}.").format(done=done, total=total)
+        text = _("Still embedding: {done} of {total}, about {time} left.")
+        return text.format(done=done, total=total, time=duration(left))
     return " ".join(filter(None, [status["message"], status.get("notice", "")]))
 
 

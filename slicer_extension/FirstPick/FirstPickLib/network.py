@@ -10,6 +10,7 @@ import qt
 from .answers import REDIRECTS, UNAVAILABLE, Answer, fileMisfit, pointsElsewhere, readAnswer, redirected
 from .client import Request
 from .shapes import HEAD
+from .words import tr as _
 
 MOST_REDIRECTS = 5
 
@@ -174,7 +175,7 @@ class Transfer:
         try:
             self._write(self._reply.readAll().data())
         except OSError as error:
-            self._trouble = f"The file cannot be written: {error.strerror or error}."
+            self._trouble = _("The file cannot be written: {why}.").format(why=error.strerror or error)
             self._reply.abort()
 
     def _write(self, data: bytes) -> None:
@@ -200,7 +201,7 @@ class Transfer:
             else:
                 os.remove(self._target + ".part")
         except OSError as error:
-            self._trouble = f"The file cannot be written: {error.strerror or error}."
+            self._trouble = _("The file cannot be written: {why}.").format(why=error.strerror or error)
         return misfit
 
     # -- the end
@@ -229,7 +230,7 @@ class Transfer:
         try:
             self._send(target, "GET" if self._status() == 303 else self._method)
         except OSError as error:
-            self._trouble = f"The file cannot be read again: {error.strerror or error}."
+            self._trouble = _("The file cannot be read again: {why}.").format(why=error.strerror or error)
             return False
         return True
 
@@ -238,7 +239,7 @@ class Transfer:
         if self._isForgotten or self._isCancelled or self._trouble:
             return "ended"
         if self._reply.error() in (qt.QNetworkReply.OperationCanceledError, qt.QNetworkReply.TimeoutError):
-            return f"nothing came for {self._request.seconds:g} s"
+            return _("nothing came for {n} s").format(n=f"{self._request.seconds:g}")
         if self._reply.error() != qt.QNetworkReply.NoError:
             return self._reply.errorString()
         expected = self._reply.header(qt.QNetworkRequest.ContentLengthHeader)

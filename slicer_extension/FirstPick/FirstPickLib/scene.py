@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -68,12 +69,13 @@ def problems(segmentation, volume, labels: list) -> list:
     counts, overlap = _voxels(segmentation, volume, labels)
     found = []
     if not any(counts.values()):
-        found.append("Nothing is drawn.")
+        found.append(_("Nothing is drawn."))
     if overlap:
-        found.append(f"Segments overlap in {overlap} voxels; a label file holds only one of them there.")
+        text = _("Segments overlap in {n} voxels; a label file holds only one of them there.")
+        found.append(text.format(n=overlap))
     drawn = [name for name in strangers if not _isEmpty(segmentation, name)]
     if drawn:
-        found.append(f"The server has no label {', '.join(drawn)}: it will not be sent.")
+        found.append(_("The server has no label {names}: it will not be sent.").format(names=", ".join(drawn)))
     return found
 
 
@@ -100,8 +102,8 @@ def exportLabel(segmentation, volume, labels: list, path: str) -> None:
             volume.GetIJKToRASMatrix(geometry)
             labelmap.SetIJKToRASMatrix(geometry)
         if not slicer.util.saveNode(labelmap, path, {"useCompression": 1}):
-            msg = f"Slicer could not write {path}. Is the disk full?"
-            raise OSError(msg)
+            msg = _("Slicer could not write {path}. Is the disk full?")
+            raise OSError(msg.format(path=path))
     finally:
         tables = slicer.util.getNodesByClass("vtkMRMLColorTableNode")  # Slicer's export adds one of its own
         removeNodes([labelmap, *(node for node in tables if node not in tablesBefore)])
@@ -154,7 +156,7 @@ def closestAxes(affine: np.ndarray) -> list:
     """For each of right, anterior and superior the axis of the volume that runs along it; each axis once."""
     steps = np.abs(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
     axes = [0, 0, 0]
-    for _ in range(3):
+    for _axis in range(3):
         body, axis = np.unravel_index(steps.argmax(), steps.shape)
         axes[body] = int(axis)
         steps[body, :] = steps[:, axis] = -1

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .answers import Answer
 from .client import Request
+from .words import tr as _
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Task:
         try:
             self._transfer = self._begin(wanted)
         except OSError as error:  # of the file to send
-            return Answer(error=f"The file cannot be read: {error.strerror or error}.")
+            return Answer(error=_("The file cannot be read: {why}.").format(why=error.strerror or error))
         return None
 
     def _begin(self, wanted):
