@@ -6,6 +6,7 @@ import os
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from .layers import drawnBox, layers, merge, valuesIn
@@ -99,8 +100,7 @@ def exportLabel(segmentation, volume, labels: list, path: str) -> None:
         folder, name = os.path.split(path)
         partial = os.path.join(folder, f"partial-{name}")  # Slicer goes by the ending
         if not slicer.util.saveNode(labelmap, partial, {"useCompression": int(path.endswith(".gz"))}):
-            msg = f"Slicer could not write {path}. Is the disk full?"
-            raise OSError(msg)
+            raise OSError(_("Slicer could not write {path}. Is the disk full?").format(path=path))
         os.replace(partial, path)
     finally:
         removeNodes([labelmap])
