@@ -235,5 +235,5 @@ class Leaving(Asking):
 
 
 def isAway(answer):
-    """Tell whether a server could not be reached, so that the same may be sent again."""
-    return not answer.isGood and not answer.isCancelled and (answer.status == 0 or answer.status >= 500)
+    """Tell whether a server did not say no, so that the same may be sent again."""
+    return not answer.isGood and not answer.isCancelled and not 400 <= answer.status < 500

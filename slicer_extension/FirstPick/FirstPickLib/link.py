@@ -165,6 +165,7 @@ class ServerLink:
         self.client, self.status, self.worklist, self._answers = client, None, None, None
         self.thumbnails = {}
         self._putAside = {work.studyId for work in self.kept.all(client)}
+        self.sender.forget()
         self._tell("worklist")
         self._setConnection(_("Asking {address} ...").format(address=client.address), isConnected=False)
         answer = yield client.status()
@@ -180,6 +181,9 @@ class ServerLink:
             self._setConnection(text, isConnected=False)
         elif not answer.isCancelled:
             self._setConnection(answer.error, isConnected=False)
+            self.showKept()
+            if self._putAside:  # to be sent as soon as the server answers
+                self._pollTimer.start()
 
     def _setConnection(self, text, isConnected):
         self.connection, self.isConnected = text, isConnected
@@ -229,8 +233,9 @@ class ServerLink:
 
     def showKept(self):
         """Show what is kept on this computer now, whether or not the server answers."""
-        if self.client is not None:
-            self.worklist = (self.worklist or WorkList.empty(self.client.reader)).withKept(self._keptTitles())
+        titles = self._keptTitles() if self.client else {}
+        if self.worklist or titles:
+            self.worklist = (self.worklist or WorkList.empty(self.client.reader)).withKept(titles)
             self._tell("worklist")
 
     def newBatch(self, strategy, batchSize, isSure=False):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from slicer.i18n import tr as _
 
 from .client import FINAL
@@ -60,9 +62,12 @@ class KeptSender:
     def _send(self, client, work):
         """Send the work of one study if it is this reader's to go on with; return whether the server answered."""
         logic = self._logic
+        row = logic.worklist.row(work.studyId) if logic.worklist else None
+        if work.file in self._told and row and row.status != "open" and row.client != client.reader:
+            return True
         answer = yield client.change("heartbeat", work.studyId)
         if not answer.isGood:
-            if answer.status in (404, 409):
+            if answer.status in (404, 409) and not (yield from self._isThere(client, work)):
                 self._tell(work, answer.error)
             return not isAway(answer)
         if work.file in self._told:
@@ -74,12 +79,27 @@ class KeptSender:
             logic.kept.remove(client, work)
             text = _("The server answers again: your label of {study} is submitted.")
             if tag != FINAL:
-                logic._putAside.add(work.studyId)
+                if client is logic.client:
+                    logic._putAside.add(work.studyId)
                 text = _("The server answers again: what you drew in {study} is saved there.")
             self._notes.append(text.format(study=work.title))
         elif not isAway(answer):
             self._tell(work, answer.error)
         return not isAway(answer)
+
+    def _isThere(self, client, work):
+        """Forget work that the server has: it arrived, though the answer that says so did not."""
+        answer = yield client.labels(work.studyId)
+        path = self._logic.kept.path(work.label or work.file)
+        with open(path, "rb") as file:
+            digest = f"SHA256:{hashlib.sha256(file.read()).hexdigest()}"
+        isThere = answer.isGood and any(
+            (label["client"], label["checksum"]) == (client.reader, digest) for label in answer.data
+        )
+        if isThere:
+            self._logic.kept.remove(client, work)
+            self._notes.append(_("The server has what you drew in {study}.").format(study=work.title))
+        return isThere
 
     def _tell(self, work, why) -> None:
         """Tell the reader, once, what became of a study whose work is kept here."""

@@ -85,7 +85,7 @@ class WorkList:
         rows = (*picks, *others)
         here = {row.studyId for row in rows}
         gone = [Row(studyId, title) for studyId, title in self.kept.items() if studyId not in here]
-        self.rows = tuple(replace(row, isKept=row.studyId in self.kept) for row in (*rows, *gone))
+        self.rows = tuple(replace(row, isKept=True) if row.studyId in self.kept else row for row in (*rows, *gone))
         self._byId = {row.studyId: row for row in self.rows}
         self._titles = {**self.kept, **{point["study_id"]: point["title"] for point in points}}
         self._titles.update((row.studyId, row.title) for row in picks)

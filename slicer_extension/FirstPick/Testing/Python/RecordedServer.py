@@ -10,6 +10,7 @@ failed with, ``"detail"`` is the sentence of an HTTP status, ``"retry_after"`` i
 """
 
 import base64
+import hashlib
 import json
 import sys
 import time
@@ -126,6 +127,7 @@ class Room:
                     "n_voxels": None,
                     "ending": info["ending"],
                     "n_bytes": len(data),
+                    "checksum": f"SHA256:{hashlib.sha256(data).hexdigest()}",
                     "is_resumed": tag == "final" or info["client_id"] == client,
                     "path": f"/firstpick/label/{quote(study_id)}?tag={quote(tag)}",
                 }
