@@ -25,8 +25,9 @@ from FirstPickLib.mapwidget import MapWidget
 from FirstPickLib.preferences import addSettingsPanel
 from FirstPickLib.readers import SHOWN, readersLines, turnText
 from FirstPickLib.samples import addSampleData
+from FirstPickLib.slicerow import SliceRow
 from FirstPickLib.table import WorkListTable
-from FirstPickLib.worklist import FILTERS, plainTooltip, sliceText, wrappable
+from FirstPickLib.worklist import FILTERS, plainTooltip, wrappable
 
 MANUAL = "https://github.com/firstpick/SlicerFirstPick/blob/main/slicer_extension/README.md"
 RECORDED = "Testing/Python/recorded.json"
@@ -86,6 +87,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.map = MapWidget(self.logic)
         self.ui.mapFrame.layout().addWidget(self.map)
         self.editor = SegmentEditor(self.ui.editorFrame)
+        self.slices = SliceRow(self.ui)
         self.keys = Keys(
             {
                 "Ctrl+Return": lambda: self.logic.submit(),
@@ -93,6 +95,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 "Ctrl+Shift+P": lambda: self.logic.openNeighbour(-1),
                 "Ctrl+Shift+K": lambda: self.ui.skipButton.toggle(),
                 "Ctrl+Shift+D": lambda: self.logic.saveDraft(),
+                "Alt+Down": lambda: self.slices.step(1),
+                "Alt+Up": lambda: self.slices.step(-1),
             }
         )
         self._escape = EscapeFilter((self.ui.skipFrame, self.ui.skipButton), self.onSkipEscaped)
@@ -126,7 +130,6 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.yesButton.connect("clicked(bool)", lambda: self.logic.answer(True))
         ui.noButton.connect("clicked(bool)", lambda: self.logic.answer(False))
         ui.cancelButton.connect("clicked(bool)", lambda: self.logic.cancel())
-        ui.sliceBox.connect("activated(int)", self.logic.jumpTo)
         ui.strategyBox.connect("activated(int)", self.onStrategy)
         self.table.opened = self.logic.open
         self.table.selected = self.onSelected
@@ -346,6 +349,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.table.select(reading.studyId if reading else "")
         self._foldAround(reading)
         ui.readingSection.visible = reading is not None
+        self.slices.show(reading.slices if reading else None)
         if reading:
             row = logic.worklist.row(reading.studyId) if logic.worklist else None
             title = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
@@ -357,11 +361,6 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.reasonLabel.visible = bool(ui.reasonLabel.text)
             ui.stateLabel.text = wrappable(reading.lost or (_("Not saved yet") if reading.isDirty else ""))
             ui.stateLabel.visible = bool(ui.stateLabel.text)
-            ui.sliceFrame.visible = bool(reading.slices)
-            texts = [sliceText(one) for one in reading.slices]
-            if texts != [ui.sliceBox.itemText(i) for i in range(ui.sliceBox.count)]:
-                ui.sliceBox.clear()
-                ui.sliceBox.addItems(texts)
         self._updateEnabled()
 
     def _foldAround(self, reading):

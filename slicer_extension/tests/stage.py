@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 BREAK = "\u200b"  # where a title may go on in the next line
-MODULE = HERE.parent / "FirstPick"
+MODULE = Path(os.environ.get("FIRSTPICK_MODULE", HERE.parent / "FirstPick"))
 sys.path[:0] = [str(HERE), str(HERE / "host"), str(MODULE)]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 

@@ -11,16 +11,19 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import scene
+from . import geometry, scene
 from .activity import Lookout
 from .client import FINAL
 from .copies import Copies
 from .drawn import fetchDrawn
-from .link import ServerLink
+from .link import ServerLink, waitCursor
 from .reading import Kept, Reading
+from .slices import SliceTour
 from .studyfile import StudyFiles
-from .tasks import Task, Upload
+from .tasks import Task, sendLabel
 from .views import Views
+
+LOOK_MS = 300  # after the last stroke
 
 
 @parameterNodeWrapper
@@ -58,6 +61,10 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         self.files = StudyFiles(self.network, self.cacheFolder)
         self.views = Views()
         self._lookout = Lookout(self._onSeen)
+        self._viewsBefore = []
+        self._ticked = {}  # slices by hand, by study
+        self._lookTimer = self._timer(LOOK_MS, self._look)
+        self._lookTimer.setSingleShot(True)
 
     def getParameterNode(self):
         """Return what belongs to the scene."""
@@ -141,22 +148,38 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if fetched.error:
             return fetched.error
         drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId, self.isReadBySeveral)
-        return drawn.error or self._show(studyId, fetched, drawn)
+        return drawn.error or (yield from self._show(studyId, fetched, drawn))
+
+    def _loadNodes(self, title, fetched, drawn):
+        """Put volume and label into the scene, each announced; return the nodes, and what went wrong."""
+        text = _("Slicer opens {study} ...").format(study=title)
+        nodes, labels = [], self.status["labels"]
+        isGoing = yield from self._busy(text)
+        try:
+            if isGoing:
+                with waitCursor():
+                    nodes.append(scene.loadVolume(fetched.path, title))
+                    nodes.append(scene.makeSegmentation(nodes[0], labels))
+            if isGoing and drawn.path:
+                isGoing = yield from self._busy(text)
+            if isGoing and drawn.path:
+                with waitCursor():
+                    scene.loadLabel(drawn.path, nodes[1], labels)
+        except RuntimeError as error:
+            why = _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        else:
+            why = "" if isGoing else _("Cancelled.")
+        if why:
+            scene.removeNodes(nodes)
+        return nodes, why
 
     def _show(self, studyId, fetched, drawn):
         """Put the study into the scene; return what went wrong."""
         labels, title = self.status["labels"], self.title(studyId)
-        made = []
-        try:
-            volume = scene.loadVolume(fetched.path, title)
-            made.append(volume)
-            segmentation = scene.makeSegmentation(volume, labels)
-            made.append(segmentation)
-            if drawn.path:
-                scene.loadLabel(drawn.path, segmentation, labels)
-        except RuntimeError as error:
-            scene.removeNodes(made)
-            return _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        nodes, why = yield from self._loadNodes(title, fetched, drawn)
+        if why:
+            return why
+        volume, segmentation = nodes
         row = self.worklist.row(studyId) if self.worklist else None
         self.reading = Reading(
             studyId,
@@ -164,7 +187,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             volume,
             segmentation,
             labels,
-            slices=row.slices if row else (),
+            slices=SliceTour(volume, segmentation, row.slices if row else (), self._ticked.setdefault(studyId, {})),
             modality=fetched.info.get("modality", ""),
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
@@ -177,23 +200,24 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             slicer.vtkSegmentation.SegmentRemoved,
         ):
             self.addObserver(segmentation.GetSegmentation(), event, self._onDrawn)
-        scene.show(volume)
+        self._viewsBefore = geometry.show(volume)
         self.views.restore(self.reading)
         self._lookout.start()
-        if self.reading.slices:
-            self.jumpTo(0)
+        self.reading.slices.jumpTo(0)
         self._putAside.discard(studyId)
         self.say(drawn.note)
         self._tell("reading")
         return ""
 
-    def jumpTo(self, number):
-        """Show a proposed slice."""
-        scene.jumpTo(self.reading.volume, self.reading.slices[number])
+    def _look(self):
+        """Tick off the slices on which something was drawn."""
+        if self.reading and self.reading.isHere and self.reading.slices.look():
+            self._tell("reading")
 
     def _onDrawn(self, caller=None, event=None):
         if self.reading:
             self.reading.active.seen()
+        self._lookTimer.start()
         if self.reading and not self.reading.isDirty:
             self.reading.isDirty = True
             self._tell("reading")
@@ -209,6 +233,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         self.removeObservers(self._onDrawn)
         if reading.isHere:
             self.views.remember(reading)
+        geometry.turnBack(self._viewsBefore)
         self._tell("reading")  # the editor lets go of the nodes before they are removed
         return reading
 
@@ -268,7 +293,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         reading.isDirty = False
         request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        answer = yield Upload(request, path, progress)
+        answer = yield from sendLabel(request, path, progress)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
             reading.hasDraft = True
@@ -423,7 +448,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _sendKept(self, path, reading):
         request = self.client.saveLabel(reading.studyId, self.client.savedTag, reading.labels, reading.seconds)
-        answer = yield Upload(request, path)
+        answer = yield from sendLabel(request, path)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
 
@@ -433,7 +458,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             if self.reading.isDirty and self.reading.isHere:
                 self._keep()
             self._close()
-        for timer in (self._pollTimer, self._heartbeatTimer):
+        for timer in (self._pollTimer, self._heartbeatTimer, self._lookTimer):
             timer.stop()
         self.network.cancelAll()
         slicer.app.disconnect("aboutToQuit()", self.copies.remove)

@@ -26,6 +26,8 @@ class Reading:
     ----------
     title : str
         What the reader sees instead of the id.
+    slices : SliceTour
+        The slices that the server proposes.
     isDirty : bool
         Whether anything was drawn since the last draft.
     lost : str
@@ -39,7 +41,7 @@ class Reading:
     volume: object
     segmentation: object
     labels: list
-    slices: tuple = ()
+    slices: object = None
     modality: str = ""
     cached: str = ""
     secondsBefore: float = 0.0
@@ -71,7 +73,7 @@ class Kept:
 
     def path(self, client, studyId: str) -> str:
         """Where a study's file lies, or would lie."""
-        return os.path.join(self.folder, cacheName(f"{client.address} {client.reader}", studyId, {}) + ".nii.gz")
+        return os.path.join(self.folder, cacheName(f"{client.address} {client.reader}", studyId, {}) + ".nii")
 
     def write(self, client, reading: Reading) -> str:
         """Write the segmentation as it is now."""

@@ -16,6 +16,7 @@ font = app.font()
 font.setPointSize(12)  # what Qt 5.15 takes where no desktop says otherwise; Slicer's own is as large on many systems
 app.setFont(font)
 import ctk
+import pictures
 import qt
 import slicer
 import vtk
@@ -59,6 +60,20 @@ for cls, name in (
     setattr(slicer.modules, name.lower(), Module(name, l))
 slicer.modules.colors.logic().AddDefaultColorNodes()
 
+# --- the slice views of Slicer's layouts, which outlive the closing of a scene
+slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene)
+for view, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
+    for kind in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
+        node = slicer.mrmlScene.CreateNodeByClass(kind)
+        node.UnRegister(None)
+        node.SetName(view)
+        node.SetSingletonTag(view)
+        node.SetLayoutName(view)
+        slicer.mrmlScene.AddNode(node)
+        if kind == "vtkMRMLSliceNode":
+            node.SetDefaultOrientation(orientation)
+            node.SetOrientation(orientation)
+
 
 # --- slicer.app
 class Bus:
@@ -89,9 +104,11 @@ class IO:
 
     def loadNodes(self, ft, props, coll, msg=None):
         fn = props["fileName"]
-        n = slicer.modules.volumes.logic().AddArchetypeVolume(
-            fn, props.get("name") or os.path.basename(fn).split(".")[0], 1 if props.get("labelmap") else 0
-        )
+        name = props.get("name") or os.path.basename(fn).split(".")[0]
+        if fn.lower().endswith(pictures.ENDINGS):
+            n = pictures.read_picture(fn, name)
+        else:  # turns left-handed grids, as Slicer does
+            n = slicer.modules.volumes.logic().AddArchetypeVolume(fn, name, 1 if props.get("labelmap") else 0)
         if n:
             coll.AddItem(n)
         elif msg:
