@@ -14,7 +14,7 @@ from FirstPickLib.worklist import WorkList
 WIDTH = 400
 LONG = "site 12/patient_0123456789abcdef0123456789abcdef0123456789/2024-11-02 thorax with contrast/series_0004.nii.gz"
 CONTROLS = ("QComboBox", "QLineEdit", "QPushButton", "QToolButton", "QSpinBox", "QTableWidget", "QProgressBar")
-CONTROLS += ("ctkCollapsibleButton",)
+CONTROLS += ("ctkCollapsibleButton", "QListWidget")
 
 
 def controls(reader):
@@ -29,6 +29,7 @@ def with_long_titles(recorded, how=LONG):  # noqa: F811
     proposal = recorded.get("/firstpick/proposal")
     for pick in proposal["picks"]:
         pick["title"] = f"{how[:-7]}_{pick['rank']}.nii.gz"
+        pick["slices"] = [{"index": i, "plane": "sagittal", "position_mm": -12.5} for i in range(1, 5)]
     points = recorded.get("/firstpick/map")
     for point in points["points"]:
         point["title"] = how
