@@ -12,7 +12,7 @@ from stage import wait_for
 from test_bad_paths import block, connected, drawn, recorded  # noqa: F401 - fixtures
 
 from FirstPickLib import packing, scene
-from FirstPickLib.layers import countOverlap, countVoxels, layers, merge
+from FirstPickLib.layers import countOverlap, countVoxels, drawnCopy, layers, merge
 from FirstPickLib.network import Network
 from FirstPickLib.tasks import Compress, Task
 
@@ -94,6 +94,27 @@ def test_what_was_moved_is_drawn_where_it_is_seen(segmentation, moved):
     merged = merge(layers(node, volume), {label["name"]: label["value"] for label in LABELS}, (10, 12, 14))
     np.testing.assert_array_equal(merged, ofSlicer(node, volume, "abc"))
     scene.removeNodes([transform])
+
+
+def test_a_copy_of_what_is_drawn_is_read_back_by_slicer_as_it_was(segmentation, tmp_path):
+    node, volume = segmentation
+    inner = node.GetSegmentation()
+    inner.GetSegment("b").SetName("another name")
+    inner.AddEmptySegment("empty", "empty", (0, 1, 0))
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(tmp_path / "work.seg.nrrd"))
+    storage.SetCropToMinimumExtent(True)
+    assert storage.WriteData(drawnCopy(node))
+    assert inner.GetNumberOfSegments() == 4  # as it was
+    again = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    assert storage.ReadData(again)
+    read = again.GetSegmentation()
+    assert [read.GetNthSegmentID(number) for number in range(read.GetNumberOfSegments())] == ["a", "b", "c"]
+    for name in "abc":
+        assert read.GetSegment(name).GetName() == inner.GetSegment(name).GetName()
+        np.testing.assert_allclose(read.GetSegment(name).GetColor(), inner.GetSegment(name).GetColor())
+        np.testing.assert_array_equal(part(again, volume, name), part(node, volume, name))
+    scene.removeNodes([again])
 
 
 def part(node, volume, name):

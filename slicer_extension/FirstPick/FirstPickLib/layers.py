@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from .geometry import affineOf
 
@@ -37,17 +37,63 @@ class Layer:
 
 def layers(segmentation, volume) -> list:
     """Return the layers of a segmentation on a volume's grid; those on which nothing is drawn are left out."""
-    inner, grid = segmentation.GetSegmentation(), _gridIn(segmentation, volume)
-    size = volume.GetImageData().GetDimensions()
-    kind = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    found = []
-    for number in range(inner.GetNumberOfLayers(kind)):
-        image = inner.GetLayerDataObject(number, kind)
-        if image is None or image.IsEmpty():
-            continue
-        ids = inner.GetSegmentIDsForLayer(number, kind)
-        found.append(_layer(image, {name: inner.GetSegment(name).GetLabelValue() for name in ids}, grid, size))
+    grid, size = _gridIn(segmentation, volume), volume.GetImageData().GetDimensions()
+    found = [_layer(image, values, grid, size) for image, values in _labelMaps(segmentation)]
     return [layer for layer in found if layer is not None]
+
+
+def drawnCopy(segmentation):
+    """Copy what is drawn and no more: neither empty segments nor the parts of the grid on which nothing is.
+
+    Slicer's own writer goes over the whole grid several times for each segment.
+    """
+    inner, copy = segmentation.GetSegmentation(), slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().SetSourceRepresentationName(_kind())
+    places = {}
+    for image, values in _labelMaps(segmentation):
+        box = drawnBox(_arrayOf(image))
+        if box is not None:
+            small, drawn = _cut(image, box), valuesIn(_arrayOf(image)[box])
+            places.update({name: small for name, value in values.items() if value in drawn})
+    for number in range(inner.GetNumberOfSegments()):
+        name = inner.GetNthSegmentID(number)
+        if name in places:
+            segment = slicer.vtkSegment()
+            segment.DeepCopyMetadata(inner.GetSegment(name))
+            segment.SetLabelValue(inner.GetSegment(name).GetLabelValue())
+            segment.AddRepresentation(_kind(), places[name])
+            copy.GetSegmentation().AddSegment(segment, name)
+    return copy
+
+
+def _kind() -> str:
+    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+
+def _labelMaps(segmentation):
+    """Give the label map of each layer and its segments' values by their ids; those without a voxel are left out."""
+    inner = segmentation.GetSegmentation()
+    for number in range(inner.GetNumberOfLayers(_kind())):
+        image = inner.GetLayerDataObject(number, _kind())
+        if image is not None and not image.IsEmpty() and image.GetPointData().GetScalars() is not None:
+            ids = inner.GetSegmentIDsForLayer(number, _kind())
+            yield image, {name: inner.GetSegment(name).GetLabelValue() for name in ids}
+
+
+def _arrayOf(image) -> np.ndarray:
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+
+
+def _cut(image, box: tuple):
+    """Copy a part of a label map, which stays where it is."""
+    small, toWorld, extent = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4(), image.GetExtent()
+    cut = zip(extent[::2], box[::-1])
+    small.SetExtent(*(place for first, part in cut for place in (first + part.start, first + part.stop - 1)))
+    image.GetImageToWorldMatrix(toWorld)
+    small.SetGeometryFromImageToWorldMatrix(toWorld)
+    voxels = np.ascontiguousarray(_arrayOf(image)[box]).ravel()
+    small.GetPointData().SetScalars(numpy_to_vtk(voxels, deep=True, array_type=image.GetScalarType()))
+    return small
 
 
 def _gridIn(segmentation, volume) -> np.ndarray:
@@ -63,10 +109,9 @@ def _layer(image, values: dict, grid: np.ndarray, size: tuple):
     shift = _shift(image, grid)
     if shift is None:
         image, shift = _onGrid(image, grid, size), np.zeros(3, int)
-    scalars = image.GetPointData().GetScalars()
-    if scalars is None:
+    if image.GetPointData().GetScalars() is None:
         return None
-    array = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
+    array = _arrayOf(image)
     start = shift + image.GetExtent()[::2]
     inside = [slice(max(-first, 0), max(n - first, 0)) for first, n in zip(start, size)]
     array = array[tuple(inside[::-1])]
