@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
-import time
 
-import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -20,15 +16,24 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from FirstPickLib import selftest, words
+from FirstPickLib.copies import Copies
 from FirstPickLib.drawn import labelText
 from FirstPickLib.editor import SegmentEditor
+from FirstPickLib.keys import EscapeFilter, Keys
 from FirstPickLib.logic import FirstPickLogic
 from FirstPickLib.mapwidget import MapWidget
+from FirstPickLib.preferences import addSettingsPanel
+from FirstPickLib.readers import SHOWN, readersLines, turnText
+from FirstPickLib.samples import addSampleData
+from FirstPickLib.slicerow import SliceRow
 from FirstPickLib.table import WorkListTable
 from FirstPickLib.work import ENDING
-from FirstPickLib.worklist import FILTERS, plainTooltip, sliceText
+from FirstPickLib.worklist import FILTERS, plainTooltip, wrappable
 
-SKIP_REASONS = ("poor quality", "wrong anatomy", "duplicate", "cannot decide")
+MANUAL = "https://github.com/firstpick/SlicerFirstPick/blob/main/slicer_extension/README.md"
+RECORDED = "Testing/Python/recorded.json"
+words.translateWith(translate)
 
 
 class FirstPick(ScriptedLoadableModule):
@@ -44,7 +49,16 @@ class FirstPick(ScriptedLoadableModule):
             "Shows which studies of a FirstPick server to segment first and why, opens them one after the other and "
             "submits the labels. Research software; not for clinical use."
         )
+        parent.helpText += f'<p><a href="{MANUAL}">{_("How to read a batch, keys and settings")}</a></p>'
         parent.acknowledgementText = _("Works with FirstPick's MONAI Label server.")
+        slicer.app.connect("startupCompleted()", self.onStartupCompleted)
+
+    def onStartupCompleted(self):
+        """Offer settings and samples, and remove what a killed Slicer left behind."""
+        addSettingsPanel()
+        folder = os.path.dirname(self.parent.path)
+        addSampleData(os.path.join(folder, RECORDED), self.resourcePath("Icons/FirstPick.png"))
+        Copies.removeLeftovers(os.path.join(slicer.app.temporaryPath, "FirstPick"))
 
 
 class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -56,8 +70,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._parameterTag = None
-        self._shortcuts = []
         self._connectedTo = ""
+        self._isFolded = False
 
     # -- life
 
@@ -75,6 +89,19 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.map = MapWidget(self.logic)
         self.ui.mapFrame.layout().addWidget(self.map)
         self.editor = SegmentEditor(self.ui.editorFrame)
+        self.slices = SliceRow(self.ui)
+        self.keys = Keys(
+            {
+                "Ctrl+Return": lambda: self.logic.submit(),
+                "Ctrl+Shift+N": lambda: self.logic.openNeighbour(1),
+                "Ctrl+Shift+P": lambda: self.logic.openNeighbour(-1),
+                "Ctrl+Shift+K": lambda: self.ui.skipButton.toggle(),
+                "Ctrl+Shift+D": lambda: self.logic.saveDraft(),
+                "Alt+Down": lambda: self.slices.step(1),
+                "Alt+Up": lambda: self.slices.step(-1),
+            }
+        )
+        self._escape = EscapeFilter((self.ui.skipFrame, self.ui.skipButton), self.onSkipEscaped)
         self._connectSignals()
         self._restoreSettings()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -82,6 +109,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
         for what in ("server", "worklist", "reading", "notice"):
             self.update(what)
+        if getattr(self.parent, "isEntered", False):  # loaded anew while it is in front: Slicer does not enter it again
+            self.enter()
 
     def _connectSignals(self):
         ui = self.ui
@@ -107,11 +136,11 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.compareButton.connect("clicked(bool)", lambda: self.logic.compareLabel(ui.labelBox.currentIndex))
         ui.exportButton.connect("clicked(bool)", self.onExport)
         ui.discardButton.connect("clicked(bool)", lambda: self.logic.discardKept(self.table.selectedStudy()))
-        ui.sliceBox.connect("activated(int)", self.logic.jumpTo)
+        ui.strategyBox.connect("activated(int)", self.onStrategy)
         self.table.opened = self.logic.open
         self.table.selected = self.onSelected
         self.map.clicked = self.onMapClicked
-        ui.skipBox.addItems([_(reason) for reason in SKIP_REASONS])
+        ui.skipBox.addItems([_("poor quality"), _("wrong anatomy"), _("duplicate"), _("cannot decide")])
 
     def _restoreSettings(self):
         settings = qt.QSettings()
@@ -136,27 +165,12 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Take keys and the scene's parameters."""
         self.initializeParameterNode()
         self.editor.enter()
-        window = slicer.util.mainWindow() or self.parent
-        if not self._shortcuts:
-            for keys, slot in (
-                ("Ctrl+Return", lambda: self.logic.submit()),
-                ("Ctrl+Shift+Right", lambda: self.logic.openNeighbour(1)),
-                ("Ctrl+Shift+Left", lambda: self.logic.openNeighbour(-1)),
-                ("Ctrl+Shift+K", lambda: self.ui.skipButton.toggle()),
-                ("Ctrl+Shift+D", lambda: self.logic.saveDraft()),
-            ):
-                shortcut = qt.QShortcut(window)
-                shortcut.setKey(qt.QKeySequence(keys))
-                shortcut.connect("activated()", slot)
-                self._shortcuts.append(shortcut)
+        self.keys.take(slicer.util.mainWindow() or self.parent)
         self.logic.poll()
 
     def exit(self):
         """Give the keys back."""
-        for shortcut in self._shortcuts:
-            shortcut.setParent(None)
-            shortcut.deleteLater()
-        self._shortcuts = []
+        self.keys.giveBack()
         self.editor.exit()
         self._setParameterNode(None)
 
@@ -186,6 +200,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = node
         if node is not None:
             self._parameterTag = node.connectGui(self.ui)
+            self._showStrategy()
 
     # -- what the reader does
 
@@ -200,10 +215,18 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _filter(self):
         return FILTERS[max(self.ui.filterBox.currentIndex, 0)], self.ui.searchEdit.text
 
+    def onStrategy(self, *_args):
+        """Keep with the scene how the next batch shall be made."""
+        if self._parameterNode is not None:
+            self._parameterNode.strategy = self._chosenStrategy()
+
+    def _chosenStrategy(self):
+        box = self.ui.strategyBox
+        return box.itemData(box.currentIndex) or ""
+
     def onNewBatch(self):
         """Make a new batch of the strategy and size chosen."""
-        box = self.ui.strategyBox
-        self.logic.newBatch(box.itemData(box.currentIndex) or "", self.ui.batchSizeBox.value)
+        self.logic.newBatch(self._chosenStrategy(), self.ui.batchSizeBox.value)
 
     def onSelected(self, studyId):
         """Show the same study in the map, and what can be done with it."""
@@ -252,6 +275,11 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.skipBox.setFocus()
             self.ui.skipBox.lineEdit().selectAll()
 
+    def onSkipEscaped(self):
+        """Leave the study as it is."""
+        self.ui.skipButton.checked = False
+        self.ui.submitButton.setFocus()
+
     def onSkip(self):
         """Skip the open study, or the selected one."""
         reading = self.logic.reading
@@ -277,7 +305,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _updateServer(self):
         logic, ui = self.logic, self.ui
-        ui.serverLabel.text = logic.connection
+        ui.serverLabel.text = wrappable(logic.connection)
         if logic.isConnected and logic.client.address != self._connectedTo:
             self._rememberServer()
             ui.serverSection.collapsed = True
@@ -291,11 +319,16 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             for number, row in enumerate(logic.strategies):
                 ui.strategyBox.addItem(row["name"], row["name"])
                 ui.strategyBox.setItemData(number, row["description"], qt.Qt.ToolTipRole)
-            wanted = self._parameterNode.strategy if self._parameterNode else ""
-            name = wanted if wanted in names else logic.strategy
-            if name in names:
-                ui.strategyBox.currentIndex = names.index(name)
+            self._showStrategy()
         self._updateEnabled()
+
+    def _showStrategy(self):
+        """Show the strategy that the scene wants, else the server's."""
+        names = [row["name"] for row in self.logic.strategies]
+        wanted = self._parameterNode.strategy if self._parameterNode else ""
+        name = wanted if wanted in names else self.logic.strategy
+        if name in names:
+            self.ui.strategyBox.currentIndex = names.index(name)
 
     def _rememberServer(self):
         client, box = self.logic.client, self.ui.addressBox
@@ -316,6 +349,11 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.batchProgress.maximum = max(len(picks), 1)
         ui.batchProgress.value = len(picks) - (logic.worklist.openPicks if logic.worklist else 0)
         ui.progressLabel.text = logic.worklist.progressText() if logic.worklist else ""
+        lines = readersLines(logic.status["readers"], logic.client.reader) if logic.status else []
+        more = [_("and {n} more").format(n=len(lines) - SHOWN)] if len(lines) > SHOWN else []
+        ui.readersLabel.text = "\n".join([*lines[:SHOWN], *more])
+        ui.readersLabel.visible = bool(lines)
+        ui.readersLabel.toolTip = ui.batchProgress.toolTip = plainTooltip("\n".join([ui.progressLabel.text, *lines]))
         ui.allDoneFrame.visible = bool(logic.worklist) and logic.worklist.isAllDone
         self._updateReading()
 
@@ -324,26 +362,22 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         reading = logic.reading
         if self.editor.setNodes(reading):
             self.table.select(reading.studyId if reading else "")
-            if reading:
-                ui.worklistSection.collapsed = ui.mapSection.collapsed = True
-        elif not reading and not logic.isBusy:
-            ui.worklistSection.collapsed = ui.mapSection.collapsed = False
+        self._foldAround(reading)
         ui.readingSection.visible = reading is not None
+        self.slices.show(reading.slices if reading else None)
         if reading:
             row = logic.worklist.row(reading.studyId) if logic.worklist else None
-            ui.studyLabel.text = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
+            title = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
+            ui.studyLabel.text = wrappable(title)
             ui.studyLabel.toolTip = plainTooltip(reading.studyId)
-            ui.reasonLabel.text = row.reason if row else ""
+            turn = turnText(row.readBy, logic.client.reader) if row else ""
+            lines = [row.reason if row else "", turn and f"{turn[:1].upper()}{turn[1:]}."]
+            ui.reasonLabel.text = wrappable("\n".join(filter(None, lines)))
             ui.reasonLabel.visible = bool(ui.reasonLabel.text)
-            ui.stateLabel.text = reading.lost or (_("Not saved yet") if reading.isDirty else "")
+            ui.stateLabel.text = wrappable(reading.lost or (_("Not saved yet") if reading.isDirty else ""))
             ui.stateLabel.visible = bool(ui.stateLabel.text)
             ui.labelFrame.visible = bool(reading.listed)
             self._fillBox(ui.labelBox, [labelText(label) for label in reading.listed])
-            ui.sliceFrame.visible = bool(reading.slices)
-            texts = [sliceText(one) for one in reading.slices]
-            if texts != [ui.sliceBox.itemText(i) for i in range(ui.sliceBox.count)]:
-                ui.sliceBox.clear()
-                ui.sliceBox.addItems(texts)
         self._updateEnabled()
 
     def _fillBox(self, box, texts):
@@ -351,6 +385,12 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if texts != [box.itemText(i) for i in range(box.count)]:
             box.clear()
             box.addItems(texts)
+
+    def _foldAround(self, reading):
+        """Fold list and map when reading begins, and unfold them when it ends, by whatever; between, the reader may."""
+        isFolded = reading is not None or (self._isFolded and self.logic.isBusy)
+        if isFolded != self._isFolded:
+            self.ui.worklistSection.collapsed = self.ui.mapSection.collapsed = self._isFolded = isFolded
 
     def _updateEnabled(self):
         logic, ui = self.logic, self.ui
@@ -380,7 +420,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _updateNotice(self):
         logic, ui = self.logic, self.ui
-        ui.messageLabel.text = logic.question.text if logic.question else logic.message
+        ui.messageLabel.text = wrappable(logic.question.text if logic.question else logic.message)
         ui.questionFrame.visible = logic.question is not None
         if logic.question:
             ui.yesButton.text = logic.question.yes
@@ -391,7 +431,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.transferFrame.visible = logic.transfer is not None
         if logic.transfer:
             text, done, total = logic.transfer
-            ui.transferLabel.text = text
+            ui.transferLabel.text = wrappable(text)
             ui.transferBar.maximum = 100 if total else 0
             ui.transferBar.value = int(100 * done / total) if total else 0
         ui.noticeFrame.visible = bool(ui.messageLabel.text) or logic.transfer is not None
@@ -413,53 +453,13 @@ class FirstPickTest(ScriptedLoadableModuleTest):
 
     def test_recordedServer(self):
         """The whole way of a study, without a FirstPick server."""
-        script = os.path.join(os.path.dirname(slicer.util.modulePath("FirstPick")), "Testing/Python/RecordedServer.py")
-        if not os.path.exists(script):
-            self.delayDisplay("The recorded server is beside the module's source only: not tested.")
-            return
-        python = shutil.which("PythonSlicer") or sys.executable
-        process = subprocess.Popen(
-            [python, script], stdout=subprocess.PIPE, text=True
-        )  # its Python needs the environment
-        try:
-            self._read(process.stdout.readline().strip())
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        with selftest.recordedServer(os.path.dirname(slicer.util.modulePath("FirstPick"))) as address:
+            selftest.readOneStudy(self, FirstPickLogic(), address)
+        self.delayDisplay("Test passed.")
 
     def test_realServer(self):
         """The same with a real server: labels one study for good."""
         address = os.environ.get("FIRSTPICK_SERVER")
         if address:
-            self._read(address)
-
-    def _read(self, address):
-        """Open the first pick, draw, submit."""
-        logic = FirstPickLogic()
-        try:
-            logic.connect(address, "FirstPickTest")
-            self._wait(lambda: logic.worklist, logic)
-            logic.openNext()
-            self._wait(lambda: logic.reading and not logic.isBusy, logic)
-            reading = logic.reading
-            mask = np.zeros(slicer.util.arrayFromVolume(reading.volume).shape[:3], np.uint8)
-            mask[mask.shape[0] // 2, 1:3, 1:3] = 1
-            segmentId = reading.segmentation.GetSegmentation().GetNthSegmentID(0)
-            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, reading.segmentation, segmentId, reading.volume)
-            self.assertTrue(reading.isDirty)
-            logic.submit()
-            self._wait(lambda: not logic.isBusy, logic)
-            row = logic.worklist.row(reading.studyId)
-            isRead = "FirstPickTest" in row.readBy  # where a study needs several readers
-            self.assertTrue(isRead or (row.status, row.client) == ("done", "FirstPickTest"), logic.message)
-        finally:
-            logic.end()
-        self.delayDisplay("Test passed.")
-
-    def _wait(self, condition, logic):
-        end = time.monotonic() + 60
-        while not condition():
-            self.assertLess(time.monotonic(), end, f"{logic.connection} {logic.message}")
-            slicer.app.processEvents()
-            time.sleep(0.01)
+            selftest.readOneStudy(self, FirstPickLogic(), address)
+            self.delayDisplay("Test passed.")

@@ -1,8 +1,11 @@
 """Renders the module outside Slicer, at the width of its panel: ``python screenshots.py`` in the tests' environment.
 
-Slicer's Segment Editor is a placeholder there; everything else is as in Slicer. Needs FIRSTPICK_PYTHON (../README.md).
+Six stations in two themes; ``--points 12`` in the larger of the two fonts that are usual, ``--width 400`` in a narrow
+panel, ``--out`` somewhere else than in the manual's folder. Slicer's Segment Editor is a placeholder; everything else
+is as in Slicer. Needs FIRSTPICK_PYTHON (../README.md).
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -18,6 +21,7 @@ import qt
 import slicer
 from servers import Server, write_studies
 from stage import Reader, wait_for
+from themes import palette
 
 TARGET = HERE.parent / "Screenshots"
 IMAGES = HERE.parents[2] / "shared" / "data" / "hippocampus" / "images"
@@ -25,30 +29,15 @@ LABELS = '[{name: anterior, value: 1, color: "#f0a030"}, {name: posterior, value
 N_STUDIES = 195
 
 
-def palette(isDark):
-    """Fusion's own palettes: what Slicer shows on most systems."""
-    one = qt.QPalette()
-    if isDark:
-        for role, color in (
-            (qt.QPalette.Window, "#353535"),
-            (qt.QPalette.WindowText, "#ffffff"),
-            (qt.QPalette.Base, "#232323"),
-            (qt.QPalette.AlternateBase, "#2c2c2c"),
-            (qt.QPalette.ToolTipBase, "#232323"),
-            (qt.QPalette.ToolTipText, "#ffffff"),
-            (qt.QPalette.Text, "#ffffff"),
-            (qt.QPalette.Button, "#404040"),
-            (qt.QPalette.ButtonText, "#ffffff"),
-            (qt.QPalette.PlaceholderText, "#909090"),
-            (qt.QPalette.Highlight, "#2a82da"),
-            (qt.QPalette.HighlightedText, "#ffffff"),
-        ):
-            one.setColor(role, qt.QColor(color))
-        for role in (qt.QPalette.WindowText, qt.QPalette.Text, qt.QPalette.ButtonText):
-            one.setColor(qt.QPalette.Disabled, role, qt.QColor("#7a7a7a"))
-    else:
-        one = qt.QApplication.style().standardPalette()
-    return one
+def options():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, choices=(9, 12), default=9)
+    parser.add_argument("--width", type=int, default=430)
+    parser.add_argument("--out", type=Path, default=TARGET)
+    return parser.parse_args()
+
+
+OPTIONS = options()
 
 
 def grab(reader, name):
@@ -56,18 +45,18 @@ def grab(reader, name):
     for _ in range(30):
         slicer.app.processEvents()
         wait_for(lambda: True)
-    reader.parent.resize(430, 10)
-    reader.parent.resize(430, reader.parent.layout().totalHeightForWidth(430))
+    reader.parent.resize(OPTIONS.width, 10)
+    reader.parent.resize(OPTIONS.width, reader.parent.layout().totalHeightForWidth(OPTIONS.width))
     for _ in range(30):
         slicer.app.processEvents()
     reader.widget.table.loadVisible()
     wait_for(lambda: reader.logic.network.nPending == 0)
-    TARGET.mkdir(exist_ok=True)
+    OPTIONS.out.mkdir(exist_ok=True, parents=True)
     for theme in ("light", "dark"):
         qt.QApplication.setPalette(palette(theme == "dark"))
         reader.widget.map._picture = None
         slicer.app.processEvents()
-        reader.parent.grab().save(str(TARGET / f"{name}_{theme}.png"))
+        reader.parent.grab().save(str(OPTIONS.out / f"{name}_{theme}.png"))
 
 
 def draw(reader, server):
@@ -77,8 +66,10 @@ def draw(reader, server):
 
 def tell(server):
     """The story, a picture at each station."""
+    font = qt.QApplication.font()
+    font.setPointSize(OPTIONS.points)
+    qt.QApplication.setFont(font)
     reader = Reader()
-    reader.parent.layout().setContentsMargins(0, 0, 0, 0)
     qt.QApplication.setStyle("Fusion")
     reader.ui.addressBox.setCurrentText("http://127.0.0.1:8000")
     reader.logic.connect("127.0.0.1:1", "Dr Ada")

@@ -1,6 +1,6 @@
 """How long the work list and the map take: ``python speed.py`` in the tests' environment.
 
-500 picks and 10,000 studies; the median of seven, in this stand-in for Slicer.
+500 picks and 10,000 studies; the median of seven, in this stand-in for Slicer. Large studies: ``speed_large.py``.
 """
 
 import statistics

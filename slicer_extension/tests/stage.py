@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 BREAK = "\u200b"  # where a title may go on in the next line
-MODULE = HERE.parent / "FirstPick"
+MODULE = Path(os.environ.get("FIRSTPICK_MODULE", HERE.parent / "FirstPick"))
 sys.path[:0] = [str(HERE), str(HERE / "host"), str(MODULE)]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -31,6 +31,12 @@ def wait_for(condition, seconds=20.0):
             return answer
         time.sleep(0.005)
     raise AssertionError(f"waited {seconds} s in vain")
+
+
+def settle():
+    """Let Qt lay out and paint what changed."""
+    for _ in range(20):
+        slicer.app.processEvents()
 
 
 class Reader:
@@ -60,7 +66,7 @@ class Reader:
 
     @property
     def message(self):
-        return self.ui.messageLabel.text
+        return self.ui.messageLabel.text.replace(BREAK, "")
 
     def wait(self):
         """Until nothing is under way."""

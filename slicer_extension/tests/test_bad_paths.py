@@ -27,6 +27,10 @@ class Recorded:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
+    def get(self, path):
+        with urllib.request.urlopen(self.address + path, timeout=10) as answer:
+            return json.load(answer)
+
     def requests(self):
         with urllib.request.urlopen(self.address + "/test/requests", timeout=10) as answer:
             return json.load(answer)
@@ -508,10 +512,10 @@ def test_every_signal_that_is_connected_exists(reader, capfd):
 
 def test_leaving_the_module_gives_the_keys_back(reader):
     assert reader.widget.editor._widget.hasKeys
-    assert len(reader.widget._shortcuts) == 5
+    assert reader.widget.keys.held
     reader.widget.exit()
     assert not reader.widget.editor._widget.hasKeys
-    assert reader.widget._shortcuts == []
+    assert reader.widget.keys.held == []
     reader.widget.enter()
 
 

@@ -333,9 +333,10 @@ def test_work_on_a_study_that_another_has_by_then_is_told_of_compared_exported_a
     assert kept_files(reader) == []
 
 
-def put_label(server, study_id, path, client):
+def put_label(server, study_id, path, client, seconds):
     """Send a label file beside the module."""
-    head = b'--x\r\nContent-Disposition: form-data; name="params"\r\n\r\n' + json.dumps({"client_id": client}).encode()
+    params = json.dumps({"client_id": client, "seconds": round(seconds, 1)})
+    head = b'--x\r\nContent-Disposition: form-data; name="params"\r\n\r\n' + params.encode()
     head += f'\r\n--x\r\nContent-Disposition: form-data; name="label"; filename="{path.name}"\r\n\r\n'.encode()
     url = f"{server.address}/datastore/label?image={study_id}&tag=final"
     body = head + path.read_bytes() + b"\r\n--x--\r\n"
@@ -358,7 +359,7 @@ def test_a_label_that_arrived_though_the_answer_did_not_is_not_kept_for_ever(rea
     reader.logic._pollTimer.stop()
     server.start()
     server.wait_until_ready()
-    put_label(server, study_id, Path(reader.logic.kept.path(kept.label)), "alice")
+    put_label(server, study_id, Path(reader.logic.kept.path(kept.label)), "alice", kept.seconds)
     reader.refresh()
     wait_for(lambda: f"The server has what you drew in {study_id}." in reader.message)
     assert reader.cell(study_id, 4) == "done by you"

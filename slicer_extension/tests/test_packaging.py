@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 EXTENSION = HERE.parent
 SOURCES = [MODULE / "FirstPick.py", *sorted((MODULE / "FirstPickLib").glob("*.py"))]
 WIDGETS = {"ctkCollapsibleButton", "qMRMLWidget", "QComboBox", "QFrame", "QLabel", "QLineEdit", "QProgressBar"}
-WIDGETS |= {"QPushButton", "QSpinBox", "QTableWidget", "QToolButton"}
+WIDGETS |= {"QListWidget", "QPushButton", "QSpinBox", "QTableWidget", "QToolButton"}
 
 on_every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 
@@ -33,6 +33,7 @@ def test_every_file_is_listed_for_packaging():
     resources = cmake_list(text, "MODULE_PYTHON_RESOURCES")
     assert sorted(scripts) == sorted(path.relative_to(MODULE).as_posix() for path in SOURCES)
     on_disk = [path.relative_to(MODULE).as_posix() for path in (MODULE / "Resources").rglob("*") if path.is_file()]
+    on_disk += ["Testing/Python/RecordedServer.py", "Testing/Python/recorded.json"]
     assert sorted(resources) == sorted(on_disk)
 
 
@@ -124,7 +125,7 @@ def test_signals_are_connected_by_full_signatures(path):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "connect" and len(node.args) == 2:
             signal = node.args[0]
             if isinstance(signal, ast.Constant):
-                assert re.fullmatch(r"\w+\([\w,]*\)", signal.value), ast.unparse(node)
+                assert re.fullmatch(r"\w+\([\w,*]*\)", signal.value), ast.unparse(node)
 
 
 def pythons():
@@ -147,6 +148,15 @@ def test_every_file_compiles(version):
 def test_the_files_need_no_newer_syntax_than_python_3_9():
     for path in SOURCES:
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+def test_the_wishes_in_the_manual_name_tests_that_exist():
+    wishes = (EXTENSION / "README.md").read_text().partition("## What readers ask")[2]
+    named = set(re.findall(r"`(test_\w+)`", wishes))
+    written = {path.stem for path in HERE.glob("test_*.py")}
+    written |= set(re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in HERE.glob("test_*.py")), re.M))
+    assert len(named) > 20
+    assert named <= written
 
 
 def test_nothing_of_the_module_lies_elsewhere():

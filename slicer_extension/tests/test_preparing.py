@@ -44,7 +44,7 @@ def test_a_study_is_opened_once_it_is_prepared(connected, recorded):  # noqa: F8
     assert asked(recorded, study_id) == 3
     assert time.monotonic() - begin >= 2  # seconds that the server asked for
     texts = [text.split()[0] for text in dict.fromkeys(shown) if text]
-    assert texts == ["Reserving", "Loading", "The"]
+    assert texts == ["Reserving", "Loading", "The", "Slicer"]
     assert [text for text, before in zip(shown, ["", *shown]) if text != before and "preparing" in text] == [
         f"The server is preparing {connected.logic.title(study_id)} ..."
     ]  # does not flicker

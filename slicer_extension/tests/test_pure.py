@@ -10,8 +10,9 @@ import pytest
 from stage import HERE, MODULE
 
 from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, readAnswer, statusText
+from FirstPickLib.colors import rankColor
 from FirstPickLib.poolmap import PoolMap, nearest
-from FirstPickLib.worklist import WorkList, breakable, rankColor, sliceText
+from FirstPickLib.worklist import WorkList, breakable, sliceText
 
 GOLDEN = json.loads((HERE.parents[1] / "tests" / "data" / "proposal_v1.json").read_text(encoding="utf-8"))
 SERVER = "http://host:8000"
@@ -126,7 +127,7 @@ def test_what_a_reader_read_before_another_reads_it_is_theirs_no_more():
         "read by you",
         "done by bob",
     ]
-    assert one.row("case_06").statusText("carol") == "open"
+    assert one.row("case_06").statusText("carol") == "second reading, first by alice"
     assert one.nextOpen() is None
     assert one.neighbour("case_06", 1) is None
     assert one.nReadBefore == 3
@@ -275,7 +276,8 @@ def test_the_dot_under_the_mouse():
 
 def test_the_pure_parts_import_neither_slicer_nor_qt_nor_firstpick():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from FirstPickLib import client, poolmap, tasks, worklist;"
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from FirstPickLib import client, colors, copies, poolmap, readers, tasks, words, worklist;"
         "assert not {'slicer', 'qt', 'vtk', 'ctk', 'firstpick'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(MODULE)], check=True)

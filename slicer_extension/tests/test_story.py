@@ -1,7 +1,6 @@
 """The story of a reading room, told by the module to the real server."""
 
 import shutil
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -267,9 +266,10 @@ def test_a_study_that_two_readers_read_is_done_with_the_second_reading(reader, a
         assert alice.reading is None
 
         bob.connect(server.address, "bob")
-        assert bob.cell(first, 4) == "open"
+        assert bob.cell(first, 4) == "second reading, first by alice"
         bob.press("openButton")
         assert bob.reading.studyId == first
+        assert bob.ui.reasonLabel.text.splitlines()[-1] == "Second reading, first by alice."
         assert bob.message == ""  # alice's label is not loaded
         assert bob.reading.findings().nDrawn == 0
         bob.draw("tumour", by_bob)
@@ -280,6 +280,10 @@ def test_a_study_that_two_readers_read_is_done_with_the_second_reading(reader, a
 
         alice.refresh()
         assert alice.cell(first, 4) == "done by bob"
+        assert [line.partition(",")[0] for line in alice.ui.readersLabel.text.splitlines()] == [
+            "You: 2 done",
+            "bob: 1 done",
+        ]
         for _ in range(2):
             alice.open(first)
             assert "Loaded your reading" in alice.message
@@ -448,11 +452,11 @@ def test_time_is_counted_on_over_a_draft(reader, server):
     reader.connect(server.address)
     reader.press("openButton")
     study_id = reader.reading.studyId
-    reader.reading.openedAt = time.monotonic() - 100
+    reader.reading.active._last -= 100
     reader.draw("organ", threshold(server, study_id))
     reader.press("closeButton")
     assert 100 <= server.get("/datastore/label/info", label=study_id, tag=ALICE_SAVED)["seconds"] < 130
     reader.open(study_id)
-    reader.reading.openedAt -= 50
+    reader.reading.active._last -= 50
     reader.press("submitButton")
     assert 150 <= server.get("/datastore/label/info", label=study_id, tag="final")["seconds"] < 190

@@ -10,7 +10,7 @@ from speed import answers
 from stage import wait_for
 from test_bad_paths import block, connected, recorded  # noqa: F401 - fixtures
 
-from FirstPickLib import scene
+from FirstPickLib import geometry, scene
 from FirstPickLib.worklist import WorkList
 
 
@@ -102,13 +102,13 @@ def test_pictures_are_fetched_for_the_lines_in_view_only(reader):
 
 
 def test_keys_do_what_buttons_do(connected):  # noqa: F811
-    keys = {one.key.toString(): one for one in connected.widget._shortcuts}
+    keys = {one.key.toString(): one for one in connected.widget.keys._shortcuts}
     connected.press("openButton")
     first = connected.reading.studyId
-    keys["Ctrl+Shift+Right"].activated.emit()
+    keys["Ctrl+Shift+N"].activated.emit()
     connected.wait()
     assert connected.reading.studyId == connected.ids()[1]
-    keys["Ctrl+Shift+Left"].activated.emit()
+    keys["Ctrl+Shift+P"].activated.emit()
     connected.wait()
     assert connected.reading.studyId == first
     keys["Ctrl+Shift+K"].activated.emit()
@@ -146,37 +146,80 @@ def test_a_proposed_slice_is_where_it_counts_in_the_upright_grid(axes, turn, pla
     nib.save(image, tmp_path / "scan.nii.gz")
     volume = scene.loadVolume(str(tmp_path / "scan.nii.gz"), "scan")
     place = (np.array(upright.shape) - 1) / 2
-    place[scene.AXES[plane]] = 2
+    place[geometry.AXES[plane]] = 2
     expected = (upright.affine @ [*place, 1])[:3]
-    got = scene.jumpTo(volume, {"index": 2, "plane": plane, "position_mm": 0.0})
+    got = geometry.jumpTo(volume, {"index": 2, "plane": plane, "position_mm": 0.0})
     np.testing.assert_allclose(got, expected, atol=1e-4)
     scene.removeNodes([volume])
 
 
-def test_proposed_slices_are_listed_and_jumped_to(connected, recorded):  # noqa: F811
+@pytest.fixture
+def slices(connected, recorded):  # noqa: F811
+    """A reader to whom each pick comes with three slices."""
     proposal = {**connected.logic._answers[0]}
-    slices = [
+    three = [
         {"index": 3, "plane": "axial", "position_mm": 1.5},
         {"index": 5, "plane": "coronal", "position_mm": 2.0},
+        {"index": 6, "plane": "axial", "position_mm": 7.5},
     ]
-    proposal["picks"] = [{**pick, "slices": slices} for pick in proposal["picks"]]
+    proposal["picks"] = [{**pick, "slices": three} for pick in proposal["picks"]]
     recorded.post("/test/set", proposal=proposal)
     connected.refresh()
-    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
-    view.SetOrientationToAxial() if hasattr(view, "SetOrientationToAxial") else view.SetOrientation("Axial")
     connected.press("openButton")
-    box = connected.ui.sliceBox
-    assert [box.itemText(i) for i in range(box.count)] == ["axial 3 (1.5 mm)", "coronal 5 (2.0 mm)"]
+    return connected
 
-    def depth():
-        matrix = view.GetSliceToRAS()
-        return np.array([matrix.GetElement(row, 3) for row in range(3)])
 
-    offset = [view.GetSliceOffset()]
-    box.activated.emit(1)
-    offset.append(view.GetSliceOffset())
-    expected = [scene.slicePlace(connected.reading.volume, one)[2] for one in slices]
-    normal = view.GetSliceToRAS().GetElement(2, 2)
-    np.testing.assert_allclose(np.array(offset) * np.sign(normal), expected, atol=1e-3)
-    assert depth().shape == (3,)
-    slicer.mrmlScene.RemoveNode(view)
+def red():
+    return slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+
+
+def ticks(reader):
+    items = [reader.ui.sliceList.item(number) for number in range(reader.ui.sliceList.count)]
+    return [item.checkState() == qt.Qt.Checked for item in items]
+
+
+def test_proposed_slices_are_jumped_to_by_click_button_or_key(slices):
+    ui, volume = slices.ui, slices.reading.volume
+    assert [ui.sliceList.item(i).text() for i in range(ui.sliceList.count)] == ["axial 3", "coronal 5", "axial 6"]
+    assert "axial 3 (1.5 mm)" in ui.sliceList.item(0).toolTip()
+    places = [geometry.slicePlace(volume, one) for one in slices.reading.slices.slices]
+
+    def isAt(number):
+        assert ui.sliceList.currentRow == number
+        normal = slicer.util.arrayFromVTKMatrix(red().GetSliceToRAS())[:3, 2]
+        np.testing.assert_allclose(red().GetSliceOffset(), normal @ places[number], atol=1e-3)
+
+    isAt(0)
+    assert not ui.previousSliceButton.enabled
+    ui.sliceList.itemClicked.emit(ui.sliceList.item(2))
+    isAt(2)
+    assert not ui.nextSliceButton.enabled
+    ui.previousSliceButton.click()
+    isAt(1)
+    keys = {one.key.toString(): one for one in slices.widget.keys._shortcuts}
+    keys["Alt+Up"].activated.emit()
+    isAt(0)
+    keys["Alt+Up"].activated.emit()
+    isAt(0)
+    keys["Alt+Down"].activated.emit()
+    isAt(1)
+
+
+def test_slices_are_ticked_off_by_what_is_drawn_and_by_hand(slices):
+    ui = slices.ui
+    assert ui.sliceLabel.text == "0 of 3 slices done"
+    slices.draw("tumour", block(slices))  # from 2 to 5 along y, 3 and 4 along z
+    wait_for(lambda: ticks(slices) == [True, True, False])
+    assert ui.sliceLabel.text == "2 of 3 slices done"
+    ui.sliceList.item(2).setCheckState(qt.Qt.Checked)  # nothing is to be seen there
+    ui.sliceList.item(1).setCheckState(qt.Qt.Unchecked)  # not finished yet
+    assert ticks(slices) == [True, False, True]
+    slices.draw("tumour", np.zeros_like(block(slices)))
+    wait_for(lambda: ticks(slices) == [False, False, True])
+    slices.draw("tumour", block(slices))
+    wait_for(lambda: ticks(slices) == [True, False, True])
+    study_id = slices.reading.studyId
+    slices.press("closeButton")
+    slices.open(study_id)
+    assert "Resumed the draft" in slices.message
+    assert ticks(slices) == [True, False, True]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import qt
-import slicer
 
-SECONDS = 30
+from .preferences import setting
 
 
 class Autosave:
@@ -24,9 +23,7 @@ class Autosave:
     def changed(self) -> None:
         """Say that something was drawn."""
         if not self._timer.isActive():
-            self._timer.setInterval(
-                1000 * slicer.util.settingsValue("FirstPick/autosaveSeconds", SECONDS, converter=int)
-            )
+            self._timer.setInterval(1000 * setting("autosaveSeconds"))
             self._timer.start()
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from .asking import Asking
 from .client import FINAL
-from .tasks import Upload
+from .tasks import sendLabel
 
 
 class Leaving(Asking):
@@ -46,9 +46,10 @@ class Leaving(Asking):
         """Upload kept work; it is forgotten once the server has it, unless somebody else has the study."""
         reading = self.reading
         reading.isDirty = False
-        request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
+        request = self.client.saveLabel(reading.studyId, tag, reading.labels, work.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        answer = yield Upload(request, self.kept.path(work.label or work.file), progress)
+        with self.kept.held(work):
+            answer = yield from sendLabel(request, self.kept.path(work.label or work.file), progress)
         if answer.isGood:
             if tag == FINAL or not reading.lost:
                 self.kept.remove(self.client, work)

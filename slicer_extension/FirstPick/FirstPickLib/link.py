@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import qt
 from slicer.i18n import tr as _
 
 from .client import Client, clock, isFirstPick, statusText
 from .network import Network
-from .tasks import Task
+from .tasks import Task, Wait
 from .worklist import WorkList
 
 HEARTBEAT_MS = 5 * 60 * 1000
 POLL_MS, POLL_SOON_MS = 10_000, 2000
+PAINT_S = 0.03  # until what is said is on the screen
+
+
+@contextmanager
+def waitCursor():
+    """Show that the window stands still; unlike Slicer's own it lets nothing else happen in the middle of a story."""
+    qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+    try:
+        yield
+    finally:
+        qt.QApplication.restoreOverrideCursor()
 
 
 class Question:
@@ -143,6 +156,12 @@ class ServerLink:
     def _showTransfer(self, text, done=0, total=0):
         self.transfer = (text, done, max(total, 0))
         self._tell("notice")
+
+    def _busy(self, text):
+        """Say what is about to be done, before the window stands still; a story, ends with False if it is cancelled."""
+        self._showTransfer(text)
+        answer = yield Wait(PAINT_S)
+        return not answer.isCancelled
 
     # -- the server
 

@@ -8,24 +8,28 @@ from typing import Annotated
 
 import slicer
 import vtk
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from . import scene
+from . import geometry, scene
+from .activity import Lookout
 from .autosave import Autosave
+from .copies import Copies
 from .drawn import fetchDrawn
 from .kept import Kept
 from .leaving import Leaving
-from .link import ServerLink
+from .link import ServerLink, waitCursor
 from .loading import Loading
 from .reading import Reading
 from .sender import KeptSender
+from .slices import SliceTour
 from .studyfile import StudyFiles
+from .views import Views
 from .work import loadDrawn
 
+LOOK_MS = 300  # after the last stroke
 END_PATIENCE_S = 2  # with the server when Slicer ends
 
 
@@ -35,9 +39,6 @@ class FirstPickParameterNode:
 
     strategy: str = ""
     batchSize: Annotated[int, WithinRange(1, 500)] = 10
-    studyId: str = ""
-    volume: vtkMRMLScalarVolumeNode
-    segmentation: vtkMRMLSegmentationNode
 
 
 class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -52,8 +53,8 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
     sender : KeptSender
     files : StudyFiles
         The studies' files on this computer.
-    views : dict
-        Window, level and layout by modality.
+    views : Views
+        How the reader wants each kind of picture to be shown.
     """
 
     def __init__(self, parent=None):
@@ -62,11 +63,18 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         ServerLink.__init__(self)
         settings = os.path.dirname(slicer.app.slicerUserSettingsFilePath)
         self.kept = Kept(os.path.join(settings, "FirstPick"))
-        self.cacheFolder = os.path.join(slicer.app.temporaryPath, "FirstPick")
+        self.copies = Copies(os.path.join(slicer.app.temporaryPath, "FirstPick"))
+        slicer.app.connect("aboutToQuit()", self.copies.remove)
+        self.cacheFolder = self.copies.folder
         self.files = StudyFiles(self.network, self.cacheFolder)
         self.sender = KeptSender(self)
         self.autosave = Autosave(self._autosave)
-        self.views = {}
+        self.views = Views()
+        self._lookout = Lookout(self._onSeen)
+        self._viewsBefore = []
+        self._ticked = {}  # slices by hand, by study
+        self._lookTimer = self._timer(LOOK_MS, self._look)
+        self._lookTimer.setSingleShot(True)
 
     def getParameterNode(self):
         """Return what belongs to the scene."""
@@ -163,22 +171,38 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         if fetched.error:
             return fetched.error
         drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId)
-        return drawn.error or self._show(studyId, fetched, drawn, lost, wasDone)
+        return drawn.error or (yield from self._show(studyId, fetched, drawn, lost, wasDone))
+
+    def _loadNodes(self, title, fetched, drawn):
+        """Put volume and label into the scene, each announced; return the nodes, and what went wrong."""
+        text = _("Slicer opens {study} ...").format(study=title)
+        nodes, labels = [], self.status["labels"]
+        isGoing = yield from self._busy(text)
+        try:
+            if isGoing:
+                with waitCursor():
+                    nodes.append(scene.loadVolume(fetched.path, title))
+                    nodes.append(scene.makeSegmentation(nodes[0], labels))
+            if isGoing and drawn.path:
+                isGoing = yield from self._busy(text)
+            if isGoing and drawn.path:
+                with waitCursor():
+                    loadDrawn(drawn.path, nodes[1], nodes[0], labels)
+        except RuntimeError as error:
+            why = _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        else:
+            why = "" if isGoing else _("Cancelled.")
+        if why:
+            scene.removeNodes(nodes)
+        return nodes, why
 
     def _show(self, studyId, fetched, drawn, lost, wasDone):
         """Put the study into the scene; return what went wrong."""
         labels, title = self.status["labels"], self.title(studyId)
-        made = []
-        try:
-            volume = scene.loadVolume(fetched.path, title)
-            made.append(volume)
-            segmentation = scene.makeSegmentation(volume, labels)
-            made.append(segmentation)
-            if drawn.path:
-                loadDrawn(drawn.path, segmentation, volume, labels)
-        except RuntimeError as error:
-            scene.removeNodes(made)
-            return _("Slicer cannot open {study}: {why}").format(study=title, why=error)
+        nodes, why = yield from self._loadNodes(title, fetched, drawn)
+        if why:
+            return why
+        volume, segmentation = nodes
         row = self.worklist.row(studyId) if self.worklist else None
         self.reading = Reading(
             studyId,
@@ -186,7 +210,7 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             volume,
             segmentation,
             labels,
-            slices=row.slices if row else (),
+            slices=SliceTour(volume, segmentation, row.slices if row else (), self._ticked.setdefault(studyId, {})),
             modality=fetched.info.get("modality", ""),
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
@@ -196,20 +220,20 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             wasDone=wasDone,
             listed=drawn.listed,
         )
-        self._remember()
         self._observe(segmentation)
-        scene.show(volume)
-        scene.restoreView(volume, self.views.get(self.reading.modality, {}))
-        if self.reading.slices:
-            self.jumpTo(0)
+        self._viewsBefore = geometry.show(volume)
+        self.views.restore(self.reading)
+        self._lookout.start()
+        self.reading.slices.jumpTo(0)
         self._putAside.discard(studyId)
         self.say(f"{lost} {drawn.note}".strip())
         self._tell("reading")
         return ""
 
-    def jumpTo(self, number):
-        """Show a proposed slice."""
-        scene.jumpTo(self.reading.volume, self.reading.slices[number])
+    def _look(self):
+        """Tick off the slices on which something was drawn."""
+        if self.reading and self.reading.isHere and self.reading.slices.look():
+            self._tell("reading")
 
     def _observe(self, segmentation):
         """Watch for what is drawn, and for whoever takes it out of the scene."""
@@ -226,6 +250,8 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
     def _onDrawn(self, caller=None, event=None):
         if not self.reading:
             return
+        self.reading.active.seen()
+        self._lookTimer.start()
         self.reading.changes += 1
         self.autosave.changed()
         if not self.reading.isDirty:
@@ -242,30 +268,27 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         if self.reading and node is self.reading.segmentation:
             self._autosave()
 
-    def _remember(self):
-        """Note in the scene what is open."""
-        parameters = self.getParameterNode()
-        reading = self.reading
-        parameters.studyId = reading.studyId if reading else ""
-        parameters.volume = reading.volume if reading else None
-        parameters.segmentation = reading.segmentation if reading else None
+    def _onSeen(self):
+        if self.reading:
+            self.reading.active.seen()
+
+    def _letGo(self):
+        """Have no open study any more; how it was shown is kept for the next one of its kind."""
+        reading, self.reading = self.reading, None
+        self._lookout.stop()
+        self.autosave.stop()
+        for slot in (self._onDrawn, self._onSegment, self._onNode):
+            self.removeObservers(slot)
+        if reading.isHere:
+            self.views.remember(reading)
+        geometry.turnBack(self._viewsBefore)
+        self._tell("reading")  # the editor lets go of the nodes before they are removed
+        return reading
 
     def _close(self):
         """Take the study's nodes out of the scene."""
         reading = self._letGo()
-        if reading.isHere:
-            self.views[reading.modality] = scene.readView(reading.volume)
-        self._tell("reading")  # the editor lets go of the nodes first
         scene.removeNodes([*reading.beside, reading.segmentation, reading.volume])
-        self._remember()
-
-    def _letGo(self):
-        """Have no open study any more."""
-        reading, self.reading = self.reading, None
-        for slot in (self._onDrawn, self._onSegment, self._onNode):
-            self.removeObservers(slot)
-        self.autosave.stop()
-        return reading
 
     def _next(self, tell):
         """Close the open study, open the next pick and say what ``tell(reading)`` tells of the closed one."""
@@ -318,7 +341,6 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         reading = self.reading
         isKept = reading.isDirty and reading.hasDrawing and self._keep() is not None
         self._letGo()
-        self._tell("reading")
         if isKept:
             self.say(_("The scene was closed. What you drew in {study} is kept.").format(study=reading.title))
             self.sender.start()
@@ -335,9 +357,11 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             if self.isConnected and reading.isUntouched:
                 self._giveBackNow(reading.studyId)
             self._close()
-        for timer in (self._pollTimer, self._heartbeatTimer):
+        for timer in (self._pollTimer, self._heartbeatTimer, self._lookTimer):
             timer.stop()
         self.network.cancelAll()
+        slicer.app.disconnect("aboutToQuit()", self.copies.remove)
+        self.copies.remove()
         self.removeObservers()
         self.listeners.clear()
 

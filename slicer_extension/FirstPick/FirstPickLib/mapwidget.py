@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import qt
+from slicer.i18n import tr as _
 
+from .colors import inkOn
 from .poolmap import PoolMap, nearest
 
 DOT, RING, REACH, MARGIN = 2, 8, 10, 16
@@ -31,6 +33,7 @@ class MapWidget(qt.QWidget):
         self._selected = ""
         self._hovered = -1
         self.setMinimumHeight(HEIGHT)
+        self.setAccessibleName(_("Map of all studies"))
         self.setMouseTracking(True)
 
     def setWorkList(self, worklist) -> None:
@@ -154,12 +157,13 @@ class MapWidget(qt.QWidget):
             if number < 0:
                 continue
             x, y = self._place(number)
-            color = qt.QColor(self._worklist.color(row.studyId))
+            name = self._worklist.color(row.studyId)
+            color = qt.QColor(name)
             isDone = row.status == "done"
             painter.setPen(qt.QPen(color, 2))
             painter.setBrush(qt.QBrush(color if isDone else self.palette.base().color()))
             painter.drawEllipse(x - RING, y - RING, 2 * RING, 2 * RING)
-            painter.setPen(qt.QPen(qt.QColor("#ffffff") if isDone else self.palette.text().color()))
+            painter.setPen(qt.QPen(qt.QColor(inkOn(name)) if isDone else self.palette.text().color()))
             box = qt.QRect(x - RING, y - RING, 2 * RING, 2 * RING)
             painter.drawText(box, qt.Qt.AlignCenter, str(row.rank))
 

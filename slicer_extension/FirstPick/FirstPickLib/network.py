@@ -7,12 +7,13 @@ import os
 import qt
 
 from .client import UNAVAILABLE, Answer, Request, readAnswer
+from .packing import Packing
 
 
 class Network:
     """Sends to one address and calls back with answers; nothing here waits.
 
-    Every method returns a `Transfer` or a `Pause`, whose ``cancel`` ends it.
+    Every method returns a `Transfer`, a `Packing` or a `Pause`, whose ``cancel`` ends it.
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,10 @@ class Network:
     def wait(self, seconds: float, done) -> Pause:
         """Hand an empty answer to ``done`` after some time."""
         return self._begin(Pause(seconds), done)
+
+    def compress(self, source: str, target: str, done, progress) -> Packing:
+        """Make a ``.gz`` of a file, and hand an empty answer to ``done``."""
+        return self._begin(Packing(source, target, progress), done)
 
     def cancelAll(self) -> None:
         """End everything that is under way; nobody is called back."""
@@ -97,7 +102,7 @@ class Transfer:
     def __init__(self, manager, request: Request, target: str | None, source: str | None, progress) -> None:
         self._manager, self._request, self._target, self._source = manager, request, target, source
         self._progress = progress
-        self._file = None
+        self._file = self._sent = None
         self._size = 0
         self._isCancelled = self._isForgotten = False
 
@@ -144,8 +149,10 @@ class Transfer:
         disposition = f'form-data; name="label"; filename="{os.path.basename(self._source)}"'
         part.setHeader(qt.QNetworkRequest.ContentDispositionHeader, disposition)
         part.setHeader(qt.QNetworkRequest.ContentTypeHeader, "application/octet-stream")
-        with open(self._source, "rb") as file:  # labels are small: a copy in memory is safe from later changes
-            part.setBody(qt.QByteArray(file.read()))
+        self._sent = qt.QFile(self._source)
+        if not self._sent.open(qt.QIODevice.ReadOnly):
+            raise OSError(self._sent.errorString())
+        part.setBodyDevice(self._sent)  # streamed: the file must stay as it is until it is sent
         parts.append(part)
         return parts
 
@@ -183,6 +190,8 @@ class Transfer:
                 os.remove(self._target + ".part")
         answer = None if self._isForgotten else self._answer(isWhole)
         reply.deleteLater()
+        if self._sent is not None:
+            self._sent.close()  # so that it can be removed on every system
         self._finished(answer)
 
     def _answer(self, isWhole: bool) -> Answer:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import slicer
 
 from . import check
+from .activity import ActiveTime
+from .preferences import setting
+
+
+def _newTime() -> ActiveTime:
+    return ActiveTime(60 * setting("idleMinutes"))
 
 
 @dataclass
@@ -18,6 +23,8 @@ class Reading:
     ----------
     title : str
         What the reader sees instead of the id.
+    slices : SliceTour
+        The slices that the server proposes.
     isDirty : bool
         Whether anything was drawn that the server does not have.
     lost : str
@@ -45,7 +52,7 @@ class Reading:
     volume: object
     segmentation: object
     labels: list
-    slices: tuple = ()
+    slices: object = None
     modality: str = ""
     cached: str = ""
     secondsBefore: float = 0.0
@@ -60,7 +67,7 @@ class Reading:
     onTop: str = ""
     changes: int = 0
     keptChanges: int = 0
-    openedAt: float = field(default_factory=time.monotonic)
+    active: ActiveTime = field(default_factory=_newTime)
 
     def __post_init__(self) -> None:
         self._seen = (None, None)
@@ -68,8 +75,8 @@ class Reading:
 
     @property
     def seconds(self) -> float:
-        """How long the study was open, former drafts included."""
-        return self.secondsBefore + time.monotonic() - self.openedAt
+        """How long somebody was at the study, former drafts included, long pauses left out."""
+        return self.secondsBefore + self.active.seconds
 
     @property
     def isHere(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import os
+
 import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+from .layers import drawnBox, layers, merge, valuesIn
 
 
 def loadVolume(path: str, name: str):
@@ -48,7 +49,7 @@ def loadLabel(path: str, segmentation, labels: list) -> None:
     labelmap = slicer.util.loadLabelVolume(path, {"name": "FirstPick label", "show": False})
     table = None
     try:
-        values = sorted({int(value) for value in np.unique(slicer.util.arrayFromVolume(labelmap))} - {0})
+        values = sorted(_cropped(labelmap))
         known = {label["value"] for label in labels}
         strangers = [{"name": f"Label {value}", "value": value, "color": "#808080"} for value in values]
         used = [label for label in labels if label["value"] in values]
@@ -66,38 +67,51 @@ def loadLabel(path: str, segmentation, labels: list) -> None:
         removeNodes([labelmap, table])
 
 
+def _cropped(labelmap) -> set:
+    """Cut a label to where anything is drawn, for Slicer's import goes over all of it; return its values."""
+    array = slicer.util.arrayFromVolume(labelmap)
+    box = drawnBox(array)
+    if box is None:
+        return set()
+    toWorld = vtk.vtkMatrix4x4()
+    labelmap.GetIJKToRASMatrix(toWorld)
+    start = toWorld.MultiplyPoint([*(float(part.start) for part in box[::-1]), 1.0])
+    part = array[box].copy()
+    slicer.util.updateVolumeFromArray(labelmap, part)
+    labelmap.SetOrigin(start[:3])
+    return valuesIn(part)
+
+
 def exportLabel(segmentation, volume, labels: list, path: str) -> None:
     """Write the segmentation on the volume's grid; each voxel has the value that the server gave the segment's name.
 
-    Where segments overlap, the later label is on top.
+    Where segments overlap, the later label is on top. The file is there only when it is whole. With ``.gz`` at its end
+    it is compressed at once; `tasks.sendLabel` does that to ``.nii`` without a pause.
     """
-    inner = segmentation.GetSegmentation()
-    ids = [inner.GetNthSegmentID(number) for number in range(inner.GetNumberOfSegments())]
-    segmentIds = vtk.vtkStringArray()
-    for label in labels:
-        for segmentId in ids:
-            if inner.GetSegment(segmentId).GetName() == label["name"] and not isEmpty(segmentation, segmentId):
-                segmentIds.InsertNextValue(segmentId)
-    tablesBefore = slicer.util.getNodesByClass("vtkMRMLColorTableNode")
+    shape = slicer.util.arrayFromVolume(volume).shape[:3]
+    array = merge(layers(segmentation, volume), _values(segmentation, labels), shape)
     labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "FirstPick label")
-    table = _colorTable(labels)
     try:
-        if segmentIds.GetNumberOfValues():
-            slicer.modules.segmentations.logic().ExportSegmentsToLabelmapNode(
-                segmentation, segmentIds, labelmap, volume, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, table
-            )
-        else:
-            empty = np.zeros(slicer.util.arrayFromVolume(volume).shape[:3], np.uint8)
-            slicer.util.updateVolumeFromArray(labelmap, empty)
-            geometry = vtk.vtkMatrix4x4()
-            volume.GetIJKToRASMatrix(geometry)
-            labelmap.SetIJKToRASMatrix(geometry)
-        if not slicer.util.saveNode(labelmap, path, {"useCompression": 1}):
+        slicer.util.updateVolumeFromArray(labelmap, array)
+        toWorld = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(toWorld)
+        labelmap.SetIJKToRASMatrix(toWorld)
+        folder, name = os.path.split(path)
+        partial = os.path.join(folder, f"partial-{name}")  # Slicer goes by the ending
+        if not slicer.util.saveNode(labelmap, partial, {"useCompression": int(path.endswith(".gz"))}):
             msg = f"Slicer could not write {path}. Is the disk full?"
             raise OSError(msg)
+        os.replace(partial, path)
     finally:
-        tables = slicer.util.getNodesByClass("vtkMRMLColorTableNode")  # Slicer's export adds one of its own
-        removeNodes([labelmap, *(node for node in tables if node not in tablesBefore)])
+        removeNodes([labelmap])
+
+
+def _values(segmentation, labels: list) -> dict:
+    """The server's value for each segment that it knows, by the segment's id, in the order of the labels."""
+    inner = segmentation.GetSegmentation()
+    ids = [inner.GetNthSegmentID(number) for number in range(inner.GetNumberOfSegments())]
+    names = {segmentId: inner.GetSegment(segmentId).GetName() for segmentId in ids}
+    return {segmentId: label["value"] for label in labels for segmentId in ids if names[segmentId] == label["name"]}
 
 
 def isEmpty(segmentation, segmentId: str) -> bool:
@@ -121,72 +135,6 @@ def removeNodes(nodes: list) -> None:
         for part in own:
             if part is not None and slicer.mrmlScene.IsNodePresent(part):
                 slicer.mrmlScene.RemoveNode(part)
-
-
-def show(volume) -> None:
-    """Show a volume in the slice views."""
-    slicer.util.setSliceViewerLayers(background=volume, label=None, fit=True)
-
-
-def readView(volume) -> dict:
-    """Window, level and layout as the reader left them; window and level only if they were changed by hand."""
-    view = {"layout": _layout()}
-    display = volume.GetScalarVolumeDisplayNode() if volume.IsA("vtkMRMLScalarVolumeNode") else None
-    if display is not None and not display.GetAutoWindowLevel():
-        view["window"], view["level"] = display.GetWindow(), display.GetLevel()
-    return view
-
-
-def restoreView(volume, view: dict) -> None:
-    """Show a volume as the last one of its modality was shown."""
-    display = volume.GetScalarVolumeDisplayNode()
-    if display is not None and "window" in view:
-        display.AutoWindowLevelOff()
-        display.SetWindowLevel(view["window"], view["level"])
-    manager = slicer.app.layoutManager()
-    if manager is not None and view.get("layout") is not None and manager.layout != view["layout"]:
-        manager.setLayout(view["layout"])
-
-
-def jumpTo(volume, one: dict) -> list:
-    """Move the slice views to a proposed slice, and return the place in RAS.
-
-    The slice's index counts from right to left, back to front or bottom to top, along the axis of the volume
-    that is nearest to that of the body: oblique volumes have such slices, too.
-    """
-    place = slicePlace(volume, one)
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
-    return place
-
-
-def slicePlace(volume, one: dict) -> list:
-    """Return the middle of a proposed slice in RAS."""
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    affine = slicer.util.arrayFromVTKMatrix(matrix)
-    size = np.array(volume.GetImageData().GetDimensions())
-    bodyAxis = AXES[one["plane"]]
-    axis = closestAxes(affine)[bodyAxis]
-    place = (size - 1) / 2
-    forwards = affine[bodyAxis, axis] > 0
-    place[axis] = one["index"] if forwards else size[axis] - 1 - one["index"]
-    return (affine @ [*place, 1])[:3].tolist()
-
-
-def closestAxes(affine: np.ndarray) -> list:
-    """For each of right, anterior and superior the axis of the volume that runs along it; each axis once."""
-    steps = np.abs(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
-    axes = [0, 0, 0]
-    for _ in range(3):
-        body, axis = np.unravel_index(steps.argmax(), steps.shape)
-        axes[body] = int(axis)
-        steps[body, :] = steps[:, axis] = -1
-    return axes
-
-
-def _layout():
-    manager = slicer.app.layoutManager()
-    return None if manager is None else manager.layout
 
 
 def _isShown(node) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from slicer.i18n import tr as _
 
 from .client import FINAL
 from .leaving import isAway
-from .tasks import Task, Upload
+from .tasks import Task, sendLabel
 
 
 class KeptSender:
@@ -74,7 +72,8 @@ class KeptSender:
             return True
         tag = FINAL if work.isSubmitted else client.savedTag
         request = client.saveLabel(work.studyId, tag, logic.status["labels"], work.seconds)
-        answer = yield Upload(request, logic.kept.path(work.label or work.file))
+        with logic.kept.held(work):
+            answer = yield from sendLabel(request, logic.kept.path(work.label or work.file))
         if answer.isGood:
             logic.kept.remove(client, work)
             text = _("The server answers again: your label of {study} is submitted.")
@@ -90,11 +89,10 @@ class KeptSender:
     def _isThere(self, client, work):
         """Forget work that the server has: it arrived, though the answer that says so did not."""
         answer = yield client.labels(work.studyId)
-        path = self._logic.kept.path(work.label or work.file)
-        with open(path, "rb") as file:
-            digest = f"SHA256:{hashlib.sha256(file.read()).hexdigest()}"
+        tags = (FINAL, client.readingTag) if work.isSubmitted else (client.savedTag,)
+        sent = (client.reader, round(work.seconds, 1))
         isThere = answer.isGood and any(
-            (label["client"], label["checksum"]) == (client.reader, digest) for label in answer.data
+            label["tag"] in tags and (label["client"], label["seconds"]) == sent for label in answer.data
         )
         if isThere:
             self._logic.kept.remove(client, work)

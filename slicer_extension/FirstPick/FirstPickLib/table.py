@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import qt
+from slicer.i18n import tr as _
 
+from .colors import inkOn
 from .worklist import breakable, plainTooltip
 
-COLUMNS = ("", "", "Study", "Stands for", "Status")
-RANK, PICTURE, STUDY, SHARE, STATUS = range(len(COLUMNS))
+RANK, PICTURE, STUDY, SHARE, STATUS = range(5)
 PICTURE_SIZE = 40
+LINES = 2  # of a study's title
+MARGIN = 6  # left and right of a text
+LETTERS = 13  # of a title that must be seen side by side, before the share is
 
 
 class WorkListTable:
@@ -25,24 +29,36 @@ class WorkListTable:
         self.opened = self.selected = lambda studyId: None
         self._rows, self._places, self._icons = [], {}, {}
         self._isFilling = False
-        table.setColumnCount(len(COLUMNS))
-        table.setHorizontalHeaderLabels(list(COLUMNS))
+        table.setColumnCount(5)
+        table.setHorizontalHeaderLabels(["", "", _("Study"), _("Stands\nfor"), _("Status")])
+        self._setSizes()
+        table.connect("activated(QModelIndex)", self._onActivated)
+        table.connect("itemSelectionChanged()", self._onSelected)
+        table.verticalScrollBar().connect("valueChanged(int)", lambda *_value: self.loadVisible())
+        table.horizontalHeader().connect("sectionResized(int,int,int)", lambda *_sizes: self._timer.start())
+        self._timer = qt.QTimer()  # the table knows its visible lines only after it was laid out
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(50)
+        self._timer.connect("timeout()", self._onLaidOut)
+
+    def _setSizes(self) -> None:
+        """As wide and high as the font needs; the study gets the rest."""
+        table, metrics = self._table, self._table.fontMetrics()
         table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(PICTURE_SIZE + 4)
+        table.verticalHeader().setDefaultSectionSize(max(PICTURE_SIZE, LINES * metrics.lineSpacing()) + 4)
         table.setIconSize(qt.QSize(PICTURE_SIZE, PICTURE_SIZE))
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.Fixed)
         header.setHighlightSections(False)
+        header.setMinimumSectionSize(1)
         header.setSectionResizeMode(STUDY, qt.QHeaderView.Stretch)
-        for column, width in ((RANK, 30), (PICTURE, PICTURE_SIZE + 8), (SHARE, 70), (STATUS, 88)):
-            table.setColumnWidth(column, width)
-        table.connect("activated(QModelIndex)", self._onActivated)
-        table.connect("itemSelectionChanged()", self._onSelected)
-        table.verticalScrollBar().connect("valueChanged(int)", lambda *_value: self.loadVisible())
-        self._timer = qt.QTimer()  # the table knows its visible lines only after it was laid out
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(50)
-        self._timer.connect("timeout()", self.loadVisible)
+        for column, widest in ((RANK, "00"), (SHARE, "000000"), (STATUS, _("in progress"))):
+            self._setWidth(column, widest)
+        table.setColumnWidth(PICTURE, PICTURE_SIZE + 8)
+        self._shareWidth = table.columnWidth(SHARE)
+
+    def _setWidth(self, column, widest) -> None:
+        self._table.setColumnWidth(column, self._table.fontMetrics().boundingRect(widest).width() + 2 * MARGIN)
 
     def fill(self, which: str, text: str) -> None:
         """Show the lines that pass a filter; what did not change stays as it is."""
@@ -53,6 +69,7 @@ class WorkListTable:
         self._isFilling = True
         self._table.updatesEnabled = False
         self._table.setRowCount(len(rows))
+        self._setWidth(RANK, "0" * max(len(str(len(worklist.picks))) if worklist else 0, 2))
         for place, row in enumerate(rows):
             if place >= len(before) or before[place] != (row, worklist.color(row.studyId)):
                 self._fillRow(place, row, worklist)
@@ -73,31 +90,51 @@ class WorkListTable:
             "",
             breakable(row.title),
             worklist.shareText(row),
-            row.statusText(worklist.reader).replace(" by ", "\nby "),
+            row.statusText(worklist.reader),
         )
+        height = self._table.verticalHeader().defaultSectionSize
+        height += self._table.fontMetrics().lineSpacing() if row.readBy else 0  # by whom takes a line more
+        if height != self._table.rowHeight(place):
+            self._table.setRowHeight(place, height)
         tooltip = plainTooltip(worklist.tooltip(row))
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tooltip)
             item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
             self._table.setItem(place, column, item)
-        rank = self._table.item(place, RANK)
+        rank, color = self._table.item(place, RANK), worklist.color(row.studyId)
         rank.setTextAlignment(qt.Qt.AlignCenter)
-        rank.setBackground(qt.QBrush(qt.QColor(worklist.color(row.studyId))))
-        rank.setForeground(qt.QBrush(qt.QColor("#ffffff")))
+        rank.setBackground(qt.QBrush(qt.QColor(color)))
+        rank.setForeground(qt.QBrush(qt.QColor(inkOn(color))))
         if row.studyId in self._icons:
             self._table.item(place, PICTURE).setIcon(self._icons[row.studyId])
 
+    def _onLaidOut(self) -> None:
+        """Titles first: a narrow panel tells how many studies a pick stands for in its tooltip only."""
+        fixed = sum(self._table.columnWidth(column) for column in (RANK, PICTURE, STATUS)) + self._shareWidth
+        room = self._table.viewport().width - fixed
+        self._table.setColumnHidden(SHARE, room < LETTERS * self._table.fontMetrics().averageCharWidth())
+        self.loadVisible()
+
     def loadVisible(self) -> None:
-        """Fetch the pictures of the lines in view."""
-        height = self._table.viewport().height
-        first = self._table.rowAt(0)
-        last = self._table.rowAt(height - 1)
-        if first < 0:
+        """Fit the titles of the lines in view, and fetch their pictures."""
+        first, last = self._table.rowAt(0), self._table.rowAt(self._table.viewport().height - 1)
+        if first < 0 or self._isFilling:
             return
-        for row, _color in self._rows[first : (last if last >= 0 else len(self._rows) - 1) + 1]:
+        for place in range(first, (last if last >= 0 else len(self._rows) - 1) + 1):
+            row = self._rows[place][0]
+            self._table.item(place, STUDY).setText(self._fitted(row.title))
             if row.studyId not in self._icons:
                 self._logic.loadThumbnail(row.studyId, lambda png, studyId=row.studyId: self._setPicture(studyId, png))
+
+    def _fitted(self, title) -> str:
+        """A title in as many lines as there are; one that is too long loses its middle."""
+        metrics, width = self._table.fontMetrics(), self._table.columnWidth(STUDY) - MARGIN - 2
+        text = breakable(title)
+        height = metrics.boundingRect(qt.QRect(0, 0, width, 0), qt.Qt.TextWordWrap, text).height()
+        if height <= LINES * metrics.lineSpacing():
+            return text
+        return breakable(metrics.elidedText(title, qt.Qt.ElideMiddle, int(width * (LINES - 0.3))))  # lines end early
 
     def _setPicture(self, studyId, png) -> None:
         pixmap = qt.QPixmap()

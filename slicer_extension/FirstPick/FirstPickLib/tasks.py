@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from .client import Answer, Request
@@ -26,10 +27,31 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Compress:
+    """Make a ``.gz`` of a file; ``progress(done, total)`` is told how far it is."""
+
+    path: str
+    target: str
+    progress: object = None
+
+
+@dataclass(frozen=True)
 class Wait:
     """Let some time pass; the window stays alive meanwhile."""
 
     seconds: float
+
+
+def sendLabel(request: Request, path: str, progress=None):
+    """Upload a label file, compressed if it is not yet; a story that ends with the server's `Answer`."""
+    if not path.endswith(".nii"):
+        return (yield Upload(request, path, progress))
+    packed = path + ".gz"
+    answer = yield Compress(path, packed, progress)
+    if answer.isGood:
+        answer = yield Upload(request, packed, progress)
+        os.remove(packed)
+    return answer
 
 
 class Task:
@@ -39,7 +61,8 @@ class Task:
     ----------
     network : Network
     story : generator
-        Yields a `Request`, a `Download`, an `Upload`, a `Wait` or another `Task` to wait for; is sent an `Answer`.
+        Yields a `Request`, a `Download`, an `Upload`, a `Compress`, a `Wait` or another `Task` to wait for; is sent an
+        `Answer`.
     ended : callable
         Called once, when the story is over or failed.
     """
@@ -84,6 +107,8 @@ class Task:
             return self._network.download(wanted.request, wanted.path, self._step, wanted.progress)
         if isinstance(wanted, Upload):
             return self._network.upload(wanted.request, wanted.path, self._step, wanted.progress)
+        if isinstance(wanted, Compress):
+            return self._network.compress(wanted.path, wanted.target, self._step, wanted.progress)
         if isinstance(wanted, Wait):
             return self._network.wait(wanted.seconds, self._step)
         return self._network.send(wanted, self._step)

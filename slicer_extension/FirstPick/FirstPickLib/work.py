@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import slicer
 
-from .scene import addSegments, isEmpty, loadLabel, orderSegments
+from . import scene
+from .layers import drawnCopy
 
 ENDING = ".seg.nrrd"
 
@@ -19,7 +20,7 @@ def writeWork(segmentation, path: str, isSmall: bool = False) -> None:
     isSmall : bool
         Whether time is taken to compress it.
     """
-    copy = _drawnOf(segmentation)
+    copy = drawnCopy(segmentation)  # Slicer's writer joins layers in place, even on the grid of an empty one
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(path)
     storage.SetUseCompression(isSmall)
@@ -29,28 +30,16 @@ def writeWork(segmentation, path: str, isSmall: bool = False) -> None:
         raise OSError(msg)
 
 
-def _drawnOf(segmentation):
-    """Copy what is drawn: Slicer's writer joins layers in place, on the grid of the first one, though that be empty."""
-    copy = slicer.vtkMRMLSegmentationNode()
-    inner = copy.GetSegmentation()
-    inner.DeepCopy(segmentation.GetSegmentation())
-    for number in reversed(range(inner.GetNumberOfSegments())):
-        segmentId = inner.GetNthSegmentID(number)
-        if isEmpty(copy, segmentId):
-            inner.RemoveSegment(segmentId)
-    return copy
-
-
 def loadDrawn(path: str, segmentation, volume, labels: list) -> None:
     """Fill a segmentation with what was drawn before, in whatever format; RuntimeError if Slicer cannot read it."""
     segmentation.GetSegmentation().RemoveAllSegments()
     if path.lower().endswith(ENDING):
         _readWork(path, segmentation, volume)
-        addSegments(segmentation, labels)
-        orderSegments(segmentation, labels)
+        scene.addSegments(segmentation, labels)
+        scene.orderSegments(segmentation, labels)
     else:
-        addSegments(segmentation, labels)
-        loadLabel(path, segmentation, labels)
+        scene.addSegments(segmentation, labels)
+        scene.loadLabel(path, segmentation, labels)
 
 
 def _readWork(path: str, segmentation, volume) -> None:

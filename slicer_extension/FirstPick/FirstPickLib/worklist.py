@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import colorsys
-import functools
 import html
 import re
 from dataclasses import dataclass, replace
 
 from .client import clock
+from .colors import rankColor
+from .readers import names, turnText
+from .words import tr as _
 
 ALL, OPEN, MINE, DONE, SKIPPED = "all", "open", "mine", "done", "skipped"
 FILTERS = (ALL, OPEN, MINE, DONE, SKIPPED)
+HALF = 12  # letters that stay at either end of a word that is too long for a line
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,19 @@ class Row:
         text = self._standsText(reader)
         if not self.isKept:
             return text
-        isMine = self.status == "open" or (self.status == "reserved" and self.client == reader)
-        return "kept here, not sent" if isMine else f"kept here, not sent; {text}"
+        if self.status == "open" or (self.status == "reserved" and self.client == reader):
+            return _("kept here, not sent")
+        return _("kept here, not sent; {status}").format(status=text)
 
     def _standsText(self, reader: str) -> str:
-        by = "you" if self.client == reader and reader else self.client
+        by = _("you") if self.client == reader and reader else self.client
         if self.status == "open":
-            return "read by you" if reader in self.readBy else "open"
+            return _("read by you") if reader in self.readBy else turnText(self.readBy, reader) or _("open")
         if self.status == "reserved":
-            return f"in progress by {by}"
-        return f"{self.status} by {by}" if by else self.status
+            return _("in progress by {reader}").format(reader=by)
+        if self.status == "done":
+            return _("done by {reader}").format(reader=by) if by else _("done")
+        return _("skipped by {reader}").format(reader=by) if by else _("skipped")
 
 
 class WorkList:
@@ -172,33 +177,36 @@ class WorkList:
     def progressText(self) -> str:
         """How far the batch is, and how much of the pool it covers."""
         done = sum(row.status == "done" for row in self.picks)
-        covered = f"{self.coverage[-1]:.0%}".replace("%", " %") if self.coverage else "nothing"
-        read = f", {self.nReadBefore} more read by you" if self.nReadBefore else ""
-        cover = f"with what was labelled they cover {covered} of {self.nPool}"
-        return f"{done} of {len(self.picks)} segmented{read}; {cover}. {self.note}".strip()
+        parts = [_("{done} of {total} segmented").format(done=done, total=len(self.picks))]
+        if self.nReadBefore:
+            parts[0] += ", " + _("{n} more read by you").format(n=self.nReadBefore)
+        covered = f"{self.coverage[-1]:.0%}".replace("%", " %") if self.coverage else _("nothing")
+        cover = _("with what was labelled they cover {share} of {total}")
+        parts.append(cover.format(share=covered, total=self.nPool))
+        return f"{'; '.join(parts)}. {self.note}".strip()
 
     def shareText(self, row: Row) -> str:
         """How many studies a pick stands for."""
-        return f"{row.standsFor} of {row.nUnlabelled}" if row.standsFor else ""
+        return _("{n} of {total}").format(n=row.standsFor, total=row.nUnlabelled) if row.standsFor else ""
 
     def tooltip(self, row: Row) -> str:
         """All that is known of a line, a fact a line."""
         lines = [row.title, row.reason]
         if row.lookalikes:
-            lines.append("Most like: " + ", ".join(map(self.title, row.lookalikes)))
+            lines.append(_("Most like: {studies}").format(studies=", ".join(map(self.title, row.lookalikes))))
         if row.replaces:
-            lines.append(f"Takes the place of {self.title(row.replaces)}, which was skipped.")
+            lines.append(_("Takes the place of {study}, which was skipped.").format(study=self.title(row.replaces)))
         if row.readBy:
-            readers = ("you" if name == self.reader else name for name in row.readBy)
-            lines.append(f"Read by {' and '.join(readers)}.")
+            lines.append(_("Read by {readers}.").format(readers=names(row.readBy, self.reader)))
         if row.slices:
-            lines.append("Slices: " + ", ".join(map(sliceText, row.slices)))
+            lines.append(_("Slices: {slices}").format(slices=", ".join(map(sliceText, row.slices))))
         if row.status != "open":
-            until = f" until {clock(row.until)}" if row.status == "reserved" and row.until else ""
+            until = _(" until {time}").format(time=clock(row.until)) if row.status == "reserved" and row.until else ""
             because = f": {row.skippedBecause}" if row.skippedBecause else ""
-            lines.append(row.statusText(self.reader).capitalize() + until + because + ".")
+            status = row.statusText(self.reader)
+            lines.append(status[:1].upper() + status[1:] + until + because + ".")
         if row.studyId != row.title:
-            lines.append(f"Id: {row.studyId}")
+            lines.append(_("Id: {id}").format(id=row.studyId))
         return "\n".join(filter(None, lines))
 
     def color(self, studyId: str) -> str:
@@ -229,22 +237,31 @@ def plainTooltip(text: str) -> str:
     return f'<p style="white-space: pre-wrap">{html.escape(text, quote=False)}</p>'
 
 
+def wrappable(text: str) -> str:
+    """Let the long words of a sentence go on in the next line, so that they do not widen the panel.
+
+    >>> wrappable("Reserving scan_1.nii.gz ...")
+    'Reserving scan_1.nii.gz ...'
+    >>> wrappable("Loading site_12/patient_0815/thorax.nii.gz").split("\u200b")
+    ['Loading site_', '12/', 'patient_', '0815/', 'thorax.', 'nii.', 'gz']
+    """
+    return re.sub(rf"\S{{{2 * HALF + 1},}}", lambda word: breakable(word[0]), text)
+
+
 def breakable(text: str) -> str:
     """Let a path or a file's name go on in the next line, where it would lose its middle.
 
+    A word that is too long for any line, such as an id of hexadecimal digits, loses its middle.
+
     >>> breakable("ct/case_12.nii.gz").split("\u200b")
     ['ct/', 'case_', '12.', 'nii.', 'gz']
+    >>> breakable("0123456789" * 5)
+    '012345678901…890123456789'
     """
-    return re.sub(r"(?<=[^\W_])([_./-])(?=[^\W_])", "\\1\u200b", text)
-
-
-@functools.lru_cache(maxsize=1024)
-def rankColor(rank: int) -> str:
-    """Colour of a pick and of all it stands for: neighbours in rank differ most; grey for rank 0."""
-    if not rank:
-        return "#8c8c8c"
-    red, green, blue = colorsys.hsv_to_rgb(rank * 0.618034 % 1, 0.62, 0.82 if rank % 2 else 0.7)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+    text = re.sub(r"(?<=[^\W_])([_./-])(?=[^\W_])", "\\1\u200b", text)
+    if len(text) <= 2 * HALF:
+        return text
+    return re.sub(rf"([^\s\u200b]{{{HALF}}})[^\s\u200b]{{2,}}([^\s\u200b]{{{HALF}}})", "\\1…\\2", text)
 
 
 def sliceText(one: dict) -> str:
@@ -253,8 +270,9 @@ def sliceText(one: dict) -> str:
     >>> sliceText({"index": 12, "plane": "axial", "position_mm": -3.25})
     'axial 12 (-3.2 mm)'
     """
+    planes = {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}
     place = one.get("position_mm")
-    return f"{one['plane']} {one['index']}" + ("" if place is None else f" ({place:.1f} mm)")
+    return f"{planes[one['plane']]} {one['index']}" + ("" if place is None else f" ({place:.1f} mm)")
 
 
 def _pickRow(pick: dict) -> Row:

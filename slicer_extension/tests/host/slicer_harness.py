@@ -12,7 +12,11 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from PySide6 import QtCore, QtWidgets
 
 app = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+font = app.font()
+font.setPointSize(12)  # what Qt 5.15 takes where no desktop says otherwise; Slicer's own is as large on many systems
+app.setFont(font)
 import ctk
+import pictures
 import qt
 import slicer
 import vtk
@@ -25,6 +29,7 @@ if sys.version_info < (3, 12):  # PySide6 6.12 gives back references to None tha
 
 # --- scene and logics
 slicer.mrmlScene = slicer.vtkMRMLScene()
+slicer.mrmlScene.SetCacheManager(slicer.vtkCacheManager())
 appLogic = slicer.vtkSlicerApplicationLogic()
 appLogic.SetMRMLScene(slicer.mrmlScene)
 slicer.modules = types.SimpleNamespace()
@@ -33,6 +38,10 @@ slicer.modules = types.SimpleNamespace()
 class Module:
     def __init__(self, name, logic=None, path=""):
         self.name, self._l, self.path = name, logic, path
+        self.widget = None
+
+    def widgetRepresentation(self):
+        return self.widget
 
     def logic(self):
         return self._l
@@ -51,6 +60,20 @@ for cls, name in (
     setattr(slicer.modules, name.lower(), Module(name, l))
 slicer.modules.colors.logic().AddDefaultColorNodes()
 
+# --- the slice views of Slicer's layouts, which outlive the closing of a scene
+slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene)
+for view, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
+    for kind in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
+        node = slicer.mrmlScene.CreateNodeByClass(kind)
+        node.UnRegister(None)
+        node.SetName(view)
+        node.SetSingletonTag(view)
+        node.SetLayoutName(view)
+        slicer.mrmlScene.AddNode(node)
+        if kind == "vtkMRMLSliceNode":
+            node.SetDefaultOrientation(orientation)
+            node.SetOrientation(orientation)
+
 
 # --- slicer.app
 class Bus:
@@ -62,6 +85,8 @@ class Bus:
         return True
 
     def disconnect(self, s, f):
+        if f not in self.h.get(s, []):
+            return False
         self.h[s].remove(f)
         return True
 
@@ -79,9 +104,11 @@ class IO:
 
     def loadNodes(self, ft, props, coll, msg=None):
         fn = props["fileName"]
-        n = slicer.modules.volumes.logic().AddArchetypeVolume(
-            fn, props.get("name") or os.path.basename(fn).split(".")[0], 1 if props.get("labelmap") else 0
-        )
+        name = props.get("name") or os.path.basename(fn).split(".")[0]
+        if fn.lower().endswith(pictures.ENDINGS):
+            n = pictures.read_picture(fn, name)
+        else:  # turns left-handed grids, as Slicer does
+            n = slicer.modules.volumes.logic().AddArchetypeVolume(fn, name, 1 if props.get("labelmap") else 0)
         if n:
             coll.AddItem(n)
         elif msg:
@@ -96,6 +123,17 @@ class IO:
         return bool(n.GetStorageNode().WriteData(n))
 
 
+class SettingsDialog:
+    """Slicer's *Application Settings*: gives its panels the settings that they read and write."""
+
+    def __init__(self):
+        self.panels = {}
+
+    def addPanel(self, label, panel):
+        self.panels[label] = panel
+        panel.setSettings(qt.QSettings())
+
+
 class App(Bus):
     applicationName = "Slicer"
     majorVersion = 5
@@ -107,6 +145,8 @@ class App(Bus):
         super().__init__()
         self._mm = Bus()
         self._io = IO()
+        self._dialog = SettingsDialog()
+        self.hasNoMainWindow = True
 
     def testingEnabled(self):
         return True
@@ -138,7 +178,14 @@ class App(Bus):
         app.restoreOverrideCursor()
 
     def commandOptions(self):
-        return types.SimpleNamespace(noMainWindow=True)
+        return types.SimpleNamespace(noMainWindow=self.hasNoMainWindow)
+
+    def settingsDialog(self):
+        return self._dialog
+
+    def translate(self, context, text):
+        """As if the application spoke English: nothing is translated."""
+        return text
 
 
 slicer.app = App()
@@ -164,6 +211,11 @@ class ModuleWidget(QtWidgets.QWidget):
 
     isEntered = False
 
+    def reload(self):
+        """Make the module's widget anew, as Slicer does once it has loaded the source again: it is not entered again."""
+        slicer.modules.FirstPickWidget = sys.modules["FirstPick"].FirstPickWidget(self)
+        slicer.modules.FirstPickWidget.setup()
+
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     """Only what the module calls; remembers what it edits and whether it has the keys."""
@@ -172,7 +224,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         super().__init__()
         self.edits = (None, None)
         self.editorNode = None
-        self.hasKeys = False
+        self._keys = []
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         box = QtWidgets.QLabel("(Slicer's Segment Editor)")
@@ -205,11 +257,21 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def removeViewObservations(self):
         pass
 
+    @property
+    def hasKeys(self):
+        return bool(self._keys)
+
     def installKeyboardShortcuts(self):
-        self.hasKeys = True
+        """Slicer's editor has more of them; all belong to the window."""
+        for keys in ("Escape", "Space", "Ctrl+Z", "Ctrl+Y"):
+            shortcut = qt.QShortcut(self.window())
+            shortcut.setKey(qt.QKeySequence(keys))
+            self._keys.append(shortcut)
 
     def uninstallKeyboardShortcuts(self):
-        self.hasKeys = False
+        for shortcut in self._keys:
+            shortcut.setParent(None)
+        self._keys = []
 
     def updateWidgetFromMRML(self):
         pass
@@ -249,7 +311,12 @@ def _mod(name, **kw):
     return m
 
 
-_mod("slicer.i18n", tr=lambda t: t, translate=lambda c, t: t)
+def tr(text):
+    """Slicer's: the context is the file that says the text."""
+    return slicer.app.translate(sys._getframe(1).f_globals["__name__"], text)
+
+
+_mod("slicer.i18n", tr=tr, translate=lambda context, text: slicer.app.translate(context, text))
 
 # --- minimal ScriptedLoadableModule family
 import unittest
@@ -279,6 +346,9 @@ class ScriptedLoadableModuleWidget:
 
     def cleanup(self):
         pass
+
+    def onReload(self):
+        slicer.util.reloadScriptedModule(self.moduleName)
 
 
 class ScriptedLoadableModuleLogic:
@@ -388,16 +458,21 @@ def parameterNodeWrapper(cls):
                     if getattr(w, attr) != getattr(self, p):
                         setattr(w, attr, getattr(self, p))
 
+            bound = []
             for w, p in todo:
                 attr, sig = _BIND[w.className()]
                 if sig:
-                    w.connect(sig, lambda v, p=p: setattr(self, p, v))
+                    bound.append((w, sig, lambda v, p=p: setattr(self, p, v)))
+                    w.connect(*bound[-1][1:])
             pull()
             t = self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, pull)
+            self._tags[t] = bound
             return t
 
         def disconnectGui(self, tag):
             self.parameterNode.RemoveObserver(tag)
+            for w, sig, f in self._tags.pop(tag):
+                w.disconnect(sig, f)
 
     for n, p in ns.items():
         setattr(Wrapper, n, p)

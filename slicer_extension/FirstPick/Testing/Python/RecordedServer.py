@@ -85,7 +85,8 @@ class Room:
                 **recorded["status"],
                 "n_labelled": count("done"),
                 "n_skipped": count("skipped"),
-                "readers": [
+                "readers": recorded.get("readers")
+                or [
                     {
                         "client": status["client"],
                         "studies": [{"study_id": i, "title": self.title(i), "until": status["until"]}],
