@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from .asking import Asking
 from .client import FINAL
+from .studyfile import checkStudy
 from .tasks import sendLabel
 
 
@@ -48,8 +49,10 @@ class Leaving(Asking):
         reading.isDirty = False
         request = self.client.saveLabel(reading.studyId, tag, reading.labels, work.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        with self.kept.held(work):
-            answer = yield from sendLabel(request, self.kept.path(work.label or work.file), progress)
+        answer = yield from checkStudy(self.client, reading.studyId, work.stamp)
+        if answer.isGood:
+            with self.kept.held(work):
+                answer = yield from sendLabel(request, self.kept.path(work.label or work.file), progress)
         if answer.isGood:
             if tag == FINAL or not reading.lost:
                 self.kept.remove(self.client, work)
@@ -169,6 +172,9 @@ class Leaving(Asking):
             answer = yield self.client.change("release", reading.studyId)
             if answer.isGood and answer.data["status"] == "done":  # it had been opened again
                 note = _("{study} is unchanged: done as before.").format(study=reading.title)
+            elif answer.error:
+                note = _("{why} {study} may stay reserved for you for up to half an hour.")
+                note = note.format(why=answer.error, study=reading.title)
         if reading.hasDraft and not reading.lost and not reading.wasDone:
             self._putAside.add(reading.studyId)
         self._close()
@@ -236,5 +242,6 @@ class Leaving(Asking):
 
 
 def isAway(answer):
-    """Tell whether a server did not say no, so that the same may be sent again."""
-    return not answer.isGood and not answer.isCancelled and not 400 <= answer.status < 500
+    """Tell whether the server did not say no itself, so that the same may be sent again."""
+    isRefused = answer.status < 500 and (answer.isTold or answer.status == 413)
+    return not answer.isGood and not answer.isCancelled and not isRefused
