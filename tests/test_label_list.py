@@ -1,5 +1,7 @@
 """Which labels of a study a reader may load, and in which order."""
 
+import hashlib
+
 import pytest
 
 pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
@@ -57,6 +59,9 @@ def test_what_the_reader_goes_on_with_is_first_and_earlier_final_labels_are_last
     ]
     assert [read(one, label) for label in listed(one)] == [contents[i] for i in (4, 3, 2, 1, 0)]
     assert [label.n_voxels for label in listed(one)] == [8] * 5
+    assert [label.n_bytes for label in listed(one)] == [len(contents[0])] * 5
+    digests = [f"SHA256:{hashlib.sha256(contents[i]).hexdigest()}" for i in (4, 3, 2, 1, 0)]
+    assert [label.checksum for label in listed(one)] == digests
     assert [label.kind for label in listed(one)] == ["saved", "saved", "final", "earlier", "earlier"]
     assert resumed(one) == ["Your saved work"]
     assert resumed(one, "bob") == ["Your saved work"]

@@ -132,11 +132,11 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.yesButton.connect("clicked(bool)", lambda: self.logic.answer(True, max(ui.choiceBox.currentIndex, 0)))
         ui.noButton.connect("clicked(bool)", lambda: self.logic.answer(False))
         ui.cancelButton.connect("clicked(bool)", lambda: self.logic.cancel())
-        ui.strategyBox.connect("activated(int)", self.onStrategy)
         ui.loadButton.connect("clicked(bool)", lambda: self.logic.loadLabel(ui.labelBox.currentIndex))
         ui.compareButton.connect("clicked(bool)", lambda: self.logic.compareLabel(ui.labelBox.currentIndex))
         ui.exportButton.connect("clicked(bool)", self.onExport)
         ui.discardButton.connect("clicked(bool)", lambda: self.logic.discardKept(self.table.selectedStudy()))
+        ui.strategyBox.connect("activated(int)", self.onStrategy)
         self.table.opened = self.logic.open
         self.table.selected = self.onSelected
         self.map.clicked = self.onMapClicked
@@ -380,17 +380,17 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._fillBox(ui.labelBox, [labelText(label) for label in reading.listed])
         self._updateEnabled()
 
-    def _foldAround(self, reading):
-        """Fold list and map when reading begins, and unfold them when it ends, by whatever; between, the reader may."""
-        isFolded = reading is not None or (self._isFolded and self.logic.isBusy)
-        if isFolded != self._isFolded:
-            self.ui.worklistSection.collapsed = self.ui.mapSection.collapsed = self._isFolded = isFolded
-
     def _fillBox(self, box, texts):
         """Fill a box anew only if that changes anything: it may be open."""
         if texts != [box.itemText(i) for i in range(box.count)]:
             box.clear()
             box.addItems(texts)
+
+    def _foldAround(self, reading):
+        """Fold list and map when reading begins, and unfold them when it ends, by whatever; between, the reader may."""
+        isFolded = reading is not None or (self._isFolded and self.logic.isBusy)
+        if isFolded != self._isFolded:
+            self.ui.worklistSection.collapsed = self.ui.mapSection.collapsed = self._isFolded = isFolded
 
     def _updateEnabled(self):
         logic, ui = self.logic, self.ui

@@ -1,10 +1,12 @@
 """Nothing that was drawn is lost: on any way out, while the server is away, when Slicer is killed."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -329,6 +331,60 @@ def test_work_on_a_study_that_another_has_by_then_is_told_of_compared_exported_a
     assert_label(server, study_id, np.where(mine, 5, 0))
     assert not slicer.mrmlScene.IsNodePresent(beside)
     assert kept_files(reader) == []
+
+
+def put_label(server, study_id, path, client, seconds):
+    """Send a label file beside the module."""
+    params = json.dumps({"client_id": client, "seconds": round(seconds, 1)})
+    head = b'--x\r\nContent-Disposition: form-data; name="params"\r\n\r\n' + params.encode()
+    head += f'\r\n--x\r\nContent-Disposition: form-data; name="label"; filename="{path.name}"\r\n\r\n'.encode()
+    url = f"{server.address}/datastore/label?image={study_id}&tag=final"
+    body = head + path.read_bytes() + b"\r\n--x--\r\n"
+    request = urllib.request.Request(url, body, {"Content-Type": "multipart/form-data; boundary=x"}, method="PUT")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert json.load(answer)["label"] == study_id
+
+
+def test_a_label_that_arrived_though_the_answer_did_not_is_not_kept_for_ever(reader, server):
+    reader.connect(server.address)
+    reader.press("openButton")
+    study_id = reader.reading.studyId
+    reader.draw("tumour", box(reader))
+    server.stop()
+    reader.press("submitButton")
+    reader.refresh()
+    reader.press("closeButton")
+    assert "submitted by itself" in reader.message
+    kept = reader.logic.kept.read(reader.logic.client, study_id)
+    reader.logic._pollTimer.stop()
+    server.start()
+    server.wait_until_ready()
+    put_label(server, study_id, Path(reader.logic.kept.path(kept.label)), "alice", kept.seconds)
+    reader.refresh()
+    wait_for(lambda: f"The server has what you drew in {study_id}." in reader.message)
+    assert reader.cell(study_id, 4) == "done by you"
+    assert kept_files(reader) == []
+
+
+def test_kept_work_is_listed_and_exported_without_a_server_and_sent_once_there_is_one(server, tmp_path):
+    first = Reader()
+    first.connect(server.address)
+    first.press("openButton")
+    study_id = first.reading.studyId
+    first.draw("tumour", box(first))
+    first.close()
+    server.stop()
+    reader = Reader()
+    reader.connect(server.address)
+    assert "Is the server running?" in reader.ui.serverLabel.text
+    assert reader.cell(study_id, 4) == "kept here, not sent"
+    reader.logic.exportWork(study_id, str(tmp_path / "work.seg.nrrd"))
+    assert (tmp_path / "work.seg.nrrd").stat().st_size > 0
+    server.start()
+    server.wait_until_ready()
+    wait_for(lambda: f"what you drew in {study_id} is saved there" in reader.message, 30)
+    assert reader.cell(study_id, 4) == "in progress by you"
+    reader.close()
 
 
 def test_work_on_a_study_that_is_gone_can_be_exported_and_discarded(reader, studies, tmp_path):

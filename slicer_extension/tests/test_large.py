@@ -12,8 +12,7 @@ from stage import wait_for
 from test_bad_paths import block, connected, drawn, recorded  # noqa: F401 - fixtures
 
 from FirstPickLib import packing, scene
-from FirstPickLib.check import findings
-from FirstPickLib.layers import countVoxels, drawnCopy, layers, merge
+from FirstPickLib.layers import countVoxels, drawnCopy, layers, merge, overlaps
 from FirstPickLib.network import Network
 from FirstPickLib.tasks import Compress, Task
 
@@ -64,7 +63,10 @@ def test_layers_are_merged_as_slicer_does_it(segmentation, names):
 def test_what_shares_a_layer_or_lies_on_another_grid_is_the_same(segmentation):
     node, volume = segmentation
     before = merge(layers(node, volume), {"a": 1, "c": 2}, (10, 12, 14))
-    counts, overlap = countVoxels(layers(node, volume)), findings(node, volume, LABELS).nOverlapping
+    counts, overlap = (
+        countVoxels(layers(node, volume)),
+        overlaps(layers(node, volume), {name: name for name in "abc"})[0],
+    )
     assert overlap == np.count_nonzero(sum(part(node, volume, name) for name in "abc") > 1) > 0
     assert counts == {name: np.count_nonzero(part(node, volume, name)) for name in "abc"}
     node.GetSegmentation().RemoveSegment("b")

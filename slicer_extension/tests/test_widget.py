@@ -196,7 +196,7 @@ def test_proposed_slices_are_jumped_to_by_click_button_or_key(slices):
     assert not ui.nextSliceButton.enabled
     ui.previousSliceButton.click()
     isAt(1)
-    keys = {one.key.toString(): one for one in slices.widget._shortcuts}
+    keys = {one.key.toString(): one for one in slices.widget.keys._shortcuts}
     keys["Alt+Up"].activated.emit()
     isAt(0)
     keys["Alt+Up"].activated.emit()

@@ -138,6 +138,8 @@ class ListedLabel:
     ending : str
         Of the file: its format.
     n_bytes : int
+    checksum : str
+        ``SHA256:`` and the digest of the file; empty if it was never read.
     is_resumed : bool
         Whether the reader goes on with it where nothing else is said; at most one.
     path : str
@@ -154,6 +156,7 @@ class ListedLabel:
     n_voxels: int | None
     ending: str
     n_bytes: int
+    checksum: str
     is_resumed: bool
     path: str
 

@@ -115,6 +115,7 @@ def _listed(
         n_voxels=n_voxels if isinstance(n_voxels, int) else None,
         ending=label.ending,
         n_bytes=int(label.stamp.partition("-")[0] or 0),
+        checksum=label.checksum,
         is_resumed=is_resumed,
         path=f"/firstpick/label/{quote(study_id)}?{urlencode({key: text for key, text in query.items() if text})}",
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from .layers import countVoxels, layers
+from .layers import countVoxels, layers, overlaps
 from .scene import color, isEmpty
 
 
@@ -53,7 +51,7 @@ def findings(segmentation, volume, labels: list) -> Findings:
         for segmentId, name in names.items()
         if name not in known
     )
-    nOverlapping, overlapping = _overlaps(found, {i: name for i, name in names.items() if name in known})
+    nOverlapping, overlapping = overlaps(found, {i: name for i, name in names.items() if name in known})
     order = tuple(label["name"] for label in labels if label["name"] in overlapping)
     return Findings(sum(counts[i] for i, name in names.items() if name in known), strangers, order, nOverlapping)
 
@@ -65,37 +63,6 @@ def _likeliest(inner, segmentId: str, labels: list) -> str:
         if label["name"].casefold() == spelled:
             return label["name"]
     return next((label["name"] for label in labels if label["name"] == segmentId), "")
-
-
-def _overlaps(found: list, names: dict) -> tuple:
-    """Count the voxels that segments of different names share, and tell which names those are."""
-    numbers = {name: number for number, name in enumerate(sorted(set(names.values())), 1)}
-    taken = []
-    for layer in found:
-        table = np.zeros(max(layer.values.values(), default=0) + 2, np.int16)  # the last for what is no segment's
-        for segmentId, value in layer.values.items():
-            table[value] = numbers.get(names.get(segmentId), 0)
-        if table.any():
-            taken.append((layer, table))
-    if len(taken) < 2:
-        return 0, set()
-    low = np.min([layer.start for layer, _ in taken], axis=0)
-    high = np.max([np.add(layer.start, layer.array.shape[::-1]) for layer, _ in taken], axis=0)
-    total, involved = 0, set()
-    for k in range(low[2], high[2]):
-        first = np.zeros((high[1] - low[1], high[0] - low[0]), np.int16)
-        shared = np.zeros(first.shape, bool)
-        for layer, table in taken:
-            if 0 <= k - layer.start[2] < len(layer.array):
-                slab = table[np.minimum(layer.array[k - layer.start[2]], len(table) - 1)]
-                i, j = layer.start[0] - low[0], layer.start[1] - low[1]
-                part = np.s_[j : j + slab.shape[0], i : i + slab.shape[1]]
-                both = (first[part] > 0) & (slab > 0) & (first[part] != slab)
-                involved.update(np.unique(first[part][both]).tolist(), np.unique(slab[both]).tolist())
-                shared[part] |= both
-                first[part] = np.where(first[part] > 0, first[part], slab)
-        total += int(np.count_nonzero(shared))
-    return total, {name for name, number in numbers.items() if number in involved}
 
 
 def mapToLabel(segmentation, segmentId: str, label: dict) -> None:

@@ -64,16 +64,19 @@ POINT = {
     "stands_with": str,
 }
 IMAGE_INFO = {"path": str, "name": str, "stamp": str, "modality": str, "size": Maybe(int)}
-LISTED = {
+LISTED_LABEL = {
+    "tag": str,
     "kind": str,
     "title": str,
+    "client": str,
     "ts": float,
     "seconds": float,
     "n_voxels": Maybe(int),
-    "ending": re.compile(r"(\.\w{1,12}){0,2}"),
+    "ending": re.compile(r"(\.\w{1,8}){1,2}"),
     "n_bytes": int,
+    "checksum": str,
     "is_resumed": bool,
-    "path": re.compile(r"/firstpick/.*", re.DOTALL),
+    "path": re.compile("/firstpick/label/.+"),
 }
 
 
@@ -159,11 +162,11 @@ class Client:
 
     def labels(self, studyId: str) -> Request:
         """The labels of a study that this reader may load, what they go on with first."""
-        return self._get("/firstpick/labels/" + quote(studyId), [LISTED], client_id=self.reader)
+        return self._get("/firstpick/labels/" + quote(studyId), [LISTED_LABEL], client_id=self.reader)
 
     def listedLabel(self, label: dict) -> Request:
         """The file of one of these labels."""
-        return self._get(label["path"], File(label["n_bytes"]))
+        return self._get(label["path"], File(label["n_bytes"], label["checksum"]))
 
     def saveLabel(self, studyId: str, tag: str, labels: list, seconds: float) -> Request:
         """Upload a label file, with what each value means and how long the reader took.

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from . import scene
@@ -20,14 +21,14 @@ class KeptWork:
 
     Attributes
     ----------
-    stamp : str
-        Of the study's file that was drawn on.
     at : float
         When it was written, in seconds since the epoch.
     file : str
         Name of the file with all that was drawn.
     label : str
         Name of the label file made of it; empty if there is none.
+    stamp : str
+        Of the study's file: another file, or another server, has another.
     isSubmitted : bool
         Whether the reader submitted it and the server could not be reached.
     """
@@ -36,11 +37,11 @@ class KeptWork:
     title: str
     address: str
     reader: str
-    stamp: str
     seconds: float
     at: float
     file: str
     label: str = ""
+    stamp: str = ""
     isSubmitted: bool = False
 
 
@@ -56,6 +57,7 @@ class Kept:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._held = []
 
     def path(self, name: str) -> str:
         """Where a file of some `KeptWork` lies."""
@@ -70,8 +72,8 @@ class Kept:
         key = self._key(client, reading.studyId)
         name = f"{key}-{time.time_ns():x}"
         file, label = name + ENDING, name + ".nii" if withLabel else ""
-        whose = (reading.studyId, reading.title, client.address, client.reader, reading.stamp)
-        work = KeptWork(*whose, reading.seconds, time.time(), file, label)
+        about = (reading.studyId, reading.title, client.address, client.reader, reading.seconds, time.time())
+        work = KeptWork(*about, file, label, reading.stamp)
         try:
             writeWork(reading.segmentation, self.path(file), isSmall)
             if withLabel:
@@ -105,7 +107,16 @@ class Kept:
         now = self._read(key)
         if now is not None and now.file == work.file:
             _remove(self.path(key + ".json"))
-            self._sweep(key, ())
+            self._sweep(key, "")
+
+    @contextmanager
+    def held(self, work: KeptWork):
+        """Leave the files of some work where they are while they are sent."""
+        self._held.append(_stem(work.file))
+        try:
+            yield
+        finally:
+            self._held.remove(_stem(work.file))
 
     def export(self, work: KeptWork, path: str) -> None:
         """Copy all that was drawn to a file of the reader's choice."""
@@ -128,7 +139,7 @@ class Kept:
         with open(place + ".part", "w", encoding="utf-8") as file:
             json.dump(asdict(work), file)
         os.replace(place + ".part", place)
-        self._sweep(key, (work.file, work.label))
+        self._sweep(key, work.file)
 
     def _read(self, key: str) -> KeptWork | None:
         try:
@@ -138,11 +149,16 @@ class Kept:
             return None
         return work if os.path.exists(self.path(work.file)) else None
 
-    def _sweep(self, key: str, wanted: tuple) -> None:
+    def _sweep(self, key: str, wanted: str) -> None:
         """Remove former files of a study."""
         for name in os.listdir(self.folder):
-            if name.startswith(key + "-") and name not in wanted:
+            isFormer = name.startswith(key + "-") and _stem(name) not in (_stem(wanted), *self._held)
+            if isFormer:
                 _remove(self.path(name))
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _remove(path: str) -> None:

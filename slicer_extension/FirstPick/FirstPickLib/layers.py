@@ -200,6 +200,33 @@ def merge(found: list, values: dict, shape: tuple) -> np.ndarray:
     return merged
 
 
+def overlaps(found: list, names: dict) -> tuple:
+    """Count the voxels that segments of different names share, and tell which names those are.
+
+    Parameters
+    ----------
+    found : list of Layer
+    names : dict
+        Of the segments to look at, by their ids.
+    """
+    ranks = {name: rank for rank, name in enumerate(sorted(set(names.values())), 1)}
+    ofSegment = {segmentId: ranks[name] for segmentId, name in names.items()}
+    total, involved = 0, set()
+    for (_k, rows, columns), parts in _slabs(found, ofSegment):
+        if len(parts) < 2:
+            continue
+        first = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint16)
+        shared = np.zeros(first.shape, bool)
+        for part, ranked in parts:
+            both = (first[part] > 0) & (ranked > 0) & (first[part] != ranked)
+            if both.any():
+                involved.update(np.unique(first[part][both]).tolist(), np.unique(ranked[both]).tolist())
+                shared[part] |= both
+            first[part] = np.where(first[part] > 0, first[part], ranked)
+        total += int(np.count_nonzero(shared))
+    return total, {name for name, rank in ranks.items() if rank in involved}
+
+
 def _slabs(found: list, ranks: dict):
     """Go through the slices on which anything is drawn.
 

@@ -57,11 +57,12 @@ class Leaving(Asking):
         """Upload kept work; it is forgotten once the server has it, unless somebody else has the study."""
         reading = self.reading
         reading.isDirty = False
-        request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
+        request = self.client.saveLabel(reading.studyId, tag, reading.labels, work.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        answer = yield from checkStudy(self.client, reading.studyId, reading.stamp)
+        answer = yield from checkStudy(self.client, reading.studyId, work.stamp)
         if answer.isGood:
-            answer = yield from sendLabel(request, self.kept.path(work.label or work.file), progress)
+            with self.kept.held(work):
+                answer = yield from sendLabel(request, self.kept.path(work.label or work.file), progress)
         if answer.isGood:
             if tag == FINAL or not reading.lost:
                 self.kept.remove(self.client, work)
@@ -251,5 +252,6 @@ class Leaving(Asking):
 
 
 def isAway(answer):
-    """Tell whether a server could not be reached, so that the same may be sent again."""
-    return not answer.isGood and not answer.isCancelled and (answer.status == 0 or answer.status >= 500)
+    """Tell whether the server did not say no itself, so that the same may be sent again."""
+    isRefused = answer.status < 500 and (answer.isTold or answer.status == 413)
+    return not answer.isGood and not answer.isCancelled and not isRefused

@@ -203,6 +203,7 @@ class ServerLink:
         self.strategies, self.strategy = [], ""
         self.thumbnails = Thumbnails(self.network, client)
         self._putAside = {work.studyId for work in self.kept.all(client)}
+        self.sender.forget()
         self._tell("worklist")
         self._isConnecting = True
         try:
@@ -224,6 +225,9 @@ class ServerLink:
         if answer.status == 404:
             text = (yield from self._whatElse(client)) or text
         self._setConnection(text, isConnected=False)
+        self.showKept()
+        if self._putAside and not answer.isCancelled:  # to be sent as soon as the server answers
+            self._pollTimer.start()
 
     def _whatElse(self, client):
         """Say what a server is that knows nothing of FirstPick; empty if that is not known."""
@@ -280,12 +284,6 @@ class ServerLink:
             self._tell("worklist")
         self.sender.start()
 
-    def _isNoUse(self, client, answer, isConnected=True):
-        """Tell whether an answer changes nothing: it is another server's by now, or no good one, which is said."""
-        if client is self.client and answer.error:
-            self._setConnection(answer.error, isConnected)
-        return client is not self.client or not answer.isGood
-
     def _keptTitles(self):
         """Studies with work that the server does not have; the open one is told apart by its own state."""
         opened = self.reading.studyId if self.reading else ""
@@ -293,9 +291,16 @@ class ServerLink:
 
     def showKept(self):
         """Show what is kept on this computer now, whether or not the server answers."""
-        if self.client is not None:
-            self.worklist = (self.worklist or WorkList.empty(self.client.reader)).withKept(self._keptTitles())
+        titles = self._keptTitles() if self.client else {}
+        if self.worklist or titles:
+            self.worklist = (self.worklist or WorkList.empty(self.client.reader)).withKept(titles)
             self._tell("worklist")
+
+    def _isNoUse(self, client, answer, isConnected=True):
+        """Tell whether an answer changes nothing: it is another server's by now, or no good one, which is said."""
+        if client is self.client and answer.error:
+            self._setConnection(answer.error, isConnected)
+        return client is not self.client or not answer.isGood
 
     def newBatch(self, strategy, batchSize, isSure=False):
         """Make a new batch; asks first while picks are open."""

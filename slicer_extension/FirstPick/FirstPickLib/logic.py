@@ -30,8 +30,8 @@ from .tasks import Task
 from .views import Views
 from .work import loadDrawn
 
-END_PATIENCE_S = 2  # with the server when Slicer ends
 LOOK_MS = 300  # after the last stroke
+END_PATIENCE_S = 2  # with the server when Slicer ends
 
 
 @parameterNodeWrapper
@@ -147,9 +147,8 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             yield sending
         strategy = self.worklist.strategy if self.worklist else self.strategy
         answer = yield self.client.change("reserve", studyId, strategy=strategy)
-        isTaken = isLost(answer) and answer.status == 409
         isKept = self.kept.read(self.client, studyId) is not None
-        lost = answer.error if isTaken and isWanted and isKept else ""
+        lost = answer.error if isLost(answer) and answer.status == 409 and isWanted and isKept else ""
         if not answer.isGood and not lost:
             self._sayError(answer)
             if isKept:
@@ -272,16 +271,12 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         if not self.reading:
             return
         self.reading.active.seen()
+        self._lookTimer.start()
         self.reading.changes += 1
         self.autosave.changed()
-        self._lookTimer.start()
         if not self.reading.isDirty:
             self.reading.isDirty = True
             self._tell("reading")
-
-    def _onSeen(self):
-        if self.reading:
-            self.reading.active.seen()
 
     def _onSegment(self, caller=None, event=None):
         if self.reading and self.reading.areSegmentsChanged():
@@ -293,10 +288,9 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         if self.reading and node is self.reading.segmentation:
             self._autosave()
 
-    def _close(self):
-        """Take the study's nodes out of the scene."""
-        reading = self._letGo()
-        scene.removeNodes([*reading.beside, reading.segmentation, reading.volume])
+    def _onSeen(self):
+        if self.reading:
+            self.reading.active.seen()
 
     def _letGo(self):
         """Have no open study any more; how it was shown is kept for the next one of its kind."""
@@ -310,6 +304,11 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         geometry.turnBack(self._viewsBefore)
         self._tell("reading")  # the editor lets go of the nodes before they are removed
         return reading
+
+    def _close(self):
+        """Take the study's nodes out of the scene."""
+        reading = self._letGo()
+        scene.removeNodes([*reading.beside, reading.segmentation, reading.volume])
 
     def _next(self, tell):
         """Close the open study, open the next pick and say what ``tell(reading)`` tells of the closed one."""

@@ -62,7 +62,6 @@ class Reading:
     isDirty: bool = False
     hasDraft: bool = False
     lost: str = ""
-    active: ActiveTime = field(default_factory=_newTime)
     wasDone: bool = False
     listed: list = field(default_factory=list)
     beside: list = field(default_factory=list)
@@ -71,6 +70,7 @@ class Reading:
     onTop: str = ""
     changes: int = 0
     keptChanges: int = 0
+    active: ActiveTime = field(default_factory=_newTime)
 
     def __post_init__(self) -> None:
         self._seen = (None, None)

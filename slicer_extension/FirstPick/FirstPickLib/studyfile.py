@@ -12,6 +12,7 @@ from .client import cacheName, duration, isHere
 from .shapes import HEAD, File
 from .tasks import Download, Task, Wait
 
+CHANGED = 409  # what a server would say that compares files itself
 PATIENCE_S = 15 * 60  # with a file that the server prepares
 
 
@@ -36,7 +37,7 @@ def checkStudy(client, studyId: str, stamp: str):
             "{address} has another file of this study than the one that was opened: it changed, or this is another "
             "server. Close the study and open it again to compare."
         )
-        return Answer(error=text.format(address=client.address))
+        return Answer(CHANGED, error=text.format(address=client.address), isTold=True)
     return answer
 
 

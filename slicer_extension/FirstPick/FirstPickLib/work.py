@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import slicer
 
+from . import scene
 from .layers import drawnCopy
-from .scene import addSegments, loadLabel, orderSegments
 
 ENDING = ".seg.nrrd"
 
@@ -20,11 +20,12 @@ def writeWork(segmentation, path: str, isSmall: bool = False) -> None:
     isSmall : bool
         Whether time is taken to compress it.
     """
+    copy = drawnCopy(segmentation)  # Slicer's writer joins layers in place, even on the grid of an empty one
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(path)
     storage.SetUseCompression(isSmall)
     storage.SetCropToMinimumExtent(True)
-    if not storage.WriteData(drawnCopy(segmentation)):
+    if not storage.WriteData(copy):
         msg = f"Slicer could not write {path}. Is the disk full?"
         raise OSError(msg)
 
@@ -34,11 +35,11 @@ def loadDrawn(path: str, segmentation, volume, labels: list) -> None:
     segmentation.GetSegmentation().RemoveAllSegments()
     if path.lower().endswith(ENDING):
         _readWork(path, segmentation, volume)
-        addSegments(segmentation, labels)
-        orderSegments(segmentation, labels)
+        scene.addSegments(segmentation, labels)
+        scene.orderSegments(segmentation, labels)
     else:
-        addSegments(segmentation, labels)
-        loadLabel(path, segmentation, labels)
+        scene.addSegments(segmentation, labels)
+        scene.loadLabel(path, segmentation, labels)
 
 
 def _readWork(path: str, segmentation, volume) -> None:

@@ -46,9 +46,9 @@ class Row:
         text = self._standsText(reader)
         if not self.isKept:
             return text
-        isMine = self.status == "open" or (self.status == "reserved" and self.client == reader)
-        kept = _("kept here, not sent")
-        return kept if isMine else f"{kept}; {text}"
+        if self.status == "open" or (self.status == "reserved" and self.client == reader):
+            return _("kept here, not sent")
+        return _("kept here, not sent; {status}").format(status=text)
 
     def _standsText(self, reader: str) -> str:
         by = _("you") if self.client == reader and reader else self.client
@@ -90,7 +90,7 @@ class WorkList:
         rows = (*picks, *others)
         here = {row.studyId for row in rows}
         gone = [Row(studyId, title) for studyId, title in self.kept.items() if studyId not in here]
-        self.rows = tuple(replace(row, isKept=row.studyId in self.kept) for row in (*rows, *gone))
+        self.rows = tuple(replace(row, isKept=True) if row.studyId in self.kept else row for row in (*rows, *gone))
         self._byId = {row.studyId: row for row in self.rows}
         self._titles = {**self.kept, **{point["study_id"]: point["title"] for point in points}}
         self._titles.update((row.studyId, row.title) for row in picks)

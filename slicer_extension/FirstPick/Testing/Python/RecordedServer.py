@@ -10,6 +10,7 @@ failed with, ``"detail"`` is the sentence of an HTTP status, ``"retry_after"`` i
 """
 
 import base64
+import hashlib
 import json
 import sys
 import time
@@ -105,10 +106,15 @@ class Room:
             return recorded["infos"][query["image"]]
         if path == "/datastore/image":
             return base64.b64decode(recorded["images"][query["image"]])
+        return self.label(path, query)
+
+    def label(self, path, query):
         if path.startswith("/firstpick/labels/"):
             return self.listed(unquote(path[18:]), query["client_id"])
         if path.startswith("/firstpick/label/"):
             return self.labels[unquote(path[17:]), query["tag"]][0]
+        if path == "/datastore/label/info":
+            return self.labels.get((query["label"], query["tag"]), (b"", {}))[1]
         return None
 
     def listed(self, study_id, client):
@@ -127,6 +133,7 @@ class Room:
                     "n_voxels": None,
                     "ending": info["ending"],
                     "n_bytes": len(data),
+                    "checksum": f"SHA256:{hashlib.sha256(data).hexdigest()}",
                     "is_resumed": tag == "final" or info["client_id"] == client,
                     "path": f"/firstpick/label/{quote(study_id)}?tag={quote(tag)}",
                 }
