@@ -51,7 +51,7 @@ class StudiesDatastore(LocalDatastore):
     Parameters
     ----------
     studies_dir : str
-        Only read.
+        Only read; of a PACS, any folder.
     folder : Path
         Where labels and JSON lie.
     desk : Desk

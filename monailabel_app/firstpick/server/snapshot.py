@@ -29,6 +29,8 @@ class Snapshot:
         None until every study is embedded or failed for the first time.
     problem : str
         Why the background thread cannot go on; empty if it can.
+    notice : str
+        What an administrator should know though readers can go on.
     """
 
     def __init__(self, config: Config, cache: Cache) -> None:
@@ -41,6 +43,7 @@ class Snapshot:
         self.failed: list[LeftOut] = []
         self.pool: Pool | None = None
         self.problem = ""
+        self.notice = ""
         self._progress = Progress(0, 0, 0)
         self._notes: Mapping[str, list[str]] = {}
         self._drawn: tuple[Pool, Pool, Drawing] | None = None

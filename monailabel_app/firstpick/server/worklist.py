@@ -184,7 +184,7 @@ class Worklist:
                 "readers_per_study": self._desk.readers_per_study,
                 "labels": self._config.labels,
                 "unmatched_labels": self._datastore.unmatched,
-                "notice": " ".join(filter(None, [self._desk.notice, self._proposer.problem])),
+                "notice": " ".join(filter(None, [self._desk.notice, self.now.notice, self._proposer.problem])),
             }
         )
 
