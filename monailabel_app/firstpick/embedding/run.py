@@ -49,6 +49,8 @@ class Progress:
         Studies per second of this run; 0 before the first.
     seconds_left : float or None
         None while unknown.
+    notice : str
+        Why nothing can be had just now, and when it is asked for again; empty if that is not so.
     stages : dict
         Seconds spent in each of `STAGES`, summed over the workers.
     """
@@ -60,6 +62,7 @@ class Progress:
     rate: float = 0.0
     seconds_left: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
+    notice: str = ""
 
 
 def embed(
@@ -150,7 +153,7 @@ class _Run:
         self._stages = dict.fromkeys(STAGES, 0.0)
         self._misses: Counter[str] = Counter()
         self._later: list[tuple[float, Study]] = []
-        self._n_downs, self._resume_at = 0, 0.0  # while nothing can be had
+        self._n_downs, self._resume_at, self._notice = 0, 0.0, ""  # while nothing can be had
         self._start = time.monotonic()
 
     def through(self, starting: Generator[None, None, list[Step]]) -> Iterator[Progress]:
@@ -209,7 +212,7 @@ class _Run:
         for study, reason in result.failed:
             self._fail(study, reason)
         if result.embedded or result.failed:
-            self._n_downs = 0
+            self._n_downs, self._notice = 0, ""
         for study, error in result.missed:
             self._miss(study, error)
         self._n_done += len(result.embedded)
@@ -226,7 +229,8 @@ class _Run:
                 return
             if self._n_downs == len(_PAUSES_S):
                 raise error
-            logger.warning("%s FirstPick asks again in %.0f s.", error, _PAUSES_S[self._n_downs])
+            self._notice = f"{error} FirstPick asks again in {_PAUSES_S[self._n_downs]:.0f} s."
+            logger.warning("%s", self._notice)
             self._resume_at = now + _PAUSES_S[self._n_downs]
             self._n_downs += 1
         elif self._misses[study.study_id] < len(_PAUSES_S):
@@ -257,7 +261,8 @@ class _Run:
         n_now = self._n_done + len(self._failed)
         rate = (n_now - self._n_before) / seconds if n_now > self._n_before else 0.0
         left = (self._n_total - n_now) / rate if rate else None
-        return Progress(self._n_total, self._n_done, len(self._failed), seconds, rate, left, dict(self._stages))
+        counts = (self._n_total, self._n_done, len(self._failed))
+        return Progress(*counts, seconds, rate, left, dict(self._stages), self._notice)
 
 
 def _nothing_yet() -> set[Future[Any]]:

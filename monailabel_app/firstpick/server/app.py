@@ -158,7 +158,7 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     served = ServedFiles(served_folder, config.served_gb * 1e9, making)
     labels = LabelFolder(folder / "labels", n_versions=config.label_versions, is_new=not desk.board.names)
     datastore = StudiesDatastore(studies_dir, folder, desk=desk, labels=labels, served=served, filing=filing)
-    now = Snapshot(config, cache)
+    now = Snapshot(config, cache, place="the PACS" if is_address(studies) else "the studies folder")
     proposer = Proposer(config, desk, now, served)
     worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
     source = open_source(studies, config.eligible, config.dicomweb, cache.facts)

@@ -48,6 +48,7 @@ class Embedder(threading.Thread):
         self._filing = filing
         self._proposer = proposer
         self._listed: list[Study] | None = None
+        self._outage = ""
         self._limits = config.limits(cache.path.parent, served=datastore.served.folder)
         self._wait = threading.Event()
 
@@ -76,6 +77,7 @@ class Embedder(threading.Thread):
     def _take_outage(self, text: str) -> None:
         """Say that studies cannot be had just now; who works on those that were embedded can go on."""
         logger.warning("%s", text)
+        self._outage = text
         if self._now.pool is None:
             self._now.problem = text
         else:
@@ -85,6 +87,8 @@ class Embedder(threading.Thread):
     def look(self) -> None:
         """Take one look at the studies; little to do when they are what they were."""
         studies, left_out = self._source.look()
+        if self._now.problem == self._outage:
+            self._now.problem = ""  # it is over, and embedding may take hours
         if not studies and self._now.studies:
             msg = (
                 f"{self._source.name} holds no study now; it held {len(self._now.studies)}. "

@@ -22,6 +22,8 @@ class Snapshot:
 
     Attributes
     ----------
+    place : str
+        Where the studies are, in words.
     studies : mapping of str to Study, or None
         By id; None before the first look at the folder.
     left_out, failed : list of LeftOut
@@ -33,7 +35,8 @@ class Snapshot:
         What an administrator should know though readers can go on.
     """
 
-    def __init__(self, config: Config, cache: Cache) -> None:
+    def __init__(self, config: Config, cache: Cache, *, place: str = "the studies folder") -> None:
+        self.place = place
         self._encoder = config.encoder
         self._groups_by, self._strata_by = config.groups.by, config.strata.by
         self._cache = cache
@@ -61,6 +64,7 @@ class Snapshot:
         if progress.n_failed != len(self.failed):
             self.failed = self._cache.failures(self.fingerprint, (self.studies or {}).values())
         self._progress = progress
+        self.notice = progress.notice
 
     def take_pool(self) -> None:
         """Load the embeddings, now that every study is embedded or failed."""
@@ -175,7 +179,7 @@ class Snapshot:
                 return "Looking which studies there are. Ask again in a few seconds."
             case "empty":
                 n_out = f" ({len(self.left_out)} left out)" if self.left_out else ""
-                return f"The studies folder holds no study that FirstPick can read{n_out}."
+                return f"T{self.place[1:]} holds no study that FirstPick can read{n_out}."
             case "ready":
                 failed = f", {n_failed} could not be read" if n_failed else ""
                 return f"Ready: {0 if pool is None else pool.n_studies} studies embedded{failed}."

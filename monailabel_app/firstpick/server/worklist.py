@@ -33,7 +33,6 @@ from firstpick.server.answers import (
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import NOBODY, Desk
 from firstpick.server.proposer import Proposer
-from firstpick.server.served import being_prepared
 from firstpick.server.snapshot import Snapshot
 from firstpick.studies import Study
 
@@ -104,7 +103,7 @@ class Worklist:
                 given = Given(strategy, slices[study_id])
             elif coming := board.first_open(ranked, reader, now, anonymous=is_anonymous):
                 files.ask(coming)
-                raise being_prepared(coming)
+                raise files.being_prepared(coming)
             elif study_id := board.oldest_held(openable, reader, now, anonymous=is_anonymous):
                 given = board.statuses[study_id].given.get(board.statuses[study_id].client)
             if study_id is None:
@@ -162,7 +161,7 @@ class Worklist:
 
     def _change(self, study_id: str, change: Callable[[], Status]) -> StudyStatus:
         if study_id not in self.now.listed():
-            raise HTTPException(404, f"Study '{study_id}' is not in the studies folder.")
+            raise HTTPException(404, f"Study '{study_id}' is not in {self.now.place}.")
         try:
             status = change()
         except Refused as refused:

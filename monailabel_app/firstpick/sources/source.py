@@ -87,7 +87,8 @@ def keep_served(study: Study, volume: Volume) -> None:
     """Keep the file that readers open of a study that was fetched, if that is wanted here and there is room."""
     folder = fetching().served
     if study.is_remote and folder and _size(Path(folder)) < fetching().served_bytes:
-        serve_file(study, Path(folder), read=lambda _: volume)
+        with contextlib.suppress(OSError):  # it is made again when somebody asks for it
+            serve_file(study, Path(folder), read=lambda _: volume)
 
 
 def _size(folder: Path) -> int:
