@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from firstpick.server.label_folder import LabelFolder, copy_labels
 from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
 from firstpick.server.security import guard
+from firstpick.server.sender import Sender
 from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
 from firstpick.server.stock import make_stock_router, put_first
@@ -58,7 +60,8 @@ class _Services:
     datastore: StudiesDatastore
     worklist: Worklist
     filing: Filing
-    threads: tuple[Embedder, Proposer, Keeper]
+    threads: tuple[threading.Thread, ...]
+    keeper: Keeper
 
 
 _services: dict[tuple[str, str], _Services] = {}
@@ -137,7 +140,7 @@ class FirstPickApp(MONAILabelApp):
             guard(server.app, self._services.config)
         for thread in self._services.threads:
             thread.start()
-        self._services.threads[-1].at_the_end()
+        self._services.keeper.at_the_end()
 
 
 def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
@@ -163,7 +166,12 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
     source = open_source(studies, config.eligible, config.dicomweb, cache.facts)
     embedder = Embedder(source, config, cache, now=now, datastore=datastore, filing=filing, proposer=proposer)
-    return _Services(config, datastore, worklist, filing, (embedder, proposer, Keeper(desk, datastore)))
+    keeper = Keeper(desk, datastore)
+    threads: list[threading.Thread] = [embedder, proposer, keeper]
+    if is_address(studies) and config.dicomweb.labels:
+        classes = {label.value: label.name for label in config.labels}
+        threads.append(Sender(desk, datastore, now, classes, making.alike(n_workers=1)))
+    return _Services(config, datastore, worklist, filing, tuple(threads), keeper)
 
 
 def _check_monailabel() -> None:

@@ -33,6 +33,8 @@ class Snapshot:
         Why the background thread cannot go on; empty if it can.
     notice : str
         What an administrator should know though readers can go on.
+    unsent : str
+        Which final labels are not in the PACS, and why.
     """
 
     def __init__(self, config: Config, cache: Cache, *, place: str = "the studies folder") -> None:
@@ -47,6 +49,7 @@ class Snapshot:
         self.pool: Pool | None = None
         self.problem = ""
         self.notice = ""
+        self.unsent = ""
         self._progress = Progress(0, 0, 0)
         self._notes: Mapping[str, list[str]] = {}
         self._drawn: tuple[Pool, Pool, Drawing] | None = None

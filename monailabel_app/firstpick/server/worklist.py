@@ -172,6 +172,7 @@ class Worklist:
 
     def status(self) -> ServerStatus:
         """How things stand, for people and for the Slicer module."""
+        notices = (self._desk.notice, self.now.notice, self.now.unsent, self._proposer.problem)
         return _STATUS.validate_python(
             {
                 "version": __version__,
@@ -183,7 +184,7 @@ class Worklist:
                 "readers_per_study": self._desk.readers_per_study,
                 "labels": self._config.labels,
                 "unmatched_labels": self._datastore.unmatched,
-                "notice": " ".join(filter(None, [self._desk.notice, self.now.notice, self._proposer.problem])),
+                "notice": " ".join(filter(None, notices)),
             }
         )
 

@@ -41,6 +41,8 @@ class DicomWeb:
     """File with the certificates by which a PACS is trusted (PEM); empty for the well-known ones."""
     timeout_s: float = 30.0
     """Seconds for which a PACS may be silent."""
+    labels: bool = True
+    """Send final labels to the PACS, as DICOM SEG."""
 
     def __post_init__(self) -> None:
         if not self.timeout_s > 0:

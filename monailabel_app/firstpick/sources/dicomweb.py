@@ -35,6 +35,7 @@ from firstpick.studies import LeftOut, Study
 from firstpick.voxels import dicom
 from firstpick.voxels.bounds import limit_bytes
 from firstpick.voxels.dicom import Instance, Place
+from firstpick.voxels.dicom_seg import DESCRIPTION
 from firstpick.voxels.stored import VolumeError
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ _TAGS = {
 }
 _PAGE = 1000
 _LISTING_S, _LISTING_BYTES = 300.0, 1e9
-_ASKING_S, _ASKING_BYTES = 60.0, 1e7
+_ASKING_BYTES = 1e8
 _MOST_FILES = 20_000
 _NO_IMAGE_KNOWN = Place(0.0)
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -112,6 +113,8 @@ class Pacs:
         found: dict[str, tuple[Study, Facts]] = {}
         self._odd = []
         for row in rows:
+            if (row["Modality"], row["SeriesDescription"]) == ("SEG", DESCRIPTION):
+                continue  # what we sent ourselves
             study, facts = _study_of(row, self.address)
             if study.study_id in found:
                 self._odd.append(LeftOut(study.study_id, "by chance, another series has its id", study.title))
@@ -283,7 +286,7 @@ def fetched(study: Study) -> Iterator[tuple[Study, Facts]]:
             place.mkdir()
             _fetch(study, place)
         except SourceError as error:
-            error.is_down = error.is_down and _is_down(study)
+            error.is_down = error.is_down and is_down(study)
             raise
         except OSError as error:
             msg = f"Files of the PACS cannot be written to {folder}: {error.strerror or error}."
@@ -293,7 +296,7 @@ def fetched(study: Study) -> Iterator[tuple[Study, Facts]]:
 
 def _fetch(study: Study, place: Path) -> None:
     """Write all files of a series into a folder, one after the other as they arrive."""
-    address, uids = _split(study.source)
+    address, uids = split_source(study.source)
     with (
         _connected(address, fetching().access, limit_s=fetching().limit_s, limit_bytes=limit_bytes()) as client,
         warnings.catch_warnings(),
@@ -333,18 +336,23 @@ def _arranged(study: Study, place: Path) -> tuple[Study, Facts]:
     return replace(local, source=str(place / own[0][0])), facts
 
 
-def _split(source: str) -> tuple[str, tuple[str, str]]:
+def split_source(source: str) -> tuple[str, tuple[str, str]]:
     """Take the address of a series apart: of the PACS, and study and series UID."""
     address, _, rest = source.rpartition("/studies/")
     study_uid, _, series_uid = rest.partition("/series/")
     return address, (study_uid, series_uid)
 
 
-def _is_down(study: Study) -> bool:
+def ask(address: str) -> Any:
+    """Begin a conversation with small answers."""
+    return _connected(address, fetching().access, limit_s=fetching().limit_s, limit_bytes=_ASKING_BYTES)
+
+
+def is_down(study: Study) -> bool:
     """Whether the PACS does not answer a small question either."""
-    address, _ = _split(study.source)
+    address, _ = split_source(study.source)
     try:
-        with _connected(address, fetching().access, limit_s=_ASKING_S, limit_bytes=_ASKING_BYTES) as client:
+        with ask(address) as client:
             client.search_for_series(limit=1)
     except (SourceError, VolumeError):
         return True
