@@ -29,6 +29,8 @@ from firstpick.database import LockedError, StoreError, lock_folder, transaction
 from firstpick.proposal import Pick, Proposal
 from firstpick.studies import Slice
 
+FULL = 2  # as SQLite numbers it
+
 
 def batch(*study_ids, strategy="kmeans"):
     picks = tuple(Pick(rank, study, 0.5, (Slice("axial", rank, 2.5),)) for rank, study in enumerate(study_ids, 1))
@@ -157,6 +159,14 @@ def test_a_renewal_of_a_former_reservation_is_none_of_a_later_one(tmp_path):
     with opened(tmp_path) as again:
         assert again.board == board
         assert again.board.status("a", 0.0).until == 1804.0
+
+
+def test_a_decision_waits_for_the_disk_and_a_renewal_does_not(tmp_path):
+    with opened(tmp_path) as log:
+        renewal = Renewed(study_id="a", client="alice", tick=2.0, seconds=1800.0)
+        for event, waits in ((reserved(), True), (renewal, False), (skipped("b", tick=3.0), True)):
+            log.append(event)
+            assert (log._connection.execute("pragma synchronous").fetchone()[0] >= FULL) is waits
 
 
 def test_a_full_disk_changes_nothing_in_memory_and_what_comes_later_is_kept(tmp_path):

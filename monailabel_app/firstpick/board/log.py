@@ -34,7 +34,8 @@ _RENEWED = "select at, tick, 'renewed', facts from renewed order by tick"
 class Log:
     """Events in the order in which they were decided; each append is one transaction and one fsync.
 
-    A renewed reservation overwrites the renewal before it; batches that another replaced are dropped at the next start.
+    A renewed reservation overwrites the renewal before it, and does not wait for the disk: a power cut may undo it, a
+    killed server does not. Batches that another replaced are dropped at the next start.
     A file that is missing, empty or corrupt is restored from its copy; where that is no better, nothing starts anew by
     itself.
 
@@ -133,6 +134,8 @@ class Log:
     def append(self, *events: Event) -> Board:
         """Keep events that the board allows; return the board after them. StoreError if they could not be kept."""
         board = self.board.replayed(events)
+        waits = not all(isinstance(event, Renewed) for event in events)
+        self._connection.execute(f"pragma synchronous = {'full' if waits else 'normal'}")
         with transaction(self._connection, self.path):
             for event in events:
                 row = (event.at, event.tick, to_text(event))
