@@ -22,6 +22,7 @@ from pydicom.uid import JPEG2000Lossless
 requests = pytest.importorskip("requests", reason="pip install 'firstpick[server]'")
 pytest.importorskip("dicomweb_client", reason="pip install 'firstpick[dicomweb]'")
 
+_ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 _PLUGINS = ("/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/share/orthanc/plugins/libOrthancGdcm.so")
 _MR_CLASS, _SC_CLASS = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.7"
 _SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -30,7 +31,7 @@ _CORONAL = [1, 0, 0, 0, 0, -1]
 
 def need_orthanc():
     """Skip where there is no Orthanc; only CI must have it."""
-    found = shutil.which("Orthanc") and all(Path(plugin).exists() for plugin in _PLUGINS)
+    found = Path(_ORTHANC).exists() and all(Path(plugin).exists() for plugin in _PLUGINS)
     if not found and not os.environ.get("CI"):
         pytest.skip("no Orthanc on this machine (Debian: apt-get install orthanc orthanc-dicomweb orthanc-gdcm)")
     assert found, "CI must ask a real PACS, and has no Orthanc"
@@ -74,7 +75,7 @@ class Orthanc:
 
     def start(self):
         with (self.folder / "orthanc.log").open("a") as log:
-            command = ["Orthanc", str(self.folder / "orthanc.json")]
+            command = [_ORTHANC, str(self.folder / "orthanc.json")]
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         end = time.monotonic() + 30
         while True:

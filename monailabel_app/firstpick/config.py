@@ -154,7 +154,9 @@ class Config(_Settings):
         description="Gigabytes of memory at which a worker process is ended and its study fails; 0 for half of the "
         "machine's.",
     )
-    rescan_s: float = Field(10.0, ge=0.1, description="Seconds between two looks at the studies folder while serving.")
+    rescan_s: float = Field(
+        10.0, ge=0.1, description="Seconds between two looks at the studies folder, or the PACS, while serving."
+    )
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
         (), description="Names to call the server by, besides IPs and its machine's names, such as [reads.example]."
     )

@@ -46,12 +46,12 @@ class DicomWeb:
 
     def __post_init__(self) -> None:
         if not self.timeout_s > 0:
-            msg = f"dicomweb.timeout_s must be more than 0; got {self.timeout_s:g}."
+            msg = f"timeout_s must be more than 0; got {self.timeout_s:g}."
             raise ValueError(msg)
         for key in ("credentials", "ca_file"):
             path = getattr(self, key)
             if path and not os.access(path, os.R_OK):
-                msg = f"dicomweb.{key} '{path}' cannot be read."
+                msg = f"{key} '{path}' cannot be read."
                 raise ValueError(msg)
 
 
