@@ -208,13 +208,14 @@ class Faulty(ThreadingHTTPServer):
     """What stands before a PACS and fails as it is told: ``fault`` is a function of a path, or None for none.
 
     The function returns None to let a request through, the number of an error, or seconds (a float) to hold it back.
+    ``rewrite`` is a function of path and answer that gives another answer.
     """
 
     daemon_threads = True
 
     def __init__(self, pacs):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.pacs, self.fault, self.asked = pacs, None, []
+        self.pacs, self.fault, self.rewrite, self.asked = pacs, None, None, []
         self.address = f"http://127.0.0.1:{self.server_port}/dicom-web"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -240,11 +241,14 @@ class _Handler(BaseHTTPRequestHandler):
         answer = requests.request(
             self.command, f"{self.server.pacs.root}{self.path}", headers=headers, data=body, timeout=60
         )
+        content = answer.content
+        if self.server.rewrite:
+            content = self.server.rewrite(self.path, content)
         self.send_response(answer.status_code)
         self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-        self.send_header("Content-Length", str(len(answer.content)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(answer.content)
+        self.wfile.write(content)
 
     do_POST = do_GET  # noqa: N815 - so are they called
 

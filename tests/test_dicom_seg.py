@@ -11,9 +11,10 @@ from orthanc import Faulty, Orthanc, requests, uid, write_hospital
 from server_process import Server, wait_for
 
 from firstpick.sources.connection import DicomWeb, SourceError
-from firstpick.sources.dicomweb import Fetching, Pacs, fetch_by
+from firstpick.sources.dicomweb import Pacs
 from firstpick.sources.dicomweb_labels import seg_uid, send_label
 from firstpick.sources.eligibility import Eligibility
+from firstpick.sources.fetching import Fetching, fetch_by
 from firstpick.sources.source import serve_study
 from firstpick.voxels.label_formats import LabelError
 

@@ -1,5 +1,7 @@
 """Studies in a PACS: found, fetched, embedded and chosen as those of a folder; and a PACS that fails."""
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -15,8 +17,9 @@ from orthanc import Faulty, Orthanc, requests, uid, write_hospital
 from firstpick.cli import main
 from firstpick.sources.connection import DicomWeb, SourceError, checked_address
 from firstpick.sources.conversation import connected
-from firstpick.sources.dicomweb import Fetching, Pacs, fetch_by, fetched
+from firstpick.sources.dicomweb import Pacs
 from firstpick.sources.eligibility import Eligibility
+from firstpick.sources.fetching import Fetching, fetch_by, fetched
 from firstpick.sources.folder import list_studies
 from firstpick.sources.source import at_hand
 from firstpick.voxels.bounds import allow_gb
@@ -104,6 +107,62 @@ def test_the_listing_is_one_search_however_many_series_there_are(pacs, monkeypat
     assert len(look(pacs)[0]) == 9
 
 
+def rewritten(change):
+    """Answers of searches with each series changed; a series that becomes None is left out."""
+
+    def rewrite(path, content):
+        if not path.split("?")[0].endswith("/series") or not content:
+            return content
+        return json.dumps([new for item in json.loads(content) if (new := change(item))]).encode()
+
+    return rewrite
+
+
+def test_a_pacs_that_tells_no_patient_with_a_series_is_asked_for_its_visits(pacs):
+    expected = look(pacs)[0]
+    with Faulty(pacs) as before:
+        before.rewrite = rewritten(lambda item: {key: value for key, value in item.items() if key != "00100020"})
+        found = look(before)[0]
+        assert [study.study_id for study in found] == [study.study_id for study in expected]
+        assert [study.patient for study in found] == [study.patient for study in expected]
+
+
+def test_a_series_that_is_hidden_while_pages_are_turned_is_looked_for_again(pacs, monkeypatch):
+    monkeypatch.setattr("firstpick.sources.dicomweb._PAGE", 4)
+    with Faulty(pacs) as before:
+        source = Pacs(before.address, Eligibility(), DicomWeb(), dict)
+        expected, _ = source.look()
+        n_before = len(before.asked)
+
+        def hide(item):
+            is_once = len(before.asked) < n_before + 4
+            return None if is_once and item["0020000E"]["Value"] == [uid(1, 1)] else item
+
+        before.rewrite = rewritten(hide)
+        assert source.look()[0] == expected
+        before.rewrite = rewritten(lambda item: None if item["0020000E"]["Value"] == [uid(1, 1)] else item)
+        assert len(source.look()[0]) == len(expected) - 1
+
+
+@pytest.mark.parametrize("odd", ["../../x", "..", "", "1.2/3", "x" * 100])
+def test_uids_that_are_none_are_left_out(pacs, odd):
+    with Faulty(pacs) as before:
+        before.rewrite = rewritten(
+            lambda item: {**item, "0020000E": {"Value": [odd]}} if item["0020000E"]["Value"] == [uid(1, 1)] else item
+        )
+        studies, left_out = look(before)
+        assert len(studies) == 8
+        assert "its SeriesInstanceUID or StudyInstanceUID is none" in [entry.reason for entry in left_out]
+
+
+@pytest.mark.parametrize("odd", [b"{", b"[1]", b'[{"00080060": 3}]', b'{"a": 1}', b'[{"0020000E": {"Value": {}}}]'])
+def test_what_is_no_answer_of_a_search_changes_nothing(pacs, odd):
+    with Faulty(pacs) as before:
+        before.rewrite = lambda path, content: odd if content else content
+        with contextlib.suppress(SourceError):
+            assert look(before)[0] == []
+
+
 @pytest.mark.slow
 def test_the_same_embeddings_and_the_same_batch(files, pacs, tmp_path, capsys):
     found = {}
@@ -159,6 +218,16 @@ def test_a_pacs_that_is_not_there_says_so_in_a_sentence(tmp_path, capsys):
     status, out, err = firstpick(capsys, "pick", "--studies", address, "--state", tmp_path / "state")
     assert (status, out) == (2, "")
     assert err == f"firstpick: The PACS at {address} does not answer (Connection refused).\n"
+
+
+def test_a_full_disk_is_not_the_fault_of_the_pacs_nor_of_the_study(pacs, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pydicom.dataset.Dataset.save_as", full)
+    study = look(pacs)[0][0]
+    with pytest.raises(SourceError, match=r"cannot be written to .*: No space left on device"), fetched(study):
+        pass
 
 
 def test_an_address_that_is_no_dicomweb_says_so(pacs):

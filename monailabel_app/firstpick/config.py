@@ -24,7 +24,7 @@ from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
 from firstpick.sources.attributes import RULES, read_attribute
 from firstpick.sources.connection import DicomWeb, checked_address, is_address
-from firstpick.sources.dicomweb import Fetching
+from firstpick.sources.fetching import Fetching
 from firstpick.sources.folder import Eligibility
 from firstpick.sources.source import make_ready
 from firstpick.voxels.bounds import DEFAULT_GB
@@ -202,8 +202,7 @@ class Config(_Settings):
             Where the files that readers open are kept of all that is fetched.
         """
         half_s = self.time_limit_s / 2  # the other half is for reading and encoding
-        room = self.served_gb * 1e9
-        fetching = Fetching(self.dicomweb, str(state), half_s, str(served or ""), room)
+        fetching = Fetching(self.dicomweb, str(state), half_s, str(served or ""), self.served_gb * 1e9)
         return {
             "time_limit_s": self.time_limit_s,
             "memory_gb": self.worker_memory_gb,

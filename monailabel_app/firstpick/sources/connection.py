@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 SCHEMES = ("http://", "https://")
 ENVIRONMENT = "FIRSTPICK_DICOMWEB_"
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_LONGEST_UID = 64
 
 
 class SourceError(OSError):
@@ -53,6 +57,18 @@ class DicomWeb:
             if path and not os.access(path, os.R_OK):
                 msg = f"{key} '{path}' cannot be read."
                 raise ValueError(msg)
+
+
+def connected(address: str, access: DicomWeb, *, limit_s: float, limit_bytes: float) -> Any:
+    """Begin a conversation with a PACS; its libraries take a second, which folders need not wait for."""
+    from firstpick.sources import conversation  # noqa: PLC0415
+
+    return conversation.connected(address, access, limit_s=limit_s, limit_bytes=limit_bytes)
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID as DICOM has them, and so fit for addresses and names of files."""
+    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
 
 
 def is_address(studies: str | os.PathLike[str]) -> bool:

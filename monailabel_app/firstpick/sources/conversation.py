@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from dicomweb_client import DICOMwebClient
@@ -47,13 +48,18 @@ def connected(address: str, access: DicomWeb, *, limit_s: float, limit_bytes: fl
         for scheme in SCHEMES:
             session.mount(scheme, adapter)
         client = DICOMwebClient(address, session)
+        client.host = urlsplit(address).netloc  # it would leave out the port
         client.set_http_retry_params(retry=False)  # it would try for minutes
         try:
             yield client
         except (SourceError, VolumeError):
             raise
-        except Exception as error:  # noqa: BLE001 - the libraries raise whatever they stumble over
+        except OSError as error:
+            if not isinstance(error, requests.RequestException):
+                raise  # of a file that is written here
             raise SourceError(_said(address, error, access)) from None  # a request holds the credentials
+        except Exception as error:  # noqa: BLE001 - the libraries raise whatever they stumble over
+            raise SourceError(_said(address, error, access)) from None
 
 
 def _sign_in(session: requests.Session, access: DicomWeb) -> None:

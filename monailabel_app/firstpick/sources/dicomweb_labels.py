@@ -9,7 +9,7 @@ from pathlib import Path
 
 from firstpick import __version__
 from firstpick.sources.connection import SourceError
-from firstpick.sources.dicomweb import ask, is_down, split_source
+from firstpick.sources.fetching import ask, is_down, split_source
 from firstpick.sources.source import at_hand
 from firstpick.studies import Study
 from firstpick.voxels.dicom_seg import SegNames, make_seg

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from firstpick.sources.connection import DicomWeb, is_address
-from firstpick.sources.dicomweb import Fetching, KnownFacts, Pacs, fetch_by, fetched, fetching
+from firstpick.sources.dicomweb import KnownFacts, Pacs
 from firstpick.sources.eligibility import Eligibility, Facts
+from firstpick.sources.fetching import Fetching, fetch_by, fetched, fetching
 from firstpick.sources.folder import list_studies
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels.bounds import allow_gb
