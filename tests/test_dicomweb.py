@@ -199,6 +199,33 @@ def test_series_come_change_and_go(files, tmp_path):
         assert not error.value.is_down
 
 
+def test_pictures_and_films_are_studies_where_they_are_alone(phantom_volume, tmp_path):
+    def write(patient, number, pixels, **tags):
+        who = {"PatientID": "P", "StudyInstanceUID": f"1.2.{patient}", "SeriesInstanceUID": f"1.2.{patient}.1"}
+        return phantom_volume.dicom(f"more/{patient}-{number}.dcm", pixels, **{**who, "Modality": "CR", **tags})
+
+    picture = np.arange(48, dtype=np.int16).reshape(6, 8)
+    write(1, 1, picture)
+    for number in (1, 2):
+        write(2, number, picture)
+    write(3, 1, np.stack([picture, picture + 1]), Modality="US", FrameTime="40")
+    for number in (1, 2):
+        write(4, number, np.stack([picture, picture + 1]), Modality="MR")
+    with Orthanc(tmp_path / "orthanc") as pacs:
+        pacs.send(tmp_path / "more")
+        studies, left_out = look(pacs)
+        assert [study.study_id[:5] for study in studies] == ["1.2.1", "1.2.3", "1.2.4"]
+        (entry,) = left_out
+        assert (entry.study_id[:5], entry.reason[:24]) == ("1.2.2", "a series of 2 pictures: ")
+        for study, name in zip(studies[:2], ("1-1", "3-1"), strict=True):
+            with at_hand(study) as (here, facts):
+                found, own = read_volume(here), read_volume(tmp_path / "more" / f"{name}.dcm")
+                assert (found.is_picture, found.notes, facts.no_study) == (own.is_picture, own.notes, "")
+                np.testing.assert_array_equal(found.array, own.array)
+        with at_hand(studies[2]) as (_, facts):
+            assert facts.no_study == "a series of 2 pictures or films: of a PACS only one is read"
+
+
 def test_a_series_that_is_too_large_is_its_own_fault(pacs):
     allow_gb(1e-6)
     try:

@@ -58,7 +58,7 @@ def same_voxels(image, study):
     np.testing.assert_array_equal(array, read_volume(study).array)
 
 
-def test_from_the_first_batch_to_a_label(here, server):
+def test_from_the_first_batch_to_a_label(here, before, server):
     status = server.status()
     assert (status["n_pool"], status["progress"]["failed"], status["notice"]) == (7, 0, "")
     assert len(status["left_out"]) == 3
@@ -69,6 +69,8 @@ def test_from_the_first_batch_to_a_label(here, server):
     assert first["name"].endswith(".nii.gz")
     for pick in picks:
         same_voxels(server.opened(pick["study_id"]), here[pick["study_id"]])
+    for pick in picks:  # nor did anybody wait for a second time
+        assert sum(here[pick["study_id"]].study_id[:-7] in path for path in before.asked) == 1
     server.upload(first["id"], "alice")
     assert server.pick(first["id"])["status"] == "done"
     assert list((server.state / "fetched").iterdir()) == []

@@ -84,6 +84,13 @@ class _Bounded(HTTPAdapter):
         self._limit_s, self._limit_bytes = limit_s, limit_bytes
         self._end = time.monotonic() + limit_s
         self._n_bytes = 0
+        self._answers: list[Any] = []
+
+    def close(self) -> None:
+        """Close all connections, also those of answers that were not read to their end."""
+        for answer in self._answers:
+            answer.close()
+        super().close()
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:
         """Send a request; its answer is bounded while it is read."""
@@ -91,6 +98,7 @@ class _Bounded(HTTPAdapter):
         options["timeout"] = min(self._access.timeout_s, left)
         options["verify"] = self._access.ca_file or True  # whatever the environment says
         response: Any = super().send(request, *args, **options)
+        self._answers.append(response)
         whole = response.iter_content
         response.iter_content = lambda chunk_size=1, decode_unicode=False: self._read(
             response, whole(min(chunk_size or _CHUNK_BYTES, _CHUNK_BYTES), decode_unicode)
@@ -127,7 +135,7 @@ def _said(address: str, error: Exception, access: DicomWeb) -> str:
                     f" Set {ENVIRONMENT}USER and {ENVIRONMENT}PASSWORD (or _TOKEN) in the environment, or name a "
                     "file with user:password in the key dicomweb.credentials."
                 )
-            elif answer.status_code == HTTPStatus.NOT_FOUND:
+            elif answer.status_code == HTTPStatus.NOT_FOUND and "/studies/" not in answer.url:
                 hint = " Is this the address of its DICOMweb, such as https://pacs.example/dicom-web?"
             return f"{who} answers {answer.status_code} {answer.reason or ''}".strip() + f".{hint}"
         case requests.exceptions.SSLError():
