@@ -181,12 +181,6 @@ def test_final_labels_of_readers_get_there_also_after_the_next_start(pacs, tmp_p
             newest, former = segs(pacs, here[first])[-1], segs(pacs, here[first])[-2]
             assert newest.SeriesInstanceUID == former.SeriesInstanceUID
             assert len(segs(pacs, here[third])) == n_before[third]
-        with Server(before.address, tmp_path / "state", *conf, "dicomweb.labels", "false") as server:
-            server.wait_until_ready()
-            server.upload(third, "bob")
-            n_asked = len(before.asked)
-            wait_for(lambda: len(before.asked) > n_asked + 4, what="two looks at the PACS")
-            assert len(segs(pacs, here[third])) == n_before[third]
 
 
 def label_info(server, study_id):

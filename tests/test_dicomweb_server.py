@@ -139,7 +139,8 @@ def test_errors_at_the_start_and_in_mid_run_are_waited_for(before, tmp_path):
 
 
 def test_what_was_given_up_here_is_fetched_again_when_the_pacs_can(here, before, tmp_path):
-    with Server(before.address, tmp_path / "state", *CONF, "served_gb", "0") as server:
+    """And no label is sent where none shall be."""
+    with Server(before.address, tmp_path / "state", *CONF, "served_gb", "0", "dicomweb.labels", "false") as server:
         server.wait_until_ready()
         same_voxels(server.opened(KOPF), here[KOPF])
         for path in (tmp_path / "state" / "served").rglob("*.nii.gz"):
@@ -151,6 +152,16 @@ def test_what_was_given_up_here_is_fetched_again_when_the_pacs_can(here, before,
         before.fault, n_tried = None, sum(uid(5, 1) in path for path in before.asked)
         same_voxels(server.opened(KOPF), here[KOPF])
         assert n_tried > n_before
+        label = server.mask(KOPF)
+        for path in (tmp_path / "state" / "served").rglob("*.nii.gz"):
+            path.unlink()
+        before.fault = lambda path: 503  # nor does a label wait for the PACS
+        server.upload(KOPF, "alice", content=label)
+        before.fault = None
+        n_asked = len(before.asked)
+        wait_for(lambda: len(before.asked) > n_asked + 4, what="two looks at the PACS")
+        assert not [path for path in before.asked[n_asked:] if "/series?" not in path]
+        assert "pacs" not in server.get("/datastore/label/info", label=KOPF, tag="final")
 
 
 def asks_in_vain(server, study_id):
