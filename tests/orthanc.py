@@ -215,7 +215,7 @@ class Faulty(ThreadingHTTPServer):
 
     def __init__(self, pacs):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.pacs, self.fault, self.rewrite, self.asked = pacs, None, None, []
+        self.pacs, self.fault, self.rewrite, self.asked, self.logins = pacs, None, None, [], []
         self.address = f"http://127.0.0.1:{self.server_port}/dicom-web"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -230,6 +230,7 @@ class Faulty(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
+        self.server.logins.append(self.headers.get("Authorization", ""))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.fault(self.path) if self.server.fault else None
         if isinstance(fault, float):

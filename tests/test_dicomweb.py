@@ -364,6 +364,19 @@ def test_credentials_come_from_the_environment_or_a_file(files, tmp_path, monkey
             assert len(here.files) == 8
 
 
+@pytest.mark.parametrize("how", ["environment", "file"])
+def test_a_token_goes_with_every_request(pacs, tmp_path, monkeypatch, how):
+    access = DicomWeb()
+    if how == "environment":
+        monkeypatch.setenv("FIRSTPICK_DICOMWEB_TOKEN", "abc.def")
+    else:
+        (tmp_path / "token").write_text("abc.def\n")
+        access = DicomWeb(credentials=str(tmp_path / "token"))
+    with Faulty(pacs) as before:
+        Pacs(before.address, Eligibility(), access, dict).look()
+        assert set(before.logins) == {"Bearer abc.def"}
+
+
 @pytest.mark.parametrize("command", ["embed", "serve", "pick"])
 def test_credentials_in_an_address_are_refused_and_not_repeated(tmp_path, capsys, command):
     status, out, err = firstpick(
