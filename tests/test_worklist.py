@@ -12,8 +12,10 @@ pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 from fastapi import HTTPException
 from server_process import wait_for
 
+from firstpick.board.events import Proposed
 from firstpick.board.log import Log
 from firstpick.config import load_config
+from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache, Embedded
 from firstpick.studies import LeftOut, Study
 from firstpick.workers import LocalPool
@@ -126,6 +128,25 @@ def test_a_pick_that_cannot_be_opened_is_replaced_and_not_proposed_again(worklis
     worklist._proposer._make_ordered()
     again = order.result()
     assert {pick.study_id for pick in again.picks} == TITLES.keys() - {before[0], BROKEN.study_id}
+
+
+def test_a_skip_whose_batch_cannot_be_mended_now_is_told_as_done_and_mended_later(worklist, monkeypatch):
+    first = worklist.proposal().picks[0].study_id
+    append = Log.append
+
+    def full(log, *events):
+        if any(isinstance(event, Proposed) for event in events):
+            message = "database or disk is full"
+            raise StoreError(message)
+        return append(log, *events)
+
+    monkeypatch.setattr(Log, "append", full)
+    assert worklist.skip(first, "alice", "blurred").status == "skipped"
+    assert "disk is full" in worklist.status().notice
+    monkeypatch.undo()
+    worklist._proposer.try_work()
+    assert {pick.replaces for pick in worklist.proposal().picks} == {"", first}
+    assert worklist.status().notice == ""
 
 
 def test_a_batch_that_was_skipped_altogether_leaves_the_server_ready(worklist):

@@ -32,6 +32,7 @@ from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
 from firstpick.server.keeper import Keeper
 from firstpick.server.label_folder import LabelFolder, copy_labels
+from firstpick.server.metrics import Metrics
 from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
 from firstpick.server.security import guard
@@ -60,6 +61,7 @@ class _Services:
     datastore: StudiesDatastore
     worklist: Worklist
     filing: Filing
+    metrics: Metrics
     threads: tuple[threading.Thread, ...]
     keeper: Keeper
 
@@ -130,7 +132,9 @@ class FirstPickApp(MONAILabelApp):
         super().on_init_complete()
         server = sys.modules.get("monailabel.app")
         if server is not None:
-            server.app.include_router(make_router(self._services.worklist), prefix=settings.MONAI_LABEL_API_STR)
+            server.app.include_router(
+                make_router(self._services.worklist, self._services.metrics), prefix=settings.MONAI_LABEL_API_STR
+            )
             routers = [make_upload_router(self._services.filing), make_stock_router(), *check_tokens(server.app)]
             put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
@@ -171,7 +175,7 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     if is_address(studies) and config.dicomweb.labels:
         classes = {label.value: label.name for label in config.labels}
         threads.append(Sender(desk, datastore, now, classes, making.alike(n_workers=1)))
-    return _Services(config, datastore, worklist, filing, tuple(threads), keeper)
+    return _Services(config, datastore, worklist, filing, Metrics(worklist.status, state), tuple(threads), keeper)
 
 
 def _check_monailabel() -> None:

@@ -78,13 +78,19 @@ class Proposer(threading.Thread):
         self.join()
 
     def mend_now(self) -> None:
-        """Mend the standing batches at once, unless a batch is being made: then right after that."""
+        """Mend the standing batches at once, or later if a batch is being made or they cannot be mended now.
+
+        Whoever asks has decided something, which stands in any case.
+        """
         if not self._making.acquire(blocking=False):
             self._wanted.set()
             return
         try:
             for strategy in self._desk.board.proposals:
                 self._mend(strategy)
+        except Exception as error:  # noqa: BLE001 - it is told
+            self._tell(error)
+            self._wanted.set()
         finally:
             self._making.release()
 
@@ -102,9 +108,12 @@ class Proposer(threading.Thread):
         try:
             self.work()
             self.problem = ""
-        except Exception as error:
-            logger.exception("A batch could not be made; the proposer goes on")
-            self.problem = f"Batches cannot be made or mended ({error}); the server's log has the details."
+        except Exception as error:  # noqa: BLE001 - it is told
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        logger.error("A batch could not be made; the proposer goes on", exc_info=error)
+        self.problem = f"Batches cannot be made or mended ({error}); the server's log has the details."
 
     def work(self) -> None:
         """Make what was ordered, then what is due."""

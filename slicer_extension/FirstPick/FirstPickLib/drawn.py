@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
-from .client import FINAL, clock
+from .client import FINAL, clock, fileEnding
 from .tasks import Download
 
 
@@ -47,8 +47,8 @@ def fetchDrawn(client, kept, folder: str, studyId: str, isReadBySeveral: bool):
     if not info:
         return Drawn()
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, "label.nii.gz")
-    answer = yield Download(client.label(studyId, tag), path)
+    path = os.path.join(folder, "label" + (fileEnding(info["name"]) or ".nii.gz"))
+    answer = yield Download(client.label(studyId, tag, info.get("checksum") or ""), path)
     if not answer.isGood:
         return Drawn(error=answer.error or _("Cancelled."))
     note = {
@@ -56,7 +56,7 @@ def fetchDrawn(client, kept, folder: str, studyId: str, isReadBySeveral: bool):
         client.readingTag: _("Loaded your reading of {time}."),
         client.savedTag: _("Resumed the draft of {time}."),
     }[tag]
-    seconds = float(info.get("seconds", 0))
+    seconds = float(info.get("seconds") or 0)
     return Drawn(path, seconds, note.format(time=clock(info["ts"])), isDraft=tag == client.savedTag)
 
 
@@ -69,7 +69,7 @@ def _findLabel(client, studyId, isReadBySeveral):
             answer = yield client.labelInfo(studyId, tag)
             if not answer.isGood:
                 return answer, "", {}
-            if answer.data.get("ts", 0) >= newest.get("ts", 1):
+            if (answer.data.get("ts") or 0) >= newest.get("ts", 1):
                 found, newest = tag, answer.data
         if newest:
             break

@@ -15,9 +15,9 @@ from slicer.util import VTKObservationMixin
 from . import scene
 from .client import FINAL
 from .drawn import fetchDrawn
-from .link import ServerLink
+from .link import ServerLink, isLost
 from .reading import Kept, Reading
-from .studyfile import StudyFiles
+from .studyfile import StudyFiles, checkStudy
 from .tasks import Task, Upload
 
 
@@ -91,12 +91,18 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
     def _open(self, studyId):
         if self.reading and not (yield from self._leave()):
             return
-        yield from self._load(studyId)
+        yield from self._after(self._load(studyId))
 
     def _openNext(self):
         studyId = self.reading.studyId if self.reading else ""
         if not self.reading or (yield from self._leave()):
-            yield from self._loadNext(studyId)
+            yield from self._after(self._loadNext(studyId))
+
+    def _after(self, story):
+        """Tell a story, and say what it led to after what was said before."""
+        before, self.message = self.message, ""
+        yield from story
+        self.say(f"{before} {self.message}".strip())
 
     def _loadNext(self, studyId):
         """Open the first free pick below a study; try the next one where somebody else was faster."""
@@ -117,15 +123,26 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         answer = yield self.client.change("reserve", studyId, strategy=strategy)
         if not answer.isGood:
             self._sayError(answer)
+            if answer.isCancelled and studyId not in self._putAside:  # the server may have reserved it
+                self._giveBack(studyId)
             yield from self._refresh()
-            return answer.status == 409
+            return isLost(answer)
         text = yield from self._fetchAndShow(studyId)
         if text:
-            yield self.client.change("release", studyId)
+            yield self._giveBack(studyId)
             self.say(text)
         yield from self._refresh()
         self._prefetchNext()
         return False
+
+    def _giveBack(self, studyId):
+        """Give a study back, even if the story that waits for this is cancelled."""
+        self._polling = Task(self.network, self._release(self.client, studyId)).start()
+        return self._polling
+
+    def _release(self, client, studyId):
+        yield client.change("release", studyId)
+        yield from self._refresh()
 
     def _fetchAndShow(self, studyId):
         """Fetch volume and label and show them; return what went wrong."""
@@ -154,6 +171,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
                 scene.loadLabel(drawn.path, segmentation, labels)
         except RuntimeError as error:
             scene.removeNodes(made)
+            if fetched.path != fetched.info["path"]:  # a copy, which may be what is wrong
+                os.remove(fetched.path)
             return _("Slicer cannot open {study}: {why}").format(study=title, why=error)
         row = self.worklist.row(studyId) if self.worklist else None
         self.reading = Reading(
@@ -163,7 +182,8 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             segmentation,
             labels,
             slices=row.slices if row else (),
-            modality=fetched.info.get("modality", ""),
+            modality=fetched.info["modality"],
+            stamp=fetched.info["stamp"],
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
             isDirty=bool(self.kept.read(self.client, studyId)),
@@ -230,6 +250,9 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
             answer = yield self.client.change("release", reading.studyId)
             if answer.isGood and answer.data["status"] == "done":  # it had been reopened
                 note = _("{study} is unchanged: done as before.").format(study=reading.title)
+            elif answer.error:
+                note = _("{why} {study} may stay reserved for you for up to half an hour.")
+                note = note.format(why=answer.error, study=reading.title)
         if reading.hasDraft and not reading.lost:
             self._putAside.add(reading.studyId)
         self._close()
@@ -263,7 +286,9 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         reading.isDirty = False
         request = self.client.saveLabel(reading.studyId, tag, reading.labels, reading.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        answer = yield Upload(request, path, progress)
+        answer = yield from checkStudy(self.client, reading.studyId, reading.stamp)
+        if answer.isGood:
+            answer = yield Upload(request, path, progress)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
             reading.hasDraft = True
@@ -389,8 +414,7 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
         if (yield from self._change("reopen", studyId, _("{study} is open again."))):
             yield from self._load(studyId)
             if not self.reading:  # done as before, unless somebody else has it
-                yield self.client.change("release", studyId)
-                yield from self._refresh()
+                yield self._giveBack(studyId)
 
     # -- ahead of the reader
 
@@ -420,7 +444,9 @@ class FirstPickLogic(ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixi
 
     def _sendKept(self, path, reading):
         request = self.client.saveLabel(reading.studyId, self.client.savedTag, reading.labels, reading.seconds)
-        answer = yield Upload(request, path)
+        answer = yield from checkStudy(self.client, reading.studyId, reading.stamp)
+        if answer.isGood:
+            answer = yield Upload(request, path)
         if answer.isGood:
             self.kept.remove(self.client, reading.studyId)
 

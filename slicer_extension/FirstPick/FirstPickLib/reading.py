@@ -23,6 +23,8 @@ class Reading:
         What the reader sees instead of the id.
     isDirty : bool
         Whether anything was drawn since the last draft.
+    stamp : str
+        Of the file that was opened: the server has another for another file.
     lost : str
         Who has the study instead; empty while it is reserved for this reader.
     cached : str
@@ -36,6 +38,7 @@ class Reading:
     labels: list
     slices: tuple = ()
     modality: str = ""
+    stamp: str = ""
     cached: str = ""
     secondsBefore: float = 0.0
     isDirty: bool = False

@@ -82,6 +82,10 @@ class WorkList:
         """The line of a study, if it has one."""
         return self._byId.get(studyId)
 
+    def knows(self, studyId: str) -> bool:
+        """Whether a study is in the pool."""
+        return studyId in self._titles
+
     def title(self, studyId: str) -> str:
         """What people read instead of a study's id; the id of a study that is not in the pool."""
         return self._titles.get(studyId, studyId)
