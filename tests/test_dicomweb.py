@@ -235,6 +235,19 @@ def test_a_series_that_is_too_large_is_its_own_fault(pacs):
         allow_gb(4.0)
 
 
+def test_the_doctor_asks_the_pacs(pacs, tmp_path, capsys):
+    def said(address):
+        main(["doctor", "--json", "--studies", address, "--state", str(tmp_path / "state"), *CONF[:2]])
+        out = capsys.readouterr().out
+        return next((one["level"], one["text"]) for one in json.loads(out) if one["what"] == "studies")
+
+    assert said(pacs.address) == ("ok", "The PACS answers: 9 of its series are studies, 1 are left out.")
+    level, text = said(f"{pacs.root}/nothing")
+    assert (level, "answers 404" in text) == ("BAD", True)
+    level, text = said("http://alice:s3cret@pacs.example/dicom-web")
+    assert (level, "FIRSTPICK_DICOMWEB_USER" in text, "s3cret" in text) == ("BAD", True, False)
+
+
 # -- a PACS that fails
 
 

@@ -92,7 +92,7 @@ class Embedder(threading.Thread):
         if not studies and self._now.studies:
             msg = (
                 f"{self._source.name} holds no study now; it held {len(self._now.studies)}. "
-                "Is a disk not mounted? FirstPick goes on with what it knew."
+                f"{self._source.when_empty} FirstPick goes on with what it knew."
             )
             raise OSError(msg)
         self._take(studies, left_out)

@@ -66,6 +66,8 @@ class Pacs:
         If the address is none, or a library is missing.
     """
 
+    when_empty = "May this login not see them any more?"
+
     def __init__(
         self, address: str, eligibility: Eligibility, access: DicomWeb, known_facts: Callable[[], KnownFacts]
     ) -> None:

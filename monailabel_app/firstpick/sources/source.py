@@ -20,9 +20,10 @@ from firstpick.voxels.volumes import Volume, read_volume
 
 
 class Source(Protocol):
-    """Lists studies; ``name`` begins a sentence about it."""
+    """Lists studies; ``name`` begins a sentence about it, ``when_empty`` asks what has become of them."""
 
     name: str
+    when_empty: str
 
     def look(self) -> tuple[list[Study], list[LeftOut]]:
         """List the studies, sorted by id, and what is left out; OSError, if that is not possible just now."""
@@ -35,6 +36,8 @@ class Source(Protocol):
 
 class Folder:
     """The studies in a folder and all folders below it, see `list_studies`."""
+
+    when_empty = "Is a disk not mounted?"
 
     def __init__(self, folder: Path, eligibility: Eligibility) -> None:
         self.name = f"The studies folder {folder}"
