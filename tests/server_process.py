@@ -74,7 +74,8 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.studies, self.state, self.headers = Path(studies), Path(state), {}
+        self.state, self.headers = Path(state), {}
+        self.studies = studies if str(studies).startswith("http") else Path(studies)
         command = command or [sys.executable, "-m", "firstpick.cli", "serve", "--state", str(state)]
         command = [*command, "--studies", str(studies), "--port", str(self.port)]
         pairs = dict(zip(FAST[::2], FAST[1::2], strict=True)) | dict(zip(conf[::2], conf[1::2], strict=True))

@@ -115,11 +115,11 @@ def test_embed_export_and_list_agree(run):
 
 @pytest.mark.slow
 def test_people_read_titles_and_programs_get_both(run, monkeypatch):
-    def titled(folder, eligibility):
-        studies, left_out = list_studies(folder, eligibility)
+    def titled(folder, eligibility, *, known):
+        studies, left_out = list_studies(folder, eligibility, known=known)
         return [replace(study, title=f"Knee {study.study_id[5]}") for study in studies], left_out
 
-    monkeypatch.setattr("firstpick.cli.session.list_studies", titled)
+    monkeypatch.setattr("firstpick.sources.source.list_studies", titled)
     (run.folder / "studies" / "case_9.nii").write_bytes(b"")
     assert run("list", "--failed")[1] == ""
     out = run("pick", "--batch-size", "3")[1]

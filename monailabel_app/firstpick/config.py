@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import psutil
 import yaml
@@ -22,8 +23,11 @@ from firstpick.selection import SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
 from firstpick.sources.attributes import RULES, read_attribute
+from firstpick.sources.connection import DicomWeb, checked_address, is_address
+from firstpick.sources.fetching import Fetching
 from firstpick.sources.folder import Eligibility
-from firstpick.voxels.bounds import DEFAULT_GB, allow_gb
+from firstpick.sources.source import make_ready
+from firstpick.voxels.bounds import DEFAULT_GB
 from firstpick.voxels.views import ViewSpec
 
 if TYPE_CHECKING:
@@ -113,6 +117,7 @@ class Config(_Settings):
     )
     views: ViewSpec = ViewSpec()
     eligible: Eligibility = Eligibility()
+    dicomweb: DicomWeb = DicomWeb()
     labels: tuple[Label, ...] = Field(
         (Label(name="foreground", value=1),),
         description="What annotators draw: a list of name, value (1 or more) and color (#rrggbb).",
@@ -149,7 +154,9 @@ class Config(_Settings):
         description="Gigabytes of memory at which a worker process is ended and its study fails; 0 for half of the "
         "machine's.",
     )
-    rescan_s: float = Field(10.0, ge=0.1, description="Seconds between two looks at the studies folder while serving.")
+    rescan_s: float = Field(
+        10.0, ge=0.1, description="Seconds between two looks at the studies folder, or the PACS, while serving."
+    )
     allowed_hosts: tuple[Annotated[str, AfterValidator(host_name)], ...] = Field(
         (), description="Names to call the server by, besides IPs and its machine's names, such as [reads.example]."
     )
@@ -184,13 +191,22 @@ class Config(_Settings):
         limits = (self.slices.max_per_study, self.slices.min_distance_mm) if self.unit == "slice" else (0, 0.0)
         return Guards(self.duplicates, self.groups.max, self.strata.share, self.outliers, *limits)
 
-    @property
-    def limits(self) -> dict[str, Any]:
-        """What a worker process may take, as keywords of `firstpick.workers.LocalPool`."""
+    def limits(self, state: Path, *, served: Path | None = None) -> dict[str, Any]:
+        """What a worker process may take, as keywords of `firstpick.workers.LocalPool`.
+
+        Parameters
+        ----------
+        state : Path
+            The state folder; what is fetched lies there while it is read.
+        served : Path, optional
+            Where the files that readers open are kept of all that is fetched.
+        """
+        half_s = self.time_limit_s / 2  # the other half is for reading and encoding
+        fetching = Fetching(self.dicomweb, str(state), half_s, str(served or ""), self.served_gb * 1e9)
         return {
             "time_limit_s": self.time_limit_s,
             "memory_gb": self.worker_memory_gb,
-            "prepare": (allow_gb, self.max_study_gb),
+            "prepare": (make_ready, self.max_study_gb, fetching),
         }
 
     def choice(self, strategy: str = "", seed: int | None = None) -> dict[str, Any]:
@@ -378,20 +394,24 @@ def _is_readable(path: str) -> bool:
 
 
 def state_folder(config: Config, studies_dir: str | Path, *, app_dir: str | Path | None = None) -> Path:
-    """Where the state of one studies folder lies.
+    """Where the state of one studies folder, or of one PACS, lies.
 
     Raises
     ------
     ConfigError
         If that is inside the studies or the app folder, or on a network disk,
-        where SQLite's locks cannot be trusted.
+        where SQLite's locks cannot be trusted; or the address of a PACS is none.
     """
-    studies = Path(studies_dir).resolve()
+    try:
+        address = checked_address(str(studies_dir)) if is_address(studies_dir) else ""
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    studies = None if address else Path(studies_dir).resolve()
     if config.state_dir:
         state = Path(config.state_dir).expanduser().resolve()
     else:
-        name = f"{studies.name}-{hashlib.sha256(str(studies).encode()).hexdigest()[:8]}"
-        state = user_folder() / name
+        name = (urlsplit(address).hostname or "") if studies is None else studies.name
+        state = user_folder() / f"{name}-{hashlib.sha256((address or str(studies)).encode()).hexdigest()[:8]}"
     for what, folder in (("studies", studies), ("app", Path(app_dir).resolve() if app_dir else None)):
         if folder is not None and state.is_relative_to(folder):
             msg = f"state_dir {state} lies in the {what} folder, which FirstPick never writes. Choose another place."

@@ -27,7 +27,7 @@ _FILES_OF_OURS = (
     "server.txt",
     "demo.log",
 )
-_FOLDERS_OF_OURS = ("app", "datastore", "served")
+_FOLDERS_OF_OURS = ("app", "datastore", "fetched", "served")
 
 
 class StoreError(Exception):

@@ -18,24 +18,27 @@ _MAKING = threading.RLock()
 
 @dataclass(frozen=True, order=True)
 class Study:
-    """One entry of the studies folder: a volume file, a DICOM series or a 2-D image.
+    """One entry of the studies folder or the PACS: a volume file, a DICOM series or a 2-D image.
 
     Attributes
     ----------
     study_id : str
         Names the study for ever, and depends on it alone, never on what lies beside it.
     stamp : str
-        Changes when the voxels change: of the sizes and modification times of its files.
+        Changes when the voxels change: of the sizes and modification times of its files; in a PACS, of their number
+        and of the time of the series.
     source : str
-        Absolute path of the file; of a DICOM series, of the lowest folder that holds all its files.
+        Absolute path of the file; of a DICOM series, of the lowest folder that holds all its files; in a
+        PACS, the address of the series.
     title : str
         What people read instead of the id; never a key, and not unique. The id itself where none is given.
     files : tuple of str
-        Of a DICOM series, the paths of its instances below ``source``, sorted; empty for a file.
+        Of a DICOM series, the paths of its instances below ``source``, sorted; empty for a file, and in a PACS.
     modality, patient : str
         What DICOM headers say, the patient as a hash; empty for other formats.
     folder : str
-        Lowest folder that holds its files, as a path below the studies folder; empty at the top.
+        Lowest folder that holds its files, as a path below the studies folder; empty at the top. In a PACS, the
+        StudyInstanceUID.
     """
 
     study_id: str
@@ -52,8 +55,13 @@ class Study:
 
     @property
     def is_series(self) -> bool:
-        """Whether it is a DICOM series of several files."""
-        return bool(self.files)
+        """Whether it is a DICOM series, rather than one file."""
+        return bool(self.files) or self.is_remote
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its files are in a PACS and must be fetched."""
+        return self.source.startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True)

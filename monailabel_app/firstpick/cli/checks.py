@@ -28,13 +28,15 @@ from firstpick import __version__
 from firstpick.board.log import check_log, read_log
 from firstpick.cli import catalogue
 from firstpick.cli.serve import INSTALL_MONAILABEL
-from firstpick.cli.session import configuration
+from firstpick.cli.session import configuration, studies_place
 from firstpick.config import Config, ConfigError, state_folder
 from firstpick.database import StoreError
 from firstpick.encoders import EncoderError, hub_id
 from firstpick.encoders.ready import gpu_here
 from firstpick.origins import is_ip
+from firstpick.sources.connection import SourceError
 from firstpick.sources.label_files import has_labels
+from firstpick.sources.source import open_source
 
 GOOD, CAREFUL, BAD = "ok", "care", "BAD"
 
@@ -67,7 +69,7 @@ class Setup:
     """What a server would be started with; ``problem`` says why its configuration cannot be."""
 
     config: Config
-    studies: Path | None
+    studies: str | Path | None
     host: str
     port: int
     problem: str = ""
@@ -75,7 +77,7 @@ class Setup:
     @classmethod
     def of(cls, options: argparse.Namespace) -> Setup:
         """Read the command line; a configuration that is none is a finding, and the default stands in for it."""
-        studies = Path(options.studies) if options.studies else None
+        studies = studies_place(options) if options.studies else None
         try:
             return cls(configuration(options), studies, options.host, options.port)
         except (ConfigError, OSError) as error:
@@ -167,6 +169,9 @@ def _studies(setup: Setup) -> Found:
     if folder is None:
         yield CAREFUL, "Not looked at.", "Say where they are with --studies DIR."
         return
+    if isinstance(folder, str):
+        yield _pacs(folder, setup.config)
+        return
     if not folder.is_dir():
         yield BAD, f"{folder} is not a folder.", "Is the disk mounted?"
         return
@@ -180,6 +185,17 @@ def _studies(setup: Setup) -> Found:
         yield BAD, f"{folder} is empty.", "Is the disk mounted?"
         return
     yield GOOD, f"{folder} can be read; FirstPick never writes there."
+
+
+def _pacs(address: str, config: Config) -> tuple[str, ...]:
+    """Ask a PACS for its series, as the server does."""
+    try:
+        studies, left_out = open_source(address, config.eligible, config.dicomweb, dict).look()
+    except (SourceError, ValueError) as error:
+        return BAD, str(error)
+    if not studies:
+        return BAD, f"The PACS gives no series that is wanted ({len(left_out)} left out).", "May this login see them?"
+    return GOOD, f"The PACS answers: {len(studies)} of its series are studies, {len(left_out)} are left out."
 
 
 def _state(setup: Setup) -> Found:

@@ -63,7 +63,9 @@ def run(options: argparse.Namespace) -> None:
     with session(options) as opened:
         config, spec = opened.config, opened.config.encoder_spec
         n_workers = n_workers_for(config.n_workers)
-        with LocalPool(n_workers=n_workers, **{**config.limits, "time_limit_s": _CELL_LIMIT_S}) as executor:
+        with LocalPool(
+            n_workers=n_workers, **{**config.limits(opened.cache.path.parent), "time_limit_s": _CELL_LIMIT_S}
+        ) as executor:
             work = run_comparison(
                 opened.studies,
                 request,

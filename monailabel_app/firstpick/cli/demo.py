@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from firstpick.cli.sample_studies import make_studies
 from firstpick.cli.serve import need_monailabel, server_command
-from firstpick.cli.session import add_configuration, add_studies, configuration
+from firstpick.cli.session import add_configuration, add_studies, configuration, studies_place
 from firstpick.config import state_folder
 from firstpick.proposal import read_proposal
 from firstpick.report import table
@@ -36,12 +36,12 @@ def run(options: argparse.Namespace) -> None:
     """Serve a folder (sample studies by default) on a free port and print its first batch; stop then, or at Ctrl+C."""
     need_monailabel()
     config = configuration(options)
-    folder = Path(options.studies) if options.studies else make_studies()
-    state = state_folder(config, folder)
+    place = studies_place(options) if options.studies else make_studies()
+    state = state_folder(config, place)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command, environment = server_command(options, folder, state, host="127.0.0.1", port=port)
+    command, environment = server_command(options, place, state, host="127.0.0.1", port=port)
     address, log = f"http://127.0.0.1:{port}", state / "demo.log"
     print(f"Starting MONAI Label on {address} ...", file=sys.stderr)
     with log.open("w") as output:

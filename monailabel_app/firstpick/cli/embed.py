@@ -24,9 +24,9 @@ def run(options: argparse.Namespace) -> None:
     """Embed what is missing, with a progress bar."""
     with session(options) as opened:
         last = embed_missing(opened)
-        n_left_out = len(opened.left_out)
-        print(f"{last.n_done} of {last.n_total} studies embedded, {last.n_failed} failed, {n_left_out} left out.")
-        if last.n_failed:
+        n_failed, n_total, n_left_out = len(opened.failed()), len(opened.studies), len(opened.left_out)
+        print(f"{n_total - n_failed} of {n_total} studies embedded, {n_failed} failed, {n_left_out} left out.")
+        if n_failed:
             print("firstpick list --failed says why.")
         if options.profile:
             for stage in STAGES:
@@ -39,10 +39,11 @@ def embed_missing(opened: Session) -> Progress:
     config = opened.config
     last = Progress(0, 0, 0)
     with (
-        LocalPool(n_workers=config.n_workers, **config.limits) as executor,
+        LocalPool(n_workers=config.n_workers, **config.limits(opened.cache.path.parent)) as executor,
         tqdm(total=len(opened.studies), unit="study", desc="Embedding", file=sys.stderr, leave=False) as bar,
     ):
         for last in embed(opened.studies, config.encoder_spec, opened.cache, executor=executor):
             bar.update(last.n_done + last.n_failed - bar.n)
             bar.set_postfix(failed=last.n_failed, refresh=False)
+    opened.judge_again()
     return last

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from firstpick.board.log import check_log, new_state
-from firstpick.cli.session import UsageError, add_configuration, add_studies, configuration, overrides
+from firstpick.cli.session import UsageError, add_configuration, add_studies, configuration, overrides, studies_place
 from firstpick.config import state_folder
 from firstpick.database import lock_folder
 from firstpick.embedding.cache import Cache
@@ -41,17 +41,17 @@ def run(options: argparse.Namespace) -> None:
     if _ORIGINS in os.environ:
         options.conf.insert(0, ["allowed_origins", os.environ[_ORIGINS]])
     config = configuration(options)
-    folder = Path(options.studies)
-    if not folder.is_dir():
-        msg = f"{folder} is not a folder."
+    place = studies_place(options)
+    if isinstance(place, Path) and not place.is_dir():
+        msg = f"{place} is not a folder."
         raise UsageError(msg)
-    state = state_folder(config, folder)
+    state = state_folder(config, place)
     lock_folder(state, f"the server on port {options.port} (process {os.getpid()})")
     Cache(state).close()  # says now, in one line, if the state cannot be used
     if options.new_state:
         new_state(state)
     check_log(state, has_labels=has_labels(state / "datastore" / "labels"))
-    command, environment = server_command(options, folder, state, host=options.host, port=options.port)
+    command, environment = server_command(options, place, state, host=options.host, port=options.port)
     if options.log_config:
         command += ["--log_config", checked_log_config(Path(options.log_config))]
     print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
@@ -78,7 +78,7 @@ def need_monailabel() -> None:
 
 
 def server_command(
-    options: argparse.Namespace, folder: Path, state: Path, *, host: str, port: int
+    options: argparse.Namespace, place: str | Path, state: Path, *, host: str, port: int
 ) -> tuple[list[str], dict[str, str]]:
     """Command line and environment of a MONAI Label server with an app folder of its own."""
     app = state / "app"
@@ -87,7 +87,7 @@ def server_command(
     pairs = {key: str(value) for key, value in overrides(options).items()} | {"state_dir": str(state)}
     if options.config:
         pairs["config"] = str(Path(options.config).resolve())
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(folder)]
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(place)]
     command += ["--host", host, "--port", str(port)]
     for key, value in pairs.items():
         command += ["--conf", key, value]

@@ -18,8 +18,10 @@ from firstpick.config import Config, ConfigError, load_config, state_folder
 from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
 from firstpick.encoders import EncoderError
-from firstpick.sources.folder import list_studies
+from firstpick.sources.connection import is_address
+from firstpick.sources.dicomweb import KnownFacts
 from firstpick.sources.names import final_labels
+from firstpick.sources.source import Source, open_source
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels.volumes import VolumeError
 
@@ -34,17 +36,22 @@ USER_ERRORS = (UsageError, ConfigError, EncoderError, StoreError, VolumeError, V
 _KEYS = {"encoder": str, "strategy": str, "batch_size": int, "seed": int}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
     """The configuration, the studies and their state; ``labelled`` are studies with a label that counts."""
 
     config: Config
+    source: Source
     studies: list[Study]
     left_out: list[LeftOut]
     labelled: frozenset[str]
     cache: Cache
     board: Board
     events: list[Event]
+
+    def judge_again(self) -> None:
+        """Leave out what turned out to be no study when its voxels were read."""
+        self.studies, self.left_out = self.source.still_there(self.studies)
 
     def failed(self) -> list[LeftOut]:
         """Studies that could not be read."""
@@ -70,8 +77,14 @@ def add_configuration(command: argparse.ArgumentParser, *, with_keys: bool = Tru
 
 
 def add_studies(command: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the folder with the studies."""
-    command.add_argument("--studies", metavar="DIR", required=required, help="folder with the studies")
+    """Add where the studies are."""
+    text = "folder with the studies, or address of a PACS's DICOMweb"
+    command.add_argument("--studies", metavar="DIR", required=required, help=text)
+
+
+def studies_place(options: argparse.Namespace) -> str | Path:
+    """Where the studies are: a folder, or the address of a PACS."""
+    return str(options.studies) if is_address(options.studies) else Path(options.studies)
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
@@ -87,18 +100,19 @@ def configuration(options: argparse.Namespace) -> Config:
 
 @contextlib.contextmanager
 def session(options: argparse.Namespace) -> Iterator[Session]:
-    """Open the state of a folder with studies."""
+    """Open the state of a folder with studies, or of a PACS."""
     config = configuration(options)
-    folder = Path(options.studies)
-    studies, left_out = list_studies(folder, config.eligible)
+    place = studies_place(options)
+    source = open_source(place, config.eligible, config.dicomweb, lambda: _known_facts(state_folder(config, place)))
+    studies, left_out = source.look()
     if not studies:
-        msg = f"{folder} holds no study that FirstPick can read ({len(left_out)} left out)."
+        msg = f"{place} holds no study that FirstPick can read ({len(left_out)} left out)."
         raise UsageError(msg)
-    state = state_folder(config, folder)
+    state = state_folder(config, place)
     served = state / "datastore"  # a server takes over the labels of the studies folder, and keeps all there
     board, events = read_log(state)
     with contextlib.closing(Cache(state)) as cache:
-        labels = served if (served / "labels").exists() else folder
+        labels = served if (served / "labels").exists() or not isinstance(place, Path) else place
         on_disk, unmatched = final_labels(labels, studies, board.names)
         known = {i for i, status in board.statuses.items() if FINAL in status.labels}
         labelled = board.with_status("done") | (on_disk.keys() - known)  # those that no server has seen yet count, too
@@ -106,4 +120,9 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
             print(
                 f"{len(unmatched)} of the final labels are no single study's, such as {unmatched[0]}.", file=sys.stderr
             )
-        yield Session(config, studies, left_out, labelled, cache, board, events)
+        yield Session(config, source, studies, left_out, labelled, cache, board, events)
+
+
+def _known_facts(state: Path) -> KnownFacts:
+    with contextlib.closing(Cache(state)) as cache:
+        return cache.facts()

@@ -1,4 +1,4 @@
-"""What was embedded: vectors, thumbnails and failures in one SQLite file that can always be made again."""
+"""What was read and embedded, in one SQLite file that can always be made again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from firstpick.database import OutdatedError, explain_errors, keep_private, open_database, set_aside, transaction
+from firstpick.sources.eligibility import Facts
 from firstpick.studies import LeftOut, Pool, Sample, Slice, Study
 
 logger = logging.getLogger(__name__)
+
+_FACTS = TypeAdapter(Facts)
 
 CACHE_VERSION = 2
 _CACHE_TABLES = """
@@ -37,6 +41,9 @@ create table if not exists failures (
 ) without rowid;
 create table if not exists pictures (
     study_id text primary key, stamp text not null, thumbnail blob not null, notes text not null, served text not null
+) without rowid;
+create table if not exists facts (
+    study_id text primary key, stamp text not null, facts text not null
 ) without rowid;
 """
 
@@ -134,6 +141,18 @@ class Cache:
                 (fingerprint, study.study_id, study.stamp, reason, time.time()),
             )
         self._failed_now[fingerprint].add((study.study_id, study.stamp))
+
+    def put_facts(self, found: Iterable[tuple[Study, Facts]]) -> None:
+        """Store what headers said of studies that were fetched."""
+        with self._transaction() as connection:
+            for study, facts in found:
+                row = (study.study_id, study.stamp, _FACTS.dump_json(facts).decode())
+                connection.execute("insert or replace into facts values (?, ?, ?)", row)
+
+    def facts(self) -> dict[tuple[str, str], Facts]:
+        """What headers said, by study and stamp, of studies that were fetched."""
+        rows = self._rows("select study_id, stamp, facts from facts")
+        return {(str(row[0]), str(row[1])): _FACTS.validate_json(str(row[2])) for row in rows}
 
     def missing(self, fingerprint: str, studies: Iterable[Study], *, retry_failed: bool = False) -> list[Study]:
         """Studies that still have to be embedded, in the order given.

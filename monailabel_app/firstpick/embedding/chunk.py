@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from firstpick.embedding.cache import Embedded
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder, pool_parts
 from firstpick.encoders.memory import Patient, is_out_of_memory
+from firstpick.sources.connection import SourceError
+from firstpick.sources.eligibility import Facts
+from firstpick.sources.source import at_hand, keep_served
 from firstpick.studies import Slice, Study
 from firstpick.voxels.served import served_ending
 from firstpick.voxels.views import thumbnail, view_slices
@@ -33,11 +36,24 @@ _BATCH_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What came of a chunk, in any order, and the seconds of each stage."""
+    """What came of a chunk, in any order, and the seconds of each stage.
+
+    Attributes
+    ----------
+    embedded : list of Embedded
+    failed : list of (Study, str)
+    stages : dict
+    facts : list of (Study, Facts)
+        What headers say, of those that were fetched.
+    missed : list of (Study, SourceError)
+        What could not be had, through no fault of its own.
+    """
 
     embedded: list[Embedded]
     failed: list[tuple[Study, str]]
     stages: dict[str, float]
+    facts: list[tuple[Study, Facts]] = field(default_factory=list)
+    missed: list[tuple[Study, SourceError]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,8 @@ class _Cut:
     is_picture: bool = False
     served: str = ""
     failure: str = ""
+    facts: Facts | None = None
+    missed: SourceError | None = None
 
 
 @dataclass(frozen=True)
@@ -119,24 +137,29 @@ def _read_ahead(studies: Sequence[Study], spec: EncoderSpec, parts: Cutter, stag
 
 def _cut(study: Study, spec: EncoderSpec, cutter: Cutter, stages: dict[str, float]) -> _Cut:
     """Read one study and cut it; what goes wrong is that study's failure, if it is not the encoder's."""
+    facts = None
     try:
         start = time.perf_counter()
-        volume = read_volume(study)
+        with at_hand(study) as (here, facts):
+            volume = read_volume(here)
+        keep_served(study, volume)
         read = time.perf_counter()
         picture = thumbnail(volume)
         slices = view_slices(volume, spec.views) if spec.needs_slices else ()
+    except SourceError as error:
+        return _Cut(study, missed=error)
     except VolumeError as error:
-        return _Cut(study, failure=str(error))
+        return _Cut(study, failure=str(error), facts=facts)
     except MemoryError:
-        return _Cut(study, failure=_NO_MEMORY)
+        return _Cut(study, failure=_NO_MEMORY, facts=facts)
     except Exception as error:
         logger.debug("Study %s failed", study.study_id, exc_info=True)
-        return _Cut(study, failure=f"It cannot be read ({type(error).__name__}: {error}).")
+        return _Cut(study, failure=f"It cannot be read ({type(error).__name__}: {error}).", facts=facts)
     try:
         parts = cutter(volume)
     except Exception as error:  # noqa: BLE001 - an encoder may be anyone's
         reason = _fault(error, spec, lambda: cutter(_blank(is_picture=volume.is_picture)))
-        return _Cut(study, failure=reason)
+        return _Cut(study, failure=reason, facts=facts)
     stages["reading"] += read - start
     stages["viewing"] += time.perf_counter() - read
     if spec.needs_slices and len(parts) != len(slices):
@@ -147,7 +170,8 @@ def _cut(study: Study, spec: EncoderSpec, cutter: Cutter, stages: dict[str, floa
         raise EncoderError(msg)
     if spec.unit == "slice":
         parts, slices = _distinct(parts, slices)
-    return _Cut(study, parts, slices, picture, volume.notes, volume.is_picture, served_ending(study, volume))
+    ending = served_ending(study, volume)
+    return _Cut(study, parts, slices, picture, volume.notes, volume.is_picture, ending, facts=facts)
 
 
 def _distinct(parts: Parts, slices: Sequence[Slice]) -> tuple[Parts, tuple[Slice, ...]]:
@@ -165,6 +189,11 @@ def _encode_all(cuts: Iterable[_Cut], spec: EncoderSpec, stages: dict[str, float
     result = ChunkResult([], [], stages)
     waiting: list[_Cut] = []
     for cut in cuts:
+        if cut.facts is not None:
+            result.facts.append((cut.study, cut.facts))
+        if cut.missed is not None:
+            result.missed.append((cut.study, cut.missed))
+            continue
         if cut.failure:
             result.failed.append((cut.study, cut.failure))
             continue

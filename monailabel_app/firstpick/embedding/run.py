@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -20,6 +20,7 @@ from firstpick.embedding.cache import Cache
 from firstpick.embedding.chunk import STAGES, ChunkResult
 from firstpick.embedding.start import Step, not_ready, start
 from firstpick.encoders import EncoderError, EncoderSpec
+from firstpick.sources.connection import SourceError
 from firstpick.studies import Study
 from firstpick.workers import Executor, LocalPool, NotReadyError, why_failed
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 _Task = tuple[tuple[Study, ...], int]
 """A chunk, and which attempt at it this is."""
 
+_PAUSES_S = (2.0, 5.0, 15.0)
+"""Before what could not be had is asked for again."""
 _CHUNK_STUDIES = 8
 _CHUNK_BYTES = 64 * 2**20
 
@@ -46,6 +49,8 @@ class Progress:
         Studies per second of this run; 0 before the first.
     seconds_left : float or None
         None while unknown.
+    notice : str
+        Why nothing can be had just now, and when it is asked for again; empty if that is not so.
     stages : dict
         Seconds spent in each of `STAGES`, summed over the workers.
     """
@@ -57,6 +62,7 @@ class Progress:
     rate: float = 0.0
     seconds_left: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
+    notice: str = ""
 
 
 def embed(
@@ -92,6 +98,8 @@ def embed(
     ------
     EncoderError
         If the encoder cannot be built, or fails on whatever it is given. No study is marked as failed for it.
+    SourceError
+        If studies cannot be had any more, after some pauses. Nor is one for that.
     StoreError
         If the cache cannot be written.
     """
@@ -143,17 +151,21 @@ class _Run:
         self._failed -= {study.study_id for study in missing}
         self._n_done = self._n_before - len(self._failed)
         self._stages = dict.fromkeys(STAGES, 0.0)
+        self._misses: Counter[str] = Counter()
+        self._later: list[tuple[float, Study]] = []
+        self._n_downs, self._resume_at, self._notice = 0, 0.0, ""  # while nothing can be had
         self._start = time.monotonic()
 
     def through(self, starting: Generator[None, None, list[Step]]) -> Iterator[Progress]:
         """Make ready, and take every chunk through the steps; few wait at a time, so that a run can be stopped."""
         steps = yield from self._until(starting)
         running: dict[Future[Any], tuple[_Task, int]] = {}
-        while self._todo or running:
-            while self._todo and len(running) < 2 * (os.cpu_count() or 1) + 1:
+        while self._todo or running or self._later:
+            self._take_up_again()
+            while self._todo and len(running) < self._most_running():
                 task = self._todo.popleft()
                 running[steps[0](task[0])] = task, 1
-            finished, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+            finished = wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done if running else _nothing_yet()
             for future in finished:
                 task, n_steps = running.pop(future)
                 result = self._result(future, *task)
@@ -195,12 +207,49 @@ class _Run:
     def _store(self, result: ChunkResult) -> None:
         start = time.perf_counter()
         self._cache.put(self._fingerprint, result.embedded)
+        if result.facts:
+            self._cache.put_facts(result.facts)
         for study, reason in result.failed:
             self._fail(study, reason)
+        if result.embedded or result.failed:
+            self._n_downs, self._notice = 0, ""
+        for study, error in result.missed:
+            self._miss(study, error)
         self._n_done += len(result.embedded)
         for stage, seconds in result.stages.items():
             self._stages[stage] += seconds
         self._stages["storing"] += time.perf_counter() - start
+
+    def _miss(self, study: Study, error: SourceError) -> None:
+        """Have a study asked for again later; after some pauses it is its own fault, unless nothing can be had."""
+        now = time.monotonic()
+        if error.is_down:
+            self._todo.appendleft(((study,), 1))
+            if now < self._resume_at:  # asked for before that was known
+                return
+            if self._n_downs == len(_PAUSES_S):
+                raise error
+            self._notice = f"{error} FirstPick asks again in {_PAUSES_S[self._n_downs]:.0f} s."
+            logger.warning("%s", self._notice)
+            self._resume_at = now + _PAUSES_S[self._n_downs]
+            self._n_downs += 1
+        elif self._misses[study.study_id] < len(_PAUSES_S):
+            self._later.append((now + _PAUSES_S[self._misses[study.study_id]], study))
+            self._misses[study.study_id] += 1
+        else:
+            self._fail(study, str(error))
+
+    def _most_running(self) -> int:
+        """How many chunks may be under way: after a time when nothing could be had, one to try it."""
+        if time.monotonic() < self._resume_at:
+            return 0
+        return 1 if self._n_downs else 2 * (os.cpu_count() or 1) + 1
+
+    def _take_up_again(self) -> None:
+        """Queue those studies again whose pause is over."""
+        now = time.monotonic()
+        self._todo.extend(((study,), 1) for at, study in self._later if at <= now)
+        self._later = [(at, study) for at, study in self._later if at > now]
 
     def _fail(self, study: Study, reason: str) -> None:
         logger.warning("Study %s cannot be embedded: %s", study.title, reason)
@@ -212,7 +261,13 @@ class _Run:
         n_now = self._n_done + len(self._failed)
         rate = (n_now - self._n_before) / seconds if n_now > self._n_before else 0.0
         left = (self._n_total - n_now) / rate if rate else None
-        return Progress(self._n_total, self._n_done, len(self._failed), seconds, rate, left, dict(self._stages))
+        counts = (self._n_total, self._n_done, len(self._failed))
+        return Progress(*counts, seconds, rate, left, dict(self._stages), self._notice)
+
+
+def _nothing_yet() -> set[Future[Any]]:
+    time.sleep(0.2)
+    return set()
 
 
 def _one_by_one(todo: Iterable[_Task]) -> deque[_Task]:

@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,16 @@ from firstpick.server.metrics import Metrics
 from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
 from firstpick.server.security import guard
+from firstpick.server.sender import Sender
 from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
 from firstpick.server.stock import make_stock_router, put_first
 from firstpick.server.strategy import BatchStrategy, batch_strategies
 from firstpick.server.uploads import make_upload_router
 from firstpick.server.worklist import Worklist
+from firstpick.sources.connection import is_address
 from firstpick.sources.label_files import has_labels
+from firstpick.sources.source import open_source
 from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
@@ -58,7 +62,8 @@ class _Services:
     worklist: Worklist
     filing: Filing
     metrics: Metrics
-    threads: tuple[Embedder, Proposer, Keeper]
+    threads: tuple[threading.Thread, ...]
+    keeper: Keeper
 
 
 _services: dict[tuple[str, str], _Services] = {}
@@ -91,7 +96,7 @@ class FirstPickApp(MONAILabelApp):
         self._auto_update_scoring = False  # else MONAI Label starts a process at every next sample
 
     def init_datastore(self) -> StudiesDatastore:
-        """The studies folder, read only; labels go to the state folder."""
+        """The studies, read only; labels go to the state folder."""
         return self._services.datastore
 
     def init_strategies(self) -> dict[str, BatchStrategy]:
@@ -139,35 +144,38 @@ class FirstPickApp(MONAILabelApp):
             guard(server.app, self._services.config)
         for thread in self._services.threads:
             thread.start()
-        self._services.threads[-1].at_the_end()
+        self._services.keeper.at_the_end()
 
 
 def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     """Check the configuration, open the state and put everything together."""
     settle_libraries()
-    if studies.startswith(("http://", "https://")):
-        msg = f"FirstPick reads a folder of studies; got the address {studies}. Export the studies to a folder."
-        raise ConfigError(msg)
     own = {key: value for key, value in conf.items() if key not in ("config", "server_mode")}
     config = load_config(conf.get("config"), own)
     state = state_folder(config, studies, app_dir=app_dir)
     folder, served_folder = state / "datastore", state / "served"
     lock_folder(state, f"the server on port {settings.MONAI_LABEL_SERVER_PORT} (process {os.getpid()})")
     desk = Desk(Log(state, has_labels=has_labels(folder / "labels")), readers_per_study=config.readers_per_study)
-    copy_labels(Path(studies), folder)
-    cache = Cache(state)
-    making, checking = (LocalPool(n_workers=1, **config.limits, background=is_patient) for is_patient in (True, False))
+    studies_dir = str(served_folder) if is_address(studies) else studies
+    copy_labels(Path(studies_dir), folder)
+    cache, limits = Cache(state), config.limits(state)
+    making, checking = (LocalPool(n_workers=1, **limits, background=is_patient) for is_patient in (True, False))
     known = {what for label in config.labels for what in (label.name, label.value)}
     filing = Filing(folder / "incoming", served_folder, known, checking)
     served = ServedFiles(served_folder, config.served_gb * 1e9, making)
     labels = LabelFolder(folder / "labels", n_versions=config.label_versions, is_new=not desk.board.names)
-    datastore = StudiesDatastore(studies, folder, desk=desk, labels=labels, served=served, filing=filing)
-    now = Snapshot(config, cache)
+    datastore = StudiesDatastore(studies_dir, folder, desk=desk, labels=labels, served=served, filing=filing)
+    now = Snapshot(config, cache, place="the PACS" if is_address(studies) else "the studies folder")
     proposer = Proposer(config, desk, now, served)
     worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
-    embedder = Embedder(Path(studies), config, cache, now=now, datastore=datastore, filing=filing, proposer=proposer)
-    threads = embedder, proposer, Keeper(desk, datastore)
-    return _Services(config, datastore, worklist, filing, Metrics(worklist.status, state), threads)
+    source = open_source(studies, config.eligible, config.dicomweb, cache.facts)
+    embedder = Embedder(source, config, cache, now=now, datastore=datastore, filing=filing, proposer=proposer)
+    keeper = Keeper(desk, datastore)
+    threads: list[threading.Thread] = [embedder, proposer, keeper]
+    if is_address(studies) and config.dicomweb.labels:
+        classes = {label.value: label.name for label in config.labels}
+        threads.append(Sender(desk, datastore, now, classes, making.alike(n_workers=1)))
+    return _Services(config, datastore, worklist, filing, Metrics(worklist.status, state), tuple(threads), keeper)
 
 
 def _check_monailabel() -> None:

@@ -28,7 +28,7 @@ from firstpick.server.desk import Desk
 from firstpick.server.filing import Filing, copy_durably
 from firstpick.server.label_folder import VERSIONS, LabelFolder, stamp_of
 from firstpick.server.label_list import LabelList
-from firstpick.server.served import ServedFiles, being_prepared
+from firstpick.server.served import ServedFiles
 from firstpick.sources.label_files import split_label
 from firstpick.sources.names import bare
 from firstpick.studies import Study
@@ -52,7 +52,7 @@ class StudiesDatastore(LocalDatastore):
     Parameters
     ----------
     studies_dir : str
-        Only read.
+        Only read; of a PACS, any folder.
     folder : Path
         Where labels and JSON lie.
     desk : Desk
@@ -186,7 +186,7 @@ class StudiesDatastore(LocalDatastore):
         for study_id in can_be_opened:
             self.served.ask(study_id)
         if missing := [study_id for study_id in can_be_opened if not self.served.is_ready(study_id)]:
-            raise being_prepared(missing[0])
+            raise self.served.being_prepared(missing[0])
         return [{"image": self.get_image_uri(i), "label": self.get_label_uri(i, FINAL)} for i in can_be_opened]
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:

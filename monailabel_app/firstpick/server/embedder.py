@@ -1,11 +1,10 @@
-"""The thread that looks at the studies folder and has new studies embedded."""
+"""The thread that looks which studies there are and has new ones embedded."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
-from pathlib import Path
 
 from firstpick.config import Config
 from firstpick.database import StoreError
@@ -16,11 +15,14 @@ from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.filing import Filing
 from firstpick.server.proposer import Proposer
 from firstpick.server.snapshot import Snapshot
-from firstpick.sources.folder import list_studies
+from firstpick.sources.connection import SourceError
+from firstpick.sources.source import Source
 from firstpick.studies import LeftOut, Study
 from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
+
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 2.0, 60.0  # while a source cannot be reached
 
 
 class Embedder(threading.Thread):
@@ -28,7 +30,7 @@ class Embedder(threading.Thread):
 
     def __init__(
         self,
-        studies_dir: Path,
+        source: Source,
         config: Config,
         cache: Cache,
         *,
@@ -38,24 +40,30 @@ class Embedder(threading.Thread):
         proposer: Proposer,
     ) -> None:
         super().__init__(name="embedder", daemon=True)
-        self._studies_dir = studies_dir
+        self._source = source
         self._config = config
         self._cache = cache
         self._now = now
         self._datastore = datastore
         self._filing = filing
         self._proposer = proposer
-        self._known: dict[str, object] = {}
         self._listed: list[Study] | None = None
+        self._outage = ""
+        self._limits = config.limits(cache.path.parent, served=datastore.served.folder)
         self._wait = threading.Event()
 
     def run(self) -> None:
         """Work until the process ends."""
         _spare_workers_the_server()
+        pause_s = self._config.rescan_s
         while True:
             try:
                 self.look()
-                self._now.problem = ""
+                self._now.problem = self._now.notice = ""
+                pause_s = self._config.rescan_s
+            except SourceError as error:
+                pause_s = min(max(2 * pause_s, _LEAST_PAUSE_S), max(_MOST_PAUSE_S, self._config.rescan_s))
+                self._take_outage(f"{error} FirstPick asks again in {pause_s:.0f} s.")
             except (EncoderError, StoreError, OSError) as error:
                 logger.warning("%s", error)
                 self._now.problem = str(error)
@@ -64,15 +72,27 @@ class Embedder(threading.Thread):
                 logger.exception("The embedder failed; it goes on")
                 self._now.problem = f"FirstPick failed unexpectedly ({error}); the server's log has the details."
                 self._listed = None
-            self._wait.wait(self._config.rescan_s)
+            self._wait.wait(pause_s)
+
+    def _take_outage(self, text: str) -> None:
+        """Say that studies cannot be had just now; who works on those that were embedded can go on."""
+        logger.warning("%s", text)
+        self._outage = text
+        if self._now.pool is None:
+            self._now.problem = text
+        else:
+            self._now.notice = text
+        self._listed = None
 
     def look(self) -> None:
-        """Take one look at the folder; little to do when it holds what it held."""
-        studies, left_out = list_studies(self._studies_dir, self._config.eligible, known=self._known)
+        """Take one look at the studies; little to do when they are what they were."""
+        studies, left_out = self._source.look()
+        if self._now.problem == self._outage:
+            self._now.problem = ""  # it is over, and embedding may take hours
         if not studies and self._now.studies:
             msg = (
-                f"The studies folder {self._studies_dir} holds no study now; it held {len(self._now.studies)}. "
-                "Is a disk not mounted? FirstPick goes on with what it knew."
+                f"{self._source.name} holds no study now; it held {len(self._now.studies)}. "
+                f"{self._source.when_empty} FirstPick goes on with what it knew."
             )
             raise OSError(msg)
         self._take(studies, left_out)
@@ -82,7 +102,7 @@ class Embedder(threading.Thread):
                 self._proposer.wake()
             self._embed(studies)
             # A file that vanished meanwhile did not fail, and is not to be proposed.
-            self._take([study for study in studies if Path(study.source).exists()], left_out)
+            self._take(*self._source.still_there(studies))
             self._now.take_pool()
             self._listed = studies
         self._proposer.wake()
@@ -97,7 +117,7 @@ class Embedder(threading.Thread):
     def _embed(self, studies: list[Study]) -> None:
         """Embed what is missing."""
         config = self._config
-        with LocalPool(n_workers=config.n_workers, **config.limits, background=True) as executor:
+        with LocalPool(n_workers=config.n_workers, **self._limits, background=True) as executor:
             for progress in embed(studies, config.encoder_spec, self._cache, executor=executor):
                 self._now.take_progress(progress)
 

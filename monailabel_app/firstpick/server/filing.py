@@ -110,8 +110,14 @@ class Filing:
 
 
 def check(source: Path, target: Path, study: Study, served: Path | None, served_folder: Path) -> Label:
-    """Put a label on its study's grid, in a worker; a study that cannot be read now does not cost its label."""
+    """Put a label on its study's grid, in a worker; a study that cannot be read now does not cost its label.
+
+    Nobody waits for a PACS: of what is not here any more, only the label itself is checked.
+    """
     try:
+        if not (served and served.exists()) and study.is_remote:
+            msg = "its file was deleted here (served_gb), and it was not reserved"
+            raise OSError(msg)  # noqa: TRY301
         grid = read_grid(served if served and served.exists() else serve_file(study, served_folder))
     except (VolumeError, OSError, RuntimeError) as error:
         logger.warning("The grid of study %s is not known: %s", study.study_id, error)

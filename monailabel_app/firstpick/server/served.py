@@ -15,8 +15,10 @@ from pathlib import Path
 
 from fastapi import HTTPException
 
+from firstpick.sources.connection import SourceError
+from firstpick.sources.source import serve_study
 from firstpick.studies import Study
-from firstpick.voxels.served import serve_file, served_path
+from firstpick.voxels.served import served_path
 from firstpick.voxels.volumes import VolumeError
 from firstpick.workers import Executor, why_failed
 
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _MADE_ENDINGS = (".nii.gz", ".nrrd")
 _RETRY_AFTER_S = 2
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 2.0, 60.0  # while a source gives nothing
 _KEPT_WHILE_SENT_S = 30.0
 _KEPT_FOR_REPEAT_S = 600.0
 
@@ -51,7 +54,7 @@ class ServedFiles:
         self._studies: Mapping[str, Study] = {}
         self._endings: dict[tuple[str, str], str] = {}  # by study and stamp
         self._refused: dict[tuple[str, str], str] = {}
-        self._trouble: dict[str, str] = {}
+        self._trouble: dict[str, HTTPException] = {}
         self._asked: OrderedDict[str, Study] = OrderedDict()
         self._ahead: Sequence[str] = ()
         self._reserved: Collection[str] = ()
@@ -59,6 +62,7 @@ class ServedFiles:
         self._kept_until: dict[Path, float] = {}
         self._used: dict[Path, float] = {}
         self._running: Study | None = None
+        self._outage, self._n_outages, self._resume_at = "", 0, 0.0  # while a source gives nothing
         self._is_tidy = True
         self._are_all_own: bool | None = None
 
@@ -100,7 +104,10 @@ class ServedFiles:
         return study is not None and place is not None and (self._is_own(study) or place.exists())
 
     def is_settled(self, study_id: str) -> bool:
-        """Whether nothing more will be done for a study before somebody asks: it is there, or it cannot be."""
+        """Whether nothing more will be done for a study before somebody asks: it is there, or it cannot be now."""
+        return bool(self._outage) or self._is_over(study_id)
+
+    def _is_over(self, study_id: str) -> bool:
         cannot = self.refusal(study_id) or study_id in self._trouble or self.place(study_id) in self._no_room
         return bool(cannot) or self.is_ready(study_id)
 
@@ -140,7 +147,7 @@ class ServedFiles:
         Raises
         ------
         HTTPException
-            503 while it is being made, 422 if it cannot be, 507 if there is no room for it.
+            503 while it is being made or cannot be fetched, 422 if it cannot be, 507 if there is no room for it.
         """
         with self._lock:
             study, place = self._studies[study_id], self.place(study_id)
@@ -151,11 +158,15 @@ class ServedFiles:
                 return Path(os.path.realpath(place))
             if why := self.refusal(study_id):
                 raise HTTPException(422, f"Study '{study_id}' cannot be opened: {why}")
-            trouble = self._trouble.pop(study_id, "")
+            trouble = self._trouble.pop(study_id, None)
         self.ask(study_id)
         if trouble:
-            raise HTTPException(507, f"The file of study '{study_id}' cannot be made: {trouble}")
-        raise being_prepared(study_id)
+            raise trouble
+        raise self.being_prepared(study_id)
+
+    def being_prepared(self, study_id: str) -> HTTPException:
+        """Say that a file comes soon; or why it cannot be had just now."""
+        return _unavailable(f"Study '{study_id}' is being prepared.", self._outage)
 
     # -- inside
 
@@ -169,12 +180,12 @@ class ServedFiles:
     def _make_next(self) -> None:
         """Have the next file made, if none is being made."""
         with self._lock:
-            study = None if self._running else self._next()
+            study = None if self._running or time.monotonic() < self._resume_at else self._next()
             if study is None:
                 return
             self._running = study
         try:
-            self._executor.submit(serve_file, study, self.folder).add_done_callback(
+            self._executor.submit(serve_study, study, self.folder).add_done_callback(
                 lambda made: self._take(study, made)
             )
         except BaseException:
@@ -187,7 +198,7 @@ class ServedFiles:
             if not self.is_ready(study.study_id) and not self.refusal(study.study_id):
                 return study
         for study_id in self._ahead:
-            if study_id in self._studies and not self.is_settled(study_id):
+            if study_id in self._studies and not self._is_over(study_id):
                 return self._studies[study_id]
         return None
 
@@ -197,11 +208,15 @@ class ServedFiles:
             self._running = None
             try:
                 self._made(study, made.result())
+                self._outage, self._n_outages = "", 0
+            except SourceError as error:
+                self._miss(study, error)
             except Exception as error:  # noqa: BLE001 - a worker may die of anything
                 self._is_tidy = False  # a worker that was ended leaves what it was writing
                 # a time-out is an OSError since Python 3.11, but no fault of the disk
                 if isinstance(error, OSError) and not isinstance(error, futures.TimeoutError):
-                    self._trouble[study.study_id] = error.strerror or str(error)
+                    text = f"The file of study '{study.study_id}' cannot be made: {error.strerror or error}"
+                    self._trouble[study.study_id] = HTTPException(507, text)
                     logger.warning("The file of study %s cannot be made: %s", study.study_id, error)
                 else:
                     why = str(error) if isinstance(error, VolumeError) else why_failed(error, "Reading it")
@@ -210,6 +225,16 @@ class ServedFiles:
             self._tidy()
             self._trim()
         self._make_next()
+
+    def _miss(self, study: Study, error: SourceError) -> None:
+        """Ask a source again after a pause that grows; it is not the study's fault."""
+        logger.warning("Study %s cannot be fetched: %s", study.study_id, error)
+        if not error.is_down:  # others can be had
+            self._trouble[study.study_id] = _unavailable(f"Study '{study.study_id}' cannot be fetched.", str(error))
+            return
+        self._outage = str(error)
+        self._resume_at = time.monotonic() + min(_LEAST_PAUSE_S * 2**self._n_outages, _MOST_PAUSE_S)
+        self._n_outages += 1
 
     def _made(self, study: Study, path: Path) -> None:
         made_as = {served_path(study, ending, self.folder): ending for ending in _MADE_ENDINGS}
@@ -266,9 +291,8 @@ class ServedFiles:
         logger.warning("The files of reserved studies alone take %.1f GB: raise served_gb.", total / 1e9)
 
 
-def being_prepared(study_id: str) -> HTTPException:
-    """Say that a file comes soon."""
-    text = f"Study '{study_id}' is being prepared. Ask again in a few seconds."
+def _unavailable(*sentences: str) -> HTTPException:
+    text = " ".join(filter(None, (*sentences, "Ask again in a few seconds.")))
     return HTTPException(503, text, headers={"Retry-After": str(_RETRY_AFTER_S)})
 
 

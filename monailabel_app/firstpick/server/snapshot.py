@@ -22,6 +22,8 @@ class Snapshot:
 
     Attributes
     ----------
+    place : str
+        Where the studies are, in words.
     studies : mapping of str to Study, or None
         By id; None before the first look at the folder.
     left_out, failed : list of LeftOut
@@ -29,9 +31,14 @@ class Snapshot:
         None until every study is embedded or failed for the first time.
     problem : str
         Why the background thread cannot go on; empty if it can.
+    notice : str
+        What an administrator should know though readers can go on.
+    unsent : str
+        Which final labels are not in the PACS, and why.
     """
 
-    def __init__(self, config: Config, cache: Cache) -> None:
+    def __init__(self, config: Config, cache: Cache, *, place: str = "the studies folder") -> None:
+        self.place = place
         self._encoder = config.encoder
         self._groups_by, self._strata_by = config.groups.by, config.strata.by
         self._cache = cache
@@ -41,6 +48,8 @@ class Snapshot:
         self.failed: list[LeftOut] = []
         self.pool: Pool | None = None
         self.problem = ""
+        self.notice = ""
+        self.unsent = ""
         self._progress = Progress(0, 0, 0)
         self._notes: Mapping[str, list[str]] = {}
         self._drawn: tuple[Pool, Pool, Drawing] | None = None
@@ -58,6 +67,7 @@ class Snapshot:
         if progress.n_failed != len(self.failed):
             self.failed = self._cache.failures(self.fingerprint, (self.studies or {}).values())
         self._progress = progress
+        self.notice = progress.notice
 
     def take_pool(self) -> None:
         """Load the embeddings, now that every study is embedded or failed."""
@@ -172,7 +182,7 @@ class Snapshot:
                 return "Looking which studies there are. Ask again in a few seconds."
             case "empty":
                 n_out = f" ({len(self.left_out)} left out)" if self.left_out else ""
-                return f"The studies folder holds no study that FirstPick can read{n_out}."
+                return f"T{self.place[1:]} holds no study that FirstPick can read{n_out}."
             case "ready":
                 failed = f", {n_failed} could not be read" if n_failed else ""
                 return f"Ready: {0 if pool is None else pool.n_studies} studies embedded{failed}."

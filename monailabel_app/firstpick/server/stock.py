@@ -28,7 +28,7 @@ from firstpick.server.desk import NOBODY
 
 _NO_MODELS = "FirstPick has no models of its own: it cannot infer, train or score. Use a MONAI Label app that has."
 _NO_SESSIONS = "FirstPick has no models, so it keeps no images to infer on."
-_NO_DICOMWEB = "FirstPick reads a folder of studies: there is no DICOMweb server behind it."
+_NO_DICOMWEB = "FirstPick is no DICOMweb server, and passes no request on to one."
 _READ_ONLY = "FirstPick never writes the studies folder: put the file there yourself."
 
 _REFUSED = (
@@ -46,7 +46,7 @@ _REFUSED = (
 """Paths, methods, role, status and reason; no body is read."""
 
 _KEPT = frozenset({"strategy", "ts", "name", "path", "stamp", "size", "modality"})
-_KEPT |= {"client_id", "seconds", "checksum", "n_voxels", "values", "unknown_values", "changes"}
+_KEPT |= {"client_id", "seconds", "checksum", "n_voxels", "values", "unknown_values", "changes", "pacs"}
 """What is written down about images and labels by the server alone."""
 
 

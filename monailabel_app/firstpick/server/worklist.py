@@ -35,7 +35,6 @@ from firstpick.server.answers import (
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import NOBODY, Desk
 from firstpick.server.proposer import Proposer
-from firstpick.server.served import being_prepared
 from firstpick.server.snapshot import Snapshot
 from firstpick.studies import Study
 
@@ -106,7 +105,7 @@ class Worklist:
                 given = Given(strategy, slices[study_id])
             elif coming := board.first_open(ranked, reader, now, anonymous=is_anonymous):
                 files.ask(coming)
-                raise being_prepared(coming)
+                raise files.being_prepared(coming)
             elif study_id := board.oldest_held(openable, reader, now, anonymous=is_anonymous):
                 given = board.statuses[study_id].given.get(board.statuses[study_id].client)
             if study_id is None:
@@ -174,6 +173,7 @@ class Worklist:
 
     def status(self) -> ServerStatus:
         """How things stand, for people and for the Slicer module."""
+        notices = (self._desk.notice, self.now.notice, self.now.unsent, self._proposer.problem)
         return _STATUS.validate_python(
             {
                 "version": __version__,
@@ -185,7 +185,7 @@ class Worklist:
                 "readers_per_study": self._desk.readers_per_study,
                 "labels": self._config.labels,
                 "unmatched_labels": self._datastore.unmatched,
-                "notice": " ".join(filter(None, [self._desk.notice, self._proposer.problem])),
+                "notice": " ".join(filter(None, notices)),
             }
         )
 
@@ -253,7 +253,7 @@ class Worklist:
 
     def _check_listed(self, study_id: str) -> None:
         if study_id not in self.now.listed():
-            raise HTTPException(404, f"Study '{study_id}' is not in the studies folder.")
+            raise HTTPException(404, f"Study '{study_id}' is not in {self.now.place}.")
 
     def _live(self, proposal: Proposal) -> LiveProposal:
         lists = {"failed": self.now.failed, "left_out": self.now.left_out}

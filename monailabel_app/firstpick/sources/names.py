@@ -40,7 +40,7 @@ def names_of(study: Study) -> set[str]:
     A file's path, with its ending and without; a series' id, its UID, the folder with its slices, that folder and the
     UID, and its title.
     """
-    if not study.files:
+    if not study.is_series:
         return {study.study_id, bare(study.study_id), study.title}
     uid = _DIGITS.sub("", study.study_id)
     return {study.study_id, study.title, uid, study.folder, f"{study.folder}/{uid}"} - {""}

@@ -17,6 +17,11 @@ def allow_gb(n_gb: float) -> None:
     _limit_gb = n_gb
 
 
+def limit_bytes() -> float:
+    """Bytes that the voxels of one file may take in this process."""
+    return _limit_gb * _GB
+
+
 def why_too_large(size: Sequence[int], n_bytes_each: int = _FLOAT_BYTES) -> str:
     """Say how large the voxels of a file are and what is allowed; empty if they are not too large.
 
@@ -29,7 +34,7 @@ def why_too_large(size: Sequence[int], n_bytes_each: int = _FLOAT_BYTES) -> str:
     """
     sizes = [int(n) for n in size]
     n_bytes = max(math.prod(sizes[:_N_AXES]) * _FLOAT_BYTES, math.prod(sizes) * n_bytes_each)
-    if n_bytes <= _limit_gb * _GB:
+    if n_bytes <= limit_bytes():
         return ""
     return (
         f"{' x '.join(map(str, sizes))} voxels take {n_bytes / _GB:,.1f} GB unpacked, at most {_limit_gb:g} GB are "

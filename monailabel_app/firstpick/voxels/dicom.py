@@ -27,8 +27,8 @@ from pydicom.valuerep import VR
 from firstpick.voxels.stacks import MARKS, Place, Stack, stack
 
 __all__ = [
-    "DICOM_ENDINGS", "NO_PATIENT", "Instance", "Place", "Stack", "may_be_dicom", "number", "numbers",
-    "read_header", "read_instances", "series_key", "stack", "starts_like_dicom", "text",
+    "DICOM_ENDINGS", "NO_PATIENT", "Instance", "Place", "Stack", "hashed_patient", "may_be_dicom", "names_someone",
+    "number", "numbers", "read_header", "read_instances", "series_key", "stack", "starts_like_dicom", "text",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -233,8 +233,8 @@ def _read_instance(path: Path) -> Instance | None:
             modality=text(header, "Modality").upper(),
             description=text(header, "SeriesDescription"),
             conversion=text(header, "ConversionType"),
-            patient=_hashed(text(header, "PatientID")),
-            names_patient=_names_someone(text(header, "PatientID")),
+            patient=hashed_patient(text(header, "PatientID")),
+            names_patient=names_someone(text(header, "PatientID")),
             image_type=tuple(text(header, "ImageType").upper().split("\\")),
             n_columns=int(number(header, "Columns")),
             n_rows=int(number(header, "Rows")),
@@ -254,11 +254,13 @@ def _read_instance(path: Path) -> Instance | None:
         return None
 
 
-def _hashed(patient: str) -> str:
+def hashed_patient(patient: str) -> str:
+    """Make of a PatientID what stands for it; empty if there is none."""
     return hashlib.sha256(patient.encode(errors="replace")).hexdigest()[:12] if patient else ""
 
 
-def _names_someone(patient_id: str) -> bool:
+def names_someone(patient_id: str) -> bool:
+    """Tell whether a PatientID is neither empty nor one of `NO_PATIENT`."""
     plain = re.sub(r"[\W_]+", "", patient_id.casefold())
     return plain not in NO_PATIENT and len({*plain} - {"0", "x"}) > 0
 

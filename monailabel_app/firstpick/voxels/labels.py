@@ -81,7 +81,7 @@ def on_grid(source: Path, grid: Grid | None, target: Path) -> Label:
     except Exception as error:  # the libraries raise whatever a damaged file makes them stumble over
         msg = f"The label cannot be read, it may be damaged or no image: {one_sentence(error, source)}."
         raise LabelError(msg) from error
-    values = _values(sent)
+    values = values_of(sent)
     changes = ""
     if grid is None or fit is None or fit.is_exact:
         shutil.copyfile(source, target)
@@ -119,7 +119,7 @@ def _check_whole(array: NDArray[Any]) -> None:
         raise LabelError(msg)
 
 
-def _values(sent: SentLabel) -> tuple[Value, ...]:
+def values_of(sent: SentLabel) -> tuple[Value, ...]:
     """Count each value; a segmentation file says what each is called."""
     names = {}
     numbers = sorted(int(key[7:-3]) for key in sent.segments if re.fullmatch(r"Segment\d+_ID", key))

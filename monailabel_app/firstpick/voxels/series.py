@@ -45,7 +45,7 @@ def read_series(path: Path, files: Sequence[str] = ()) -> Stored:
         Instances of the series, as paths below the folder; empty for all in the folder, if they are of one series.
     """
     instances = _slices_of(path, files)
-    slices = [instance for instance in instances if not instance.is_localizer] or instances
+    slices = _without_localizers(instances)
     n_dropped = len(instances) - len(slices)
     notes: tuple[str, ...] = (f"{n_dropped} localizers among the slices left out",) if n_dropped else ()
     if any(instance.is_mosaic for instance in slices):
@@ -62,6 +62,21 @@ def read_series(path: Path, files: Sequence[str] = ()) -> Stored:
         modality=slices[0].modality,
         notes=notes + sorted_.stack.notes + notes_on_spacing,
     )
+
+
+def slices_in_order(path: Path, files: Sequence[str]) -> tuple[list[Path], NDArray[np.float64]]:
+    """Tell which files of a series the slices of its volume are, the first to the last, and the affine as stored."""
+    slices = _without_localizers(_slices_of(path, files))
+    if any(instance.is_mosaic for instance in slices):
+        msg = f"{path.name} is a mosaic: its files are no slices."
+        raise VolumeError(msg)
+    sorted_ = _sort(path.name, slices)
+    spacing, _ = _spacing(path, sorted_.slices[0])
+    return [path / instance.name for instance in sorted_.slices], sorted_.stack.affine(spacing)
+
+
+def _without_localizers(instances: list[Instance]) -> list[Instance]:
+    return [instance for instance in instances if not instance.is_localizer] or instances
 
 
 def read_dicom(path: Path) -> Stored:

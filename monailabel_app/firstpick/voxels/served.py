@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +63,7 @@ def served_ending(study: Study, volume: Volume) -> str:
     The voxels are not decoded again: what the reader of each format knows is `Volume.as_stored`, and SimpleITK is
     asked for what it makes of the header.
     """
-    if not study.files and volume.as_stored and _itk_agrees(Path(study.source), volume):
+    if not study.is_series and volume.as_stored and _itk_agrees(Path(study.source), volume):
         return ""
     axes = volume.affine[:N_AXES, :N_AXES] / volume.spacing
     cosines = axes.T @ axes - np.eye(N_AXES)
@@ -96,7 +96,7 @@ def served_path(study: Study, ending: str, folder: Path) -> Path:
     return folder / digest[:2] / digest / f"{_readable(study.title or study.study_id, len(ending))}{ending}"
 
 
-def serve_file(study: Study, folder: Path) -> Path:
+def serve_file(study: Study, folder: Path, *, read: Callable[[Study], Volume] = read_volume) -> Path:
     """Make sure that the file that readers open is there; meant for a worker process.
 
     Parameters
@@ -105,6 +105,8 @@ def serve_file(study: Study, folder: Path) -> Path:
         As listed.
     folder : Path
         Of all served files; need not exist.
+    read : callable
+        Reads its voxels.
 
     Returns
     -------
@@ -122,7 +124,7 @@ def serve_file(study: Study, folder: Path) -> Path:
         path = served_path(study, ending, folder)
         if path.exists():
             return path
-    volume = read_volume(study)
+    volume = read(study)
     ending = served_ending(study, volume)
     path = served_path(study, ending, folder)
     if ending:
