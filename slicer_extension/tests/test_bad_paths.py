@@ -397,7 +397,7 @@ def test_a_study_is_not_reopened_while_another_must_stay_open(drawn, recorded, m
     second = drawn.reading.studyId
     drawn.draw("tumour", block(drawn))
 
-    def full(client, reading, withLabel=False):
+    def full(*_arguments, **_more):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(drawn.logic.kept, "write", full)

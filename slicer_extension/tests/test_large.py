@@ -142,22 +142,25 @@ def test_what_slicer_does_is_on_the_screen_before_the_window_stands_still(drawn,
     painted, shown = Painted(drawn.ui.transferLabel), []
 
     def spy(name):
-        original = getattr(scene, name)
+        original = getattr(slicer.util, name)
 
         def spied(*arguments):
-            shown.append((name, painted.texts[-1], qt.QApplication.overrideCursor().shape()))
+            cursor = qt.QApplication.overrideCursor()
+            shown.append((name, painted.texts[-1], cursor and cursor.shape()))
             return original(*arguments)
 
-        monkeypatch.setattr(scene, name, spied)
+        monkeypatch.setattr(slicer.util, name, spied)
 
     title = drawn.reading.title
+    spy("saveNode")
     drawn.press("draftButton")
+    assert shown == [("saveNode", f"Writing {title} ...", qt.Qt.WaitCursor)]
     drawn.press("closeButton")
-    for name in ("loadVolume", "loadLabel"):
+    for name in ("loadVolume", "loadLabelVolume"):
         spy(name)
     drawn.press("openButton")
     sign = (f"Slicer opens {title} ...", qt.Qt.WaitCursor)
-    assert shown == [("loadVolume", *sign), ("loadLabel", *sign)]
+    assert shown[1:] == [("loadVolume", *sign), ("loadLabelVolume", *sign)]
     assert qt.QApplication.overrideCursor() is None
 
 

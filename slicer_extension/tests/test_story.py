@@ -402,8 +402,8 @@ def test_a_label_of_another_grid_is_refused_in_a_sentence_and_kept(reader, serve
     reader.draw("organ", threshold(server, study_id))
     write = reader.logic.kept.write
 
-    def write_half(client, reading, withLabel=False):
-        kept = write(client, reading, withLabel=withLabel)
+    def write_half(*arguments, **more):
+        kept = write(*arguments, **more)
         path = reader.logic.kept.path(kept.label)
         label = nib.load(path)
         nib.save(nib.Nifti1Image(np.asarray(label.dataobj)[::2].copy(), label.affine), path)

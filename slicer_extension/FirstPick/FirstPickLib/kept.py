@@ -60,10 +60,10 @@ class Kept:
         """Where a file of some `KeptWork` lies."""
         return os.path.join(self.folder, name)
 
-    def write(self, client, reading, withLabel: bool = False) -> KeptWork:
+    def write(self, client, reading, withLabel: bool = False, isSmall: bool = False) -> KeptWork:
         """Write all that is drawn now; OSError, and what was kept before stays, if that cannot be done.
 
-        ``withLabel`` makes a label file beside it.
+        ``withLabel`` makes a label file beside it; ``isSmall`` takes time to compress what is sent where there is none.
         """
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         key = self._key(client, reading.studyId)
@@ -72,7 +72,7 @@ class Kept:
         about = (reading.studyId, reading.title, client.address, client.reader, reading.seconds, time.time())
         work = KeptWork(*about, file, label)
         try:
-            writeWork(reading.segmentation, self.path(file), isSmall=withLabel)
+            writeWork(reading.segmentation, self.path(file), isSmall)
             if withLabel:
                 scene.exportLabel(reading.segmentation, reading.volume, reading.paintOrder, self.path(label))
             self._record(key, work)
@@ -124,7 +124,9 @@ class Kept:
         folder = self.path("copies")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         title = re.sub(r"[^\w.+-]+", "_", reading.title)[-60:].strip("._") or "study"
-        path = os.path.join(folder, f"{title}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}{ENDING}")
+        now = time.time_ns()
+        stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.localtime(now // 10**9))}-{now // 1000 % 10**6:06d}"
+        path = os.path.join(folder, f"{title}-{stamp}{ENDING}")
         writeWork(reading.segmentation, path, isSmall=True)
         return path
 

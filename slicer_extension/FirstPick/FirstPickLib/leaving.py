@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from .asking import Asking
 from .client import FINAL
+from .link import waitCursor
 from .tasks import sendLabel
 
 
@@ -24,12 +25,20 @@ class Leaving(Asking):
         if work and reading.keptChanges == reading.changes and bool(work.label) >= withLabel:
             return work
         try:
-            work = self.kept.write(self.client, reading, withLabel=withLabel)
+            work = self.kept.write(self.client, reading, withLabel=withLabel, isSmall=not withLabel)
         except OSError as error:
             self.say(str(error))
             return None
         reading.keptChanges = reading.changes
         return work
+
+    def _keepAloud(self, isSubmit=False):
+        """Keep what is drawn, and say so before the window stands still: the story of `_keep`."""
+        if not (yield from self._busy(_("Writing {study} ...").format(study=self.reading.title))):
+            self.say(_("Cancelled."))
+            return None
+        with waitCursor():
+            return self._keep(isSubmit)
 
     def _autosave(self):
         """Keep what was drawn since the last time."""
@@ -65,7 +74,7 @@ class Leaving(Asking):
             self.settle(lambda: self._run(self._saveDraft()))
 
     def _saveDraft(self):
-        work = self._keep()
+        work = yield from self._keepAloud()
         if work is None:
             return
         answer = yield from self._send(work, self.client.savedTag)
@@ -107,7 +116,7 @@ class Leaving(Asking):
     def _submit(self):
         reading = self.reading
         reading.settled.discard("empty")
-        work = self._keep(isSubmit=True)
+        work = yield from self._keepAloud(isSubmit=True)
         if work is None:
             return
         answer = yield from self._send(work, FINAL)
@@ -154,7 +163,7 @@ class Leaving(Asking):
         """
         reading, note = self.reading, ""
         if reading.isDirty and reading.hasDrawing:
-            work = self._keep()
+            work = yield from self._keepAloud()
             if work is None:
                 return False
             note = yield from self._saveAside(work, isForced)
@@ -215,7 +224,7 @@ class Leaving(Asking):
     def _skip(self, studyId, reason):
         isOpen = bool(self.reading) and self.reading.studyId == studyId
         if isOpen and self.reading.isDirty and self.reading.hasDrawing:
-            work = self._keep()
+            work = yield from self._keepAloud()
             if work is None:
                 return
             yield from self._send(work, self.client.savedTag)
