@@ -22,9 +22,10 @@ class Leaving(Asking):
         reading = self.reading
         withLabel = reading.isHere and (isSubmit or reading.fitsLabelFile)
         work = self.kept.read(self.client, reading.studyId)
-        if work and reading.keptChanges == reading.changes and bool(work.label) >= withLabel:
-            return work
+        isAsItWas = work and (work.stamp, reading.keptChanges) == (reading.stamp, reading.changes)
         try:
+            if isAsItWas and bool(work.label) >= withLabel:
+                return self.kept.timed(self.client, work, reading.seconds)
             work = self.kept.write(self.client, reading, withLabel=withLabel)
         except OSError as error:
             self.say(str(error))
