@@ -242,13 +242,14 @@ def plainTooltip(text: str) -> str:
 
 
 def wrappable(text: str) -> str:
-    """Let the long words of a sentence go on in the next line, so that they do not widen the panel.
+    """Let the long words of a sentence go on in the next line, not widen the panel; keep a % with its number.
 
     >>> wrappable("Reserving scan_1.nii.gz ...")
     'Reserving scan_1.nii.gz ...'
     >>> wrappable("Loading site_12/patient_0815/thorax.nii.gz").split("\u200b")
     ['Loading site_', '12/', 'patient_', '0815/', 'thorax.', 'nii.', 'gz']
     """
+    text = text.replace(" %", "\u00a0%")
     return re.sub(rf"\S{{{2 * HALF + 1},}}", lambda word: breakable(word[0]), text)
 
 
