@@ -28,6 +28,7 @@ note = {"data": {"info": '{"seen": true}'}}
 ROUTES = {
     # what looks, and what takes, keeps or gives back: as MONAI Label's next sample
     ("GET", "/firstpick/status"): ("user", 200, {}),
+    ("GET", "/firstpick/metrics"): ("user", 200, {}),
     ("GET", "/firstpick/proposal"): ("user", 200, {}),
     ("GET", "/firstpick/strategies"): ("user", 200, {}),
     ("GET", "/firstpick/encoders"): ("user", 200, {}),
@@ -141,7 +142,7 @@ def test_no_route_is_forgotten():
 
     server = FastAPI(openapi_url=None)
     document(server)
-    for router in (make_router(None), make_upload_router(None), make_stock_router()):
+    for router in (make_router(None, None), make_upload_router(None), make_stock_router()):
         server.include_router(router)
     assert set(routes_of(server.router)) == ROUTES.keys() | OPEN
 

@@ -25,7 +25,8 @@ from server_process import Server, wait_for, write_studies  # noqa: E402 - needs
 pytestmark = pytest.mark.slow
 
 ADDRESS = "203.0.113.5"
-README = Path(__file__).parents[1] / "monailabel_app" / "README.md"
+PASSWORD = "correct horse"  # noqa: S105 - nobody's
+SAMPLE = Path(__file__).parents[1] / "sample_configs" / "nginx.conf"
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 
 
@@ -75,7 +76,7 @@ def server(running):
 
 @pytest.fixture(scope="module")
 def nginx(running, tmp_path_factory):
-    """What stands in the README, with TLS; and on port 8443 the same that passes no header on."""
+    """The sample, for a reading room on this machine; on 8443 it passes no header on, on 9443 the room is elsewhere."""
     folder = tmp_path_factory.mktemp("nginx")
     found = needed("no nginx on this machine (Debian: apt-get install nginx)", shutil.which("nginx"))
     authority = trustme.CA()
@@ -83,10 +84,16 @@ def nginx(running, tmp_path_factory):
     certificate = authority.issue_cert("reads.example", ADDRESS)
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "reads.pem")
     certificate.private_key_pem.write_to_path(folder / "reads.key")
-    snippet = re.search(r"```nginx\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[1]
-    bare = re.sub(r" *proxy_set_header .*\n", "", snippet).replace("listen 443", "listen 8443")
-    assert bare != snippet
-    sites = (snippet + bare).replace("/etc/nginx/", f"{folder}/").replace("127.0.0.1:8000", f"127.0.0.1:{running.port}")
+    (folder / "readers").write_text(f"alice:{{PLAIN}}{PASSWORD}\n")
+    sample = SAMPLE.read_text(encoding="utf-8")
+    away = sample.replace("listen 443", "listen 9443")
+    here = sample.replace("10.20.0.0/16;", f"127.0.0.1; allow {ADDRESS};")
+    bare = re.sub(r" *proxy_set_header .*\n", "", here).replace("listen 443", "listen 8443")
+    assert bare.count("\n") < here.count("\n")
+    assert here != sample
+    sites = (
+        (here + bare + away).replace("/etc/nginx/", f"{folder}/").replace("127.0.0.1:8000", f"127.0.0.1:{running.port}")
+    )
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
     configuration = folder / "nginx.conf"
@@ -96,7 +103,7 @@ def nginx(running, tmp_path_factory):
     log = folder / "error.log"
     process = subprocess.Popen([found, "-e", str(log), "-c", str(configuration)])
     try:
-        wait_for(lambda: connects(443) and connects(8443), 20, "nginx")
+        wait_for(lambda: all(map(connects, (443, 8443, 9443))), 20, "nginx")
         yield SimpleNamespace(log=log, ca=str(folder / "ca.pem"))
     finally:
         process.terminate()
@@ -368,6 +375,16 @@ def test_behind_nginx_other_pages_and_names_can_do_nothing(server, nginx, open_t
             f"https://{ADDRESS}:{port}{path}", headers={"Host": "rebound.example"}, verify=nginx.ca, timeout=9
         )
         assert answer.status_code == 421
+
+
+def test_who_is_not_in_the_reading_rooms_logs_in(server, nginx):
+    def ask(**more):
+        named = {"headers": {"Host": "reads.example:9443"}, "verify": nginx.ca, "timeout": 9}
+        return requests.get(f"https://{ADDRESS}:9443/firstpick/status", **named, **more)
+
+    assert ask().status_code == 401
+    assert ask(auth=("alice", "wrong")).status_code == 401
+    assert ask(auth=("alice", PASSWORD)).json()["state"] == "ready"
 
 
 # -- clients that are no browsers

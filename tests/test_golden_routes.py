@@ -24,7 +24,7 @@ from server_process import Server, wait_for  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-PASSING = {"ts", "rate", "seconds_left", "stamp", "pool_hash"}
+PASSING = {"ts", "rate", "seconds_left", "stamp", "size", "pool_hash"}
 """Keys whose values are another at every run."""
 
 FORM = {"params": '{"client_id": "dora", "label_info": []}'}

@@ -124,6 +124,7 @@ def test_the_stamp_of_a_study_tells_a_client_whether_it_has_the_same_file(runnin
     info = running.get("/datastore/image/info", image="study_03.nii.gz")
     stat = Path(info["path"]).stat()
     assert info["stamp"] == f"{stat.st_size}-{stat.st_mtime_ns}"
+    assert info["size"] == stat.st_size
     assert info["modality"] == ""
 
 

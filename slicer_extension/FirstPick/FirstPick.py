@@ -404,7 +404,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ]
         ui.previousButton.enabled, ui.nextButton.enabled = isFree and neighbours[0], isFree and neighbours[1]
         ui.newBatchButton.enabled = isFree and bool(logic.status) and logic.status["state"] == "ready"
-        ui.connectButton.enabled = isFree
+        ui.connectButton.enabled = logic.canConnect
         ui.skipFrame.visible = ui.skipButton.checked and ui.skipButton.enabled
         self._updateOpenButton()
 

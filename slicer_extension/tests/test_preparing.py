@@ -9,7 +9,7 @@ import record
 from stage import wait_for
 from test_bad_paths import block, connected, recorded  # noqa: F401 - fixtures
 
-from FirstPickLib.client import readAnswer
+from FirstPickLib.answers import readAnswer
 
 IMAGE = "/datastore/image"
 PREPARED = "Study '{}' is being prepared. Ask again in a few seconds."

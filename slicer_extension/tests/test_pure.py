@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from stage import HERE, MODULE
 
-from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, readAnswer, statusText
+from FirstPickLib.answers import readAnswer
+from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, statusText
 from FirstPickLib.colors import rankColor
 from FirstPickLib.poolmap import PoolMap, nearest
 from FirstPickLib.worklist import WorkList, breakable, sliceText

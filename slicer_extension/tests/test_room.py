@@ -147,6 +147,29 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
+@pytest.mark.parametrize("width", range(330, 560, 40))
+def test_a_title_has_two_lines_and_both_its_ends_at_any_width(reader, width):
+    proposal, points = answers()
+    reader.logic.loadThumbnail = lambda study_id, done: None
+    for pick in proposal["picks"]:
+        pick["title"] = f"{LONG[:40]}/{'é' * (pick['rank'] * 7)}_{pick['rank']}.nii.gz"
+    reader.logic.worklist = WorkList(proposal, points, "bob")
+    reader.widget._updateWorkList()
+    reader.parent.resize(width, 900)
+    settle()
+    wait_for(lambda: not reader.widget.table._timer.isActive())
+    table, metrics = reader.ui.table, reader.ui.table.fontMetrics()
+    room = qt.QRect(0, 0, table.columnWidth(2) - 8, 1000)
+    for place in range(table.rowAt(table.viewport().height - 1)):
+        text = table.item(place, 2).text()
+        needed = metrics.boundingRect(room, qt.Qt.TextWordWrap, text)
+        assert needed.height() <= 2 * metrics.lineSpacing(), text
+        assert needed.width() <= room.width(), text
+        assert text.count("…") == 1
+        assert text.startswith("si")
+        assert text.endswith("gz")
+
+
 # -- names and tooltips
 
 

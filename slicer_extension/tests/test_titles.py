@@ -112,7 +112,7 @@ def test_a_study_is_read_and_kept_whatever_its_id_is(connected, recorded, study_
 def test_the_server_says_the_format_not_the_id(connected, recorded):  # noqa: F811
     study_id = "case.nii.gz.nii.gz"
     answers = renamed(json.loads(record.RECORDED.read_text(encoding="utf-8")))
-    answers["infos"][study_id] |= {"path": "/on/the/server/case.nrrd", "name": "case.nrrd"}
+    answers["infos"][study_id] |= {"path": "/on/the/server/case.nrrd", "name": "case.nrrd", "size": len(NRRD)}
     answers["images"][study_id] = base64.b64encode(NRRD).decode()
     recorded.post("/test/set", infos=answers["infos"], images=answers["images"])
     connected.logic.open(study_id)

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "Compare strategies, encoders and scalings on labelled data.",
     "ranks": "Rank the arms of several comparisons.",
     "check": "Check a configuration and print every value.",
+    "doctor": "Look at everything that a server needs, and say what to do where it is not well.",
     "list": "List strategies, encoders, or the studies that failed.",
     "bench": "Measure how fast an encoder is on this machine.",
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
+import logging.config
 import os
 import runpy
 import sys
@@ -28,6 +30,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--new-state", action="store_true", help="set aside what was decided; labels are kept and count as done"
     )
+    command.add_argument("--log-config", metavar="FILE", help="how to log, such as sample_configs/json_logs.json")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     command.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
 
@@ -49,10 +52,22 @@ def run(options: argparse.Namespace) -> None:
         new_state(state)
     check_log(state, has_labels=has_labels(state / "datastore" / "labels"))
     command, environment = server_command(options, folder, state, host=options.host, port=options.port)
+    if options.log_config:
+        command += ["--log_config", checked_log_config(Path(options.log_config))]
     print(f"http://{options.host}:{options.port}  labels: {state / 'datastore' / 'labels'}", file=sys.stderr)
     os.environ.update(environment)
     sys.argv = command[2:]
     runpy.run_module("monailabel.main", run_name="__main__", alter_sys=True)
+
+
+def checked_log_config(path: Path) -> str:
+    """Return the path of a logging configuration; MONAI Label passes over one that is not there."""
+    try:
+        logging.config.dictConfig(json.loads(path.read_text(encoding="utf-8")) | {"incremental": False})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        msg = f"--log-config {path}: {error}. It must be JSON as Python's logging.config.dictConfig takes it."
+        raise UsageError(msg) from error
+    return str(path.resolve())
 
 
 def need_monailabel() -> None:

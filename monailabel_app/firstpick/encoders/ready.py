@@ -21,6 +21,16 @@ def on_gpu(spec: EncoderSpec) -> bool:
     return torch is not None and bool(torch.cuda.is_available())
 
 
+def gpu_here() -> str:
+    """Name the GPU that torch would use, and its memory; empty if there is none."""
+    import torch  # noqa: PLC0415 - a second that others who import this need not wait for
+
+    if not torch.cuda.is_available():
+        return ""
+    free, total = torch.cuda.mem_get_info()
+    return f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GB free"
+
+
 def fetch_weights(spec: EncoderSpec) -> EncoderSpec:
     """Fetch what lies on a hub; return the same encoder with the folder that it was fetched to.
 

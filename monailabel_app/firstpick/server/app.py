@@ -31,6 +31,7 @@ from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
 from firstpick.server.keeper import Keeper
 from firstpick.server.label_folder import LabelFolder, copy_labels
+from firstpick.server.metrics import Metrics
 from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
 from firstpick.server.security import guard
@@ -56,6 +57,7 @@ class _Services:
     datastore: StudiesDatastore
     worklist: Worklist
     filing: Filing
+    metrics: Metrics
     threads: tuple[Embedder, Proposer, Keeper]
 
 
@@ -125,7 +127,9 @@ class FirstPickApp(MONAILabelApp):
         super().on_init_complete()
         server = sys.modules.get("monailabel.app")
         if server is not None:
-            server.app.include_router(make_router(self._services.worklist), prefix=settings.MONAI_LABEL_API_STR)
+            server.app.include_router(
+                make_router(self._services.worklist, self._services.metrics), prefix=settings.MONAI_LABEL_API_STR
+            )
             routers = [make_upload_router(self._services.filing), make_stock_router(), *check_tokens(server.app)]
             put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
@@ -162,7 +166,8 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     proposer = Proposer(config, desk, now, served)
     worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
     embedder = Embedder(Path(studies), config, cache, now=now, datastore=datastore, filing=filing, proposer=proposer)
-    return _Services(config, datastore, worklist, filing, (embedder, proposer, Keeper(desk, datastore)))
+    threads = embedder, proposer, Keeper(desk, datastore)
+    return _Services(config, datastore, worklist, filing, Metrics(worklist.status, state), threads)
 
 
 def _check_monailabel() -> None:

@@ -163,6 +163,7 @@ class StudiesDatastore(LocalDatastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of a study: where its file is or will be, and the stamp that changes with the file.
 
+        ``size`` in bytes tells a client whether it got all of the file; 0 while it is not made yet.
         The stamp of a file that is served as it lies is its size and time, by which a client knows it on its own disk.
         ``name`` ends as the file does, and is no other study's: Slicer shows whatever it downloaded before
         under the same name.
@@ -175,6 +176,7 @@ class StudiesDatastore(LocalDatastore):
             stamp = stamp_of(Path(path)) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
             info |= self._handed_out.get(image_id, {})
             info |= {"path": path, "name": _image_name(study, path), "stamp": stamp, "modality": study.modality}
+            info["size"] = _size(path)
         return info
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002, ARG002
@@ -316,6 +318,13 @@ def _image_name(study: Study, path: str) -> str:
     name = Path(title if study.is_series else bare(title)).name
     shown = re.sub(r"[^\w .+-]", "_", name)[-_NAME_LETTERS:]
     return f"{mark}-{shown}{split_label(path)[1]}"
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size if path else 0
+    except OSError:
+        return 0
 
 
 def _refuse(status: int, reason: str, upload: str) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES, describe
@@ -25,18 +26,24 @@ from firstpick.server.answers import (
 )
 from firstpick.server.auth import ANNOTATOR, USER
 from firstpick.server.bounds import Name, StudyId
+from firstpick.server.metrics import Metrics
 from firstpick.server.page import add_page
 from firstpick.server.worklist import Worklist
 
 
-def make_router(worklist: Worklist) -> APIRouter:  # noqa: C901 - a list of routes, not a path through code
-    """Routes over one work list."""
+def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C901 - a list of routes, not a path through code
+    """Routes over one work list, and what is measured of it."""
     looking, deciding = APIRouter(dependencies=[USER]), APIRouter(dependencies=[ANNOTATOR])
 
     @looking.get("/status")
     def status() -> ServerStatus:
         """How far the embedding is, what failed, who works on what."""
         return worklist.status()
+
+    @looking.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def measured() -> Response:
+        """How the work stands in numbers, for Prometheus; without any name."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @looking.get("/proposal")
     def proposal(strategy: Name = "") -> ShownProposal:

@@ -1,4 +1,4 @@
-"""Requests to a FirstPick server and what its answers mean, in plain words; sends nothing itself."""
+"""Requests to a FirstPick server, and what a good answer to each looks like; sends nothing itself."""
 
 from __future__ import annotations
 
@@ -10,39 +10,88 @@ import time
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urlsplit
 
+from .shapes import File, Maybe, OrEmpty, Picture
+
 FINAL = "final"
-UNAVAILABLE = 503
-NORMAL_SECONDS, LONG_SECONDS = 30, 300
+SHORT_SECONDS, NORMAL_SECONDS = 10, 30
+BATCH_SECONDS, UPLOAD_SECONDS = 60, 300  # while the server chooses, and while it checks a label
+
+# What this module reads of each answer; what else is in it may come, go and change.
+LABEL = {"name": str, "value": int, "color": re.compile("#[0-9a-fA-F]{6}")}
+PROGRESS = {"total": int, "done": int, "failed": int, "seconds_left": Maybe(float)}
+HELD = {"study_id": str, "title": str, "until": float}
+READER = {"client": str, "studies": [HELD], "n_done": int, "n_skipped": int, "seconds": float}
+STATUS = {
+    "state": str,
+    "message": str,
+    "notice": Maybe(str),
+    "progress": PROGRESS,
+    "strategy": str,
+    "n_pool": int,
+    "n_labelled": int,
+    "n_skipped": int,
+    "readers": [READER],
+    "readers_per_study": int,
+    "labels": [LABEL],
+}
+STRATEGIES = [{"name": str, "description": str}]
+SLICE = {"index": int, "plane": str, "position_mm": Maybe(float)}
+PICK = {
+    "rank": int,
+    "study_id": str,
+    "title": str,
+    "share": float,
+    "stands_for": int,
+    "lookalikes": [str],
+    "reason": str,
+    "replaces": str,
+    "slices": Maybe([SLICE]),
+    "status": str,
+    "client": str,
+    "until": float,
+    "read_by": Maybe([str]),
+}
+PROPOSAL = {"strategy": str, "n_pool": int, "coverage": [float], "note": str, "picks": [PICK]}
+POINT = {
+    "study_id": str,
+    "title": str,
+    "x": float,
+    "y": float,
+    "status": str,
+    "client": str,
+    "reason": str,
+    "stands_with": str,
+}
+IMAGE_INFO = {"path": str, "name": str, "stamp": str, "modality": str, "size": Maybe(int)}
+LISTED_LABEL = {
+    "tag": str,
+    "kind": str,
+    "title": str,
+    "client": str,
+    "ts": float,
+    "seconds": float,
+    "n_voxels": Maybe(int),
+    "ending": re.compile(r"(\.\w{1,8}){1,2}"),
+    "n_bytes": int,
+    "checksum": str,
+    "is_resumed": bool,
+    "path": re.compile("/firstpick/label/.+"),
+}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to send: ``body`` is JSON, ``form`` the text fields of an upload."""
+    """What to send: ``body`` is JSON, ``form`` the text fields of an upload; and what a good answer looks like.
+
+    ``seconds`` is how long the server may be silent.
+    """
 
     method: str
     url: str
+    shape: object
+    seconds: float
     body: bytes = b""
     form: tuple = ()
-    seconds: int = NORMAL_SECONDS
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back: JSON as objects, anything else as bytes; or why nothing did.
-
-    ``retryAfter`` is after how many seconds the server wants to be asked again; 0 if it said nothing of it.
-    """
-
-    status: int = 0
-    data: object = None
-    error: str = ""
-    isCancelled: bool = False
-    retryAfter: int = 0
-
-    @property
-    def isGood(self) -> bool:
-        """Whether the server did what was asked."""
-        return not self.error and not self.isCancelled
 
 
 class Client:
@@ -70,132 +119,112 @@ class Client:
 
     def status(self) -> Request:
         """How far the embedding is, and who works on what."""
-        return self._get("/firstpick/status")
+        return self._get("/firstpick/status", STATUS, SHORT_SECONDS)
+
+    def monaiLabel(self) -> Request:
+        """What any MONAI Label server says of itself."""
+        return self._get("/info/", {"name": str, "models": dict, "datastore": dict}, SHORT_SECONDS)
 
     def strategies(self) -> Request:
         """Names of the strategies and what they do."""
-        return self._get("/firstpick/strategies")
+        return self._get("/firstpick/strategies", STRATEGIES)
 
     def proposal(self, strategy: str) -> Request:
         """The standing batch."""
-        return self._get("/firstpick/proposal", seconds=LONG_SECONDS, strategy=strategy)
+        return self._get("/firstpick/proposal", PROPOSAL, BATCH_SECONDS, strategy=strategy)
 
     def newProposal(self, strategy: str, batchSize: int) -> Request:
         """Make a new batch."""
         body = {"strategy": strategy, "batch_size": batchSize, "client_id": self.reader}
-        return self._post("/firstpick/proposal", body, LONG_SECONDS)
+        return self._post("/firstpick/proposal", body, PROPOSAL, BATCH_SECONDS)
 
     def map(self, strategy: str) -> Request:
         """Every study as a point."""
-        return self._get("/firstpick/map", seconds=LONG_SECONDS, strategy=strategy)
+        return self._get("/firstpick/map", {"points": [POINT]}, BATCH_SECONDS, strategy=strategy)
 
     def thumbnail(self, studyId: str) -> Request:
-        """A study's picture, as PNG."""
-        return self._get("/firstpick/thumbnail/" + quote(studyId))
+        """A study's picture."""
+        return self._get("/firstpick/thumbnail/" + quote(studyId), Picture())
 
     def change(self, verb: str, studyId: str, **more: str) -> Request:
         """Change a study's status: reserve, heartbeat, release, skip (with a ``reason``), unskip or reopen."""
-        return self._post(f"/firstpick/{verb}", {"study_id": studyId, "client_id": self.reader, **more})
+        body = {"study_id": studyId, "client_id": self.reader, **more}
+        return self._post(f"/firstpick/{verb}", body, {"study_id": studyId, "status": str})
 
     def imageInfo(self, studyId: str) -> Request:
-        """Where a study's file is on the server, and its stamp."""
-        return self._get("/datastore/image/info", image=studyId)
+        """Where a study's file is on the server, its size and stamp; empty if the server has no such study."""
+        return self._get("/datastore/image/info", OrEmpty(IMAGE_INFO), image=studyId)
 
-    def image(self, studyId: str) -> Request:
-        """A study's file."""
-        return self._get("/datastore/image", image=studyId)
-
-    def labelInfo(self, studyId: str, tag: str) -> Request:
-        """Who saved a label and when; empty if there is none."""
-        return self._get("/datastore/label/info", label=studyId, tag=tag)
-
-    def label(self, studyId: str, tag: str) -> Request:
-        """A label's file."""
-        return self._get("/datastore/label", label=studyId, tag=tag)
+    def image(self, studyId: str, size: int = 0) -> Request:
+        """A study's file, of so many bytes if that is known."""
+        return self._get("/datastore/image", File(size), image=studyId)
 
     def labels(self, studyId: str) -> Request:
         """The labels of a study that this reader may load, what they go on with first."""
-        return self._get("/firstpick/labels/" + quote(studyId), client_id=self.reader)
+        return self._get("/firstpick/labels/" + quote(studyId), [LISTED_LABEL], client_id=self.reader)
 
     def listedLabel(self, label: dict) -> Request:
         """The file of one of these labels."""
-        return self._get(label["path"])
+        return self._get(label["path"], File(label["n_bytes"], label["checksum"]))
 
     def saveLabel(self, studyId: str, tag: str, labels: list, seconds: float) -> Request:
-        """Upload a label file, with what each value means and how long the reader took."""
+        """Upload a label file, with what each value means and how long the reader took.
+
+        Only an answer that names this study, and the label, says that the server has it.
+        """
         params = {
             "client_id": self.reader,
             "label_info": [{"name": label["name"], "idx": label["value"]} for label in labels],
             "seconds": round(seconds, 1),
         }
         url = self._url("/datastore/label", image=studyId, tag=tag)
-        return Request("PUT", url, form=(("params", json.dumps(params)),), seconds=LONG_SECONDS)
+        form = (("params", json.dumps(params)),)
+        return Request("PUT", url, {"image": studyId, "label": str}, UPLOAD_SECONDS, form=form)
 
     def _url(self, path: str, **query: str) -> str:
         query = {key: value for key, value in query.items() if value}
         return self.address + path + ("?" + urlencode(query, quote_via=quote) if query else "")
 
-    def _get(self, path: str, seconds: int = NORMAL_SECONDS, **query: str) -> Request:
-        return Request("GET", self._url(path, **query), seconds=seconds)
+    def _get(self, path: str, shape: object, seconds: float = 0, **query: str) -> Request:
+        return Request("GET", self._url(path, **query), shape, seconds or NORMAL_SECONDS)
 
-    def _post(self, path: str, body: dict, seconds: int = NORMAL_SECONDS) -> Request:
-        return Request("POST", self._url(path), json.dumps(body).encode(), seconds=seconds)
+    def _post(self, path: str, body: dict, shape: object, seconds: float = 0) -> Request:
+        return Request("POST", self._url(path), shape, seconds or NORMAL_SECONDS, body=json.dumps(body).encode())
 
 
 def fullAddress(text: str) -> str:
-    """Complete what somebody typed to an address without a slash at its end.
+    """Complete what somebody typed to an address without a slash at its end; of a page of the server, take its server.
 
-    >>> fullAddress(" localhost:8000/ ")
-    'http://localhost:8000'
+    >>> fullAddress(" localhost:8000/ "), fullAddress("https://host/a/firstpick/#map")
+    ('http://localhost:8000', 'https://host/a')
     """
     text = text.strip()
-    if text and "://" not in text:
-        text = "http://" + text
-    text = text.rstrip("/")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        msg = f"'{text}' is not the address of a server. Type one such as http://127.0.0.1:8000."
+    whole = text if "://" in text else f"http://{text}"
+    why = _whyNoAddress(whole)
+    if why is not None:
+        msg = f"'{text}' is not the address of a server{why}. Type one such as http://127.0.0.1:8000."
         raise ValueError(msg)
-    return text
+    return re.sub(r"(/firstpick/*|/+)?\Z", "", re.split("[?#]", whole)[0])
 
 
-def readAnswer(
-    status: int, body: bytes, contentType: str, networkError: str, address: str, retryAfter: str = ""
-) -> Answer:
-    """Make an answer of what the network brought: objects of JSON, and one sentence for each thing that went wrong."""
-    data: object = body
-    if contentType.startswith("application/json"):
-        try:
-            data = json.loads(body)
-        except ValueError:
-            networkError = networkError or "not JSON"
-    if 200 <= status < 300 and not networkError:
-        return Answer(status, data)
-    detail = data.get("detail") if isinstance(data, dict) else ""
-    if status == 401 or (status == 403 and not detail):
-        return Answer(status, data, f"{address} wants a login, which FirstPick does not have. Ask who runs the server.")
-    if status >= 400 and detail:
-        text = detail if isinstance(detail, str) else "; ".join(_problems(detail))
-        isTold = status == UNAVAILABLE and re.fullmatch("[0-9]+", retryAfter)  # a date is not what this server gives
-        return Answer(status, data, text, retryAfter=max(int(retryAfter), 1) if isTold else 0)
-    if status == 404:
-        return Answer(status, data, f"{address} does not know this. Is it a FirstPick server?")
-    if status >= 400:
-        return Answer(status, data, f"{address} answered with error {status}. Try again, or ask who runs the server.")
-    if status:
-        return Answer(status, data, f"The answer of {address} broke off ({networkError}). Try again.")
-    return Answer(status, data, f"{address} does not answer ({networkError}). Is the server running?")
-
-
-def _problems(detail: object) -> list:
-    """Texts of a FastAPI validation error."""
-    items = detail if isinstance(detail, list) else [detail]
-    return [str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in items]
-
-
-def isFirstPick(answer: Answer) -> bool:
-    """Tell whether an answer to `Client.status` came from a FirstPick server."""
-    return isinstance(answer.data, dict) and {"state", "message", "progress", "labels"} <= answer.data.keys()
+def _whyNoAddress(text: str) -> str | None:
+    """Say why this is no address, as the end of a sentence; None if it is one."""
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname
+    except ValueError:
+        return ": it has a bracket too many or too few"
+    try:
+        isPort = parts.port != 0
+    except ValueError:
+        isPort = False
+    if "@" in parts.netloc:
+        return ": it has a name or a password in it, which FirstPick does not send"
+    if re.search(r"\s", text):
+        return ": it has a space in it"
+    if not isPort:
+        return ": what follows the colon must be a number from 1 to 65535"
+    return None if host and parts.scheme in ("http", "https") else ""
 
 
 def statusText(status: dict) -> str:

@@ -27,6 +27,8 @@ class KeptWork:
         Name of the file with all that was drawn.
     label : str
         Name of the label file made of it; empty if there is none.
+    stamp : str
+        Of the study's file: another file, or another server, has another.
     isSubmitted : bool
         Whether the reader submitted it and the server could not be reached.
     """
@@ -39,6 +41,7 @@ class KeptWork:
     at: float
     file: str
     label: str = ""
+    stamp: str = ""
     isSubmitted: bool = False
 
 
@@ -70,7 +73,7 @@ class Kept:
         name = f"{key}-{time.time_ns():x}"
         file, label = name + ENDING, name + ".nii" if withLabel else ""
         about = (reading.studyId, reading.title, client.address, client.reader, reading.seconds, time.time())
-        work = KeptWork(*about, file, label)
+        work = KeptWork(*about, file, label, reading.stamp)
         try:
             writeWork(reading.segmentation, self.path(file), isSmall)
             if withLabel:
@@ -80,6 +83,13 @@ class Kept:
             for some in filter(None, (file, label)):
                 _remove(self.path(some))
             raise
+        return work
+
+    def timed(self, client, work: KeptWork, seconds: float) -> KeptWork:
+        """Note how long the reader took for some work by now; for what was submitted already, that is settled."""
+        if not work.isSubmitted:
+            work = replace(work, seconds=seconds)
+            self._record(self._key(client, work.studyId), work)
         return work
 
     def submitted(self, client, work: KeptWork) -> None:

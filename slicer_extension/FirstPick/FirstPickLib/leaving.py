@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 from .asking import Asking
 from .client import FINAL
 from .link import waitCursor
+from .studyfile import checkStudy
 from .tasks import sendLabel
 
 
@@ -22,9 +23,10 @@ class Leaving(Asking):
         reading = self.reading
         withLabel = reading.isHere and (isSubmit or reading.fitsLabelFile)
         work = self.kept.read(self.client, reading.studyId)
-        if work and reading.keptChanges == reading.changes and bool(work.label) >= withLabel:
-            return work
+        isAsItWas = work and (work.stamp, reading.keptChanges) == (reading.stamp, reading.changes)
         try:
+            if isAsItWas and bool(work.label) >= withLabel:
+                return self.kept.timed(self.client, work, reading.seconds)
             work = self.kept.write(self.client, reading, withLabel=withLabel, isSmall=not withLabel)
         except OSError as error:
             self.say(str(error))
@@ -57,8 +59,10 @@ class Leaving(Asking):
         reading.isDirty = False
         request = self.client.saveLabel(reading.studyId, tag, reading.labels, work.seconds)
         progress = self._progress(_("Sending {study} ...").format(study=reading.title))
-        with self.kept.held(work):
-            answer = yield from sendLabel(request, self.kept.path(work.label or work.file), progress)
+        answer = yield from checkStudy(self.client, reading.studyId, work.stamp)
+        if answer.isGood:
+            with self.kept.held(work):
+                answer = yield from sendLabel(request, self.kept.path(work.label or work.file), progress)
         if answer.isGood:
             if tag == FINAL or not reading.lost:
                 self.kept.remove(self.client, work)
@@ -178,6 +182,9 @@ class Leaving(Asking):
             answer = yield self.client.change("release", reading.studyId)
             if answer.isGood and answer.data["status"] == "done":  # it had been opened again
                 note = _("{study} is unchanged: done as before.").format(study=reading.title)
+            elif answer.error:
+                note = _("{why} {study} may stay reserved for you for up to half an hour.")
+                note = note.format(why=answer.error, study=reading.title)
         if reading.hasDraft and not reading.lost and not reading.wasDone:
             self._putAside.add(reading.studyId)
         self._close()
@@ -245,5 +252,6 @@ class Leaving(Asking):
 
 
 def isAway(answer):
-    """Tell whether a server did not say no, so that the same may be sent again."""
-    return not answer.isGood and not answer.isCancelled and not 400 <= answer.status < 500
+    """Tell whether the server did not say no itself, so that the same may be sent again."""
+    isRefused = answer.status < 500 and (answer.isTold or answer.status == 413)
+    return not answer.isGood and not answer.isCancelled and not isRefused

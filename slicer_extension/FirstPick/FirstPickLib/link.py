@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import qt
 from slicer.i18n import tr as _
 
-from .client import Client, clock, isFirstPick, statusText
+from .client import Client, clock, statusText
 from .network import Network
 from .tasks import Task, Wait
+from .thumbnails import Thumbnails
 from .worklist import WorkList
 
 HEARTBEAT_MS = 5 * 60 * 1000
@@ -46,6 +47,11 @@ class Question:
         return self.choices[0][0] if len(self.choices) == 1 else _("Go on")
 
 
+def isLost(answer):
+    """Tell whether the server itself says that a study is not, or no longer, this reader's."""
+    return answer.isTold and answer.status in (404, 409)
+
+
 class ServerLink:
     """What the logic knows of the server, and how it tells so; `FirstPickLogic` adds the open study.
 
@@ -76,9 +82,10 @@ class ServerLink:
         self.question = None
         self.transfer = None
         self.strategy = ""
-        self.thumbnails = {}
+        self.thumbnails = Thumbnails(self.network, None)
         self._putAside = set()
         self._answers = None
+        self._isConnecting = False
         self._task = self._polling = None
         self._pollTimer = self._timer(POLL_MS, self.poll)
         self._heartbeatTimer = self._timer(HEARTBEAT_MS, self.heartbeat)
@@ -142,6 +149,8 @@ class ServerLink:
         self.transfer = None
         self._tell("notice")
         self._tell("reading")
+        if self._task.isCancelled and self.isConnected:  # the server may have done it all the same
+            self.poll()
 
     def cancel(self):
         """End what is under way."""
@@ -175,34 +184,58 @@ class ServerLink:
         if not client.reader:
             self._setConnection(_("Type your name first: studies are reserved under it."), isConnected=False)
             return
+        if self._isConnecting:  # a server that never answers stops nobody from trying another
+            self.cancel()
         self.settle(lambda: self._run(self._connect(client)))
+
+    @property
+    def canConnect(self):
+        """Whether an address can be tried now."""
+        return not self.isBusy or self._isConnecting
 
     def _connect(self, client):
         if self.reading and not (yield from self._leave(isForced=True)):
             return
         self._pollTimer.stop()
+        if self._polling:
+            self._polling.cancel()
         self.client, self.status, self.worklist, self._answers = client, None, None, None
-        self.thumbnails = {}
+        self.strategies, self.strategy = [], ""
+        self.thumbnails = Thumbnails(self.network, client)
         self._putAside = {work.studyId for work in self.kept.all(client)}
         self.sender.forget()
         self._tell("worklist")
-        self._setConnection(_("Asking {address} ...").format(address=client.address), isConnected=False)
+        self._isConnecting = True
+        try:
+            yield from self._firstAnswer(client)
+        finally:
+            self._isConnecting = False
+
+    def _firstAnswer(self, client):
+        text = _("Asking {address} ...").format(address=client.address)
+        self._setConnection(text, isConnected=False)
+        self._progress(text)
         answer = yield client.status()
-        if answer.isGood and isFirstPick(answer):
-            strategies = yield client.strategies()
-            self.strategies = strategies.data if strategies.isGood else []
-            self.strategy = ""
+        if answer.isGood:
             yield from self._refresh(answer)
             self._pollTimer.start()
             self._heartbeatTimer.start()
-        elif answer.isGood:
-            text = _("{address} answers, but is not a FirstPick server.").format(address=client.address)
-            self._setConnection(text, isConnected=False)
-        elif not answer.isCancelled:
-            self._setConnection(answer.error, isConnected=False)
-            self.showKept()
-            if self._putAside:  # to be sent as soon as the server answers
-                self._pollTimer.start()
+            return
+        text = answer.error or _("Cancelled.")
+        if answer.status == 404:
+            text = (yield from self._whatElse(client)) or text
+        self._setConnection(text, isConnected=False)
+        self.showKept()
+        if self._putAside and not answer.isCancelled:  # to be sent as soon as the server answers
+            self._pollTimer.start()
+
+    def _whatElse(self, client):
+        """Say what a server is that knows nothing of FirstPick; empty if that is not known."""
+        answer = yield client.monaiLabel()
+        if not answer.isGood:
+            return ""
+        text = _("{address} is a MONAI Label server ('{name}') without FirstPick. Ask who runs it to serve FirstPick.")
+        return text.format(address=client.address, name=answer.data["name"])
 
     def _setConnection(self, text, isConnected):
         self.connection, self.isConnected = text, isConnected
@@ -217,32 +250,38 @@ class ServerLink:
         """Bring the work list up to date; what did not change is not drawn again."""
         client = self.client
         answer = answer or (yield client.status())
-        if client is not self.client:
+        if self._isNoUse(client, answer, isConnected=False):
             return
-        if not answer.isGood:
-            self._setConnection(answer.error, isConnected=False)
-            return
+        if not self.strategies:
+            strategies = yield client.strategies()
+            if client is not self.client:
+                return
+            self.strategies = strategies.data or []
         self.status = answer.data
         self.strategy = self.strategy or self.status["strategy"]
         isReady = self.status["state"] == "ready"
         self._pollTimer.setInterval(POLL_MS if isReady else POLL_SOON_MS)
         self._setConnection(statusText(self.status), isConnected=True)
-        if not isReady:
-            return
+        if isReady:
+            yield from self._refreshWorkList(client)
+
+    def _refreshWorkList(self, client):
         proposal = yield client.proposal(self.strategy)
-        if client is not self.client or not proposal.isGood:
-            self._setConnection(proposal.error or self.connection, isConnected=True)
+        if self._isNoUse(client, proposal):
             return
+        if self.thumbnails.forgetMissing():
+            self._tell("worklist")
         holders = [(reader["client"], [s["study_id"] for s in reader["studies"]]) for reader in self.status["readers"]]
         facts = [self.status[key] for key in ("n_pool", "n_labelled", "n_skipped")]
         answers = (proposal.data, holders, facts, self._keptTitles())
         if answers != self._answers:
             points = yield client.map(self.strategy)
-            if client is self.client and points.isGood:
-                self._answers = answers
-                self.worklist = WorkList(proposal.data, points.data["points"], client.reader, self._keptTitles())
-                self._checkReservation()
-                self._tell("worklist")
+            if self._isNoUse(client, points):
+                return
+            self.worklist = WorkList(proposal.data, points.data["points"], client.reader, self._keptTitles())
+            self._answers = answers
+            self._checkReservation()
+            self._tell("worklist")
         self.sender.start()
 
     def _keptTitles(self):
@@ -256,6 +295,12 @@ class ServerLink:
         if self.worklist or titles:
             self.worklist = (self.worklist or WorkList.empty(self.client.reader)).withKept(titles)
             self._tell("worklist")
+
+    def _isNoUse(self, client, answer, isConnected=True):
+        """Tell whether an answer changes nothing: it is another server's by now, or no good one, which is said."""
+        if client is self.client and answer.error:
+            self._setConnection(answer.error, isConnected)
+        return client is not self.client or not answer.isGood
 
     def newBatch(self, strategy, batchSize, isSure=False):
         """Make a new batch; asks first while picks are open."""
@@ -280,20 +325,9 @@ class ServerLink:
             self.say(_("Cancelled.") if answer.isCancelled else answer.error)
 
     def loadThumbnail(self, studyId, done):
-        """Hand a study's picture (PNG) to ``done``, empty if there is none; asks the server once."""
-        if studyId in self.thumbnails:
-            if self.thumbnails[studyId] is not None:
-                done(self.thumbnails[studyId])
-            return
+        """Hand a study's picture (PNG) to ``done``, empty if there is none."""
         thumbnails = self.thumbnails
-        thumbnails[studyId] = None  # asked for
-
-        def finished(answer):
-            thumbnails[studyId] = answer.data if answer.isGood else b""
-            if thumbnails is self.thumbnails:
-                done(thumbnails[studyId])
-
-        self.network.send(self.client.thumbnail(studyId), finished)
+        thumbnails.load(studyId, lambda png: done(png) if thumbnails is self.thumbnails else None)
 
     # -- reservations
 
@@ -306,12 +340,12 @@ class ServerLink:
 
     def _holdDraft(self, studyId):
         answer = yield self.client.change("heartbeat", studyId)
-        if answer.status in (404, 409):
+        if isLost(answer):
             self._putAside.discard(studyId)
 
     def _heartbeat(self, reading):
         answer = yield self.client.change("heartbeat", reading.studyId)
-        if reading is self.reading and answer.status in (404, 409):
+        if reading is self.reading and isLost(answer):
             self._loseReservation(answer.error)
 
     def _loseReservation(self, text):
@@ -321,6 +355,9 @@ class ServerLink:
 
     def _checkReservation(self):
         """Tell the reader at once when the open study is no longer theirs; take it again if nobody else came."""
+        if self.reading and not self.reading.lost and not self.worklist.knows(self.reading.studyId):
+            text = _("The server has no study '{study}' any more. Is it still the same server?")
+            self._loseReservation(text.format(study=self.reading.title))
         row = self.worklist.row(self.reading.studyId) if self.reading else None
         if row is None or self.reading.lost or self.client.reader in row.readBy:
             return

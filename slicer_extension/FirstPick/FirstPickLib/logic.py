@@ -20,12 +20,13 @@ from .copies import Copies
 from .drawn import fetchDrawn
 from .kept import Kept
 from .leaving import Leaving
-from .link import ServerLink, waitCursor
+from .link import ServerLink, isLost, waitCursor
 from .loading import Loading
 from .reading import Reading
 from .sender import KeptSender
 from .slices import SliceTour
 from .studyfile import StudyFiles
+from .tasks import Task
 from .views import Views
 from .work import loadDrawn
 
@@ -110,12 +111,18 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
     def _open(self, studyId):
         if self.reading and not (yield from self._leave()):
             return
-        yield from self._load(studyId, isWanted=True)
+        yield from self._after(self._load(studyId, isWanted=True))
 
     def _openNext(self):
         studyId = self.reading.studyId if self.reading else ""
         if not self.reading or (yield from self._leave()):
-            yield from self._loadNext(studyId)
+            yield from self._after(self._loadNext(studyId))
+
+    def _after(self, story):
+        """Tell a story, and say what it led to after what was said before."""
+        before, self.message = self.message, ""
+        yield from story
+        self.say(f"{before} {self.message}".strip())
 
     def _loadNext(self, studyId):
         """Open the first free pick below a study; try the next one where somebody else was faster."""
@@ -140,24 +147,34 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             yield sending
         strategy = self.worklist.strategy if self.worklist else self.strategy
         answer = yield self.client.change("reserve", studyId, strategy=strategy)
-        isTaken = answer.status == 409
         isKept = self.kept.read(self.client, studyId) is not None
-        lost = answer.error if isTaken and isWanted and isKept else ""
+        lost = answer.error if isLost(answer) and answer.status == 409 and isWanted and isKept else ""
         if not answer.isGood and not lost:
             self._sayError(answer)
             if isKept:
                 self.say(_("{why} What you drew in it is kept on this computer: export it.").format(why=self.message))
+            if answer.isCancelled and studyId not in self._putAside:  # the server may have reserved it
+                self._giveBack(studyId)
             yield from self._refresh()
-            return isTaken
+            return isLost(answer)
         text = yield from self._fetchAndShow(studyId, lost, wasDone)
         if text:
             if not lost:
-                yield self.client.change("release", studyId)
+                yield self._giveBack(studyId)
             self.say(text)
         yield from self._refresh()
         self.showKept()
         self._prefetchNext()
         return False
+
+    def _giveBack(self, studyId):
+        """Give a study back, even if the story that waits for this is cancelled."""
+        self._polling = Task(self.network, self._release(self.client, studyId)).start()
+        return self._polling
+
+    def _release(self, client, studyId):
+        yield client.change("release", studyId)
+        yield from self._refresh()
 
     def _fetchAndShow(self, studyId, lost, wasDone):
         """Fetch volume and label and show them; return what went wrong."""
@@ -194,6 +211,8 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             why = "" if isGoing else _("Cancelled.")
         if why:
             scene.removeNodes(nodes)
+            if isGoing and fetched.path != fetched.info["path"]:  # a copy, which may be what is wrong
+                os.remove(fetched.path)
         return nodes, why
 
     def _show(self, studyId, fetched, drawn, lost, wasDone):
@@ -211,7 +230,8 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             segmentation,
             labels,
             slices=SliceTour(volume, segmentation, row.slices if row else (), self._ticked.setdefault(studyId, {})),
-            modality=fetched.info.get("modality", ""),
+            modality=fetched.info["modality"],
+            stamp=fetched.info["stamp"],
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
             isDirty=self.kept.read(self.client, studyId) is not None,
@@ -320,8 +340,7 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         if (yield from self._change("reopen", studyId, _("{study} is open again."))):
             yield from self._load(studyId, wasDone=True)
             if not self.reading:  # done as before, unless somebody else has it
-                yield self.client.change("release", studyId)
-                yield from self._refresh()
+                yield self._giveBack(studyId)
 
     # -- ahead of the reader
 

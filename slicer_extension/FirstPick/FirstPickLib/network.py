@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import qt
 
-from .client import UNAVAILABLE, Answer, Request, readAnswer
+from .answers import REDIRECTS, UNAVAILABLE, Answer, fileMisfit, pointsElsewhere, readAnswer, redirected
+from .client import Request
 from .packing import Packing
+from .shapes import HEAD
+
+MOST_REDIRECTS = 5
 
 
 class Network:
@@ -54,14 +59,13 @@ class Network:
         return self._begin(Transfer(self._manager, request, target, source, progress), done)
 
     def _begin(self, transfer, done):
-        self._transfers.add(transfer)
-
         def finished(answer):
             self._transfers.discard(transfer)
             if answer is not None:
                 done(answer)
 
         transfer.start(finished)
+        self._transfers.add(transfer)
         return transfer
 
 
@@ -97,27 +101,34 @@ class Pause:
 
 
 class Transfer:
-    """One request on its way."""
+    """One request on its way; goes on by itself where the same host sends it, with what it brings."""
 
     def __init__(self, manager, request: Request, target: str | None, source: str | None, progress) -> None:
         self._manager, self._request, self._target, self._source = manager, request, target, source
         self._progress = progress
         self._file = self._sent = None
-        self._size = 0
+        self._size, self._head, self._digest = 0, b"", hashlib.sha256()
+        self._nRedirects = 0
+        self._trouble = ""
         self._isCancelled = self._isForgotten = False
 
     def start(self, finished) -> None:
-        """Send it."""
+        """Send it; OSError if there is no file to send."""
         self._finished = finished
-        url = qt.QUrl(self._request.url)
+        self._send(self._request.url, self._request.method)
+
+    def _send(self, address: str, method: str) -> None:
+        url = qt.QUrl(address)
         request = qt.QNetworkRequest(url)
-        request.setTransferTimeout(self._request.seconds * 1000)  # of silence, not in all
+        request.setTransferTimeout(int(self._request.seconds * 1000))  # of silence, not in all
+        request.setAttribute(qt.QNetworkRequest.RedirectPolicyAttribute, qt.QNetworkRequest.ManualRedirectPolicy)
         self._address = f"{url.scheme()}://{url.host()}" + (f":{url.port()}" if url.port() > 0 else "")
-        if self._source is not None:
+        self._sentTo, self._method = address, method
+        if method == "PUT":
             parts = self._formParts()
             self._reply = self._manager.put(request, parts)
             parts.setParent(self._reply)
-        elif self._request.method == "POST":
+        elif method == "POST":
             request.setHeader(qt.QNetworkRequest.ContentTypeHeader, "application/json")
             self._reply = self._manager.post(request, qt.QByteArray(self._request.body))
         else:
@@ -159,45 +170,101 @@ class Transfer:
     def _status(self) -> int:
         return int(self._reply.attribute(qt.QNetworkRequest.HttpStatusCodeAttribute) or 0)
 
-    def _retryAfter(self) -> str:
-        if self._status() != UNAVAILABLE:
-            return ""
-        return self._reply.rawHeader(qt.QByteArray(b"Retry-After")).data().decode("latin-1")
+    def _header(self, name: bytes) -> str:
+        return self._reply.rawHeader(qt.QByteArray(name)).data().decode("latin-1")
+
+    # -- a file
 
     def _onData(self) -> None:
-        if self._status() != 200:
+        if self._status() != 200 or self._trouble:
             return  # an error's text: read when it is whole
+        try:
+            self._write(self._reply.readAll().data())
+        except OSError as error:
+            self._trouble = f"The file cannot be written: {error.strerror or error}."
+            self._reply.abort()
+
+    def _write(self, data: bytes) -> None:
         if self._file is None:
             self._file = open(self._target + ".part", "wb")  # noqa: SIM115 - closed when the answer is whole
-        data = self._reply.readAll().data()
-        self._size += len(data)
         self._file.write(data)
+        self._size += len(data)
+        self._head += data[: HEAD - len(self._head)]
+        if self._request.shape.checksum:
+            self._digest.update(data)
         if self._progress is not None:
             self._progress(self._size, int(self._reply.header(qt.QNetworkRequest.ContentLengthHeader) or 0))
 
-    def _onFinished(self) -> None:
-        reply = self._reply
-        isWhole = reply.error() == qt.QNetworkReply.NoError and not self._isForgotten and not self._isCancelled
-        if self._target is not None and isWhole:
-            self._onData()
-        if self._file is not None:
+    def _closeFile(self, isWhole: bool) -> str:
+        """Give a whole file its name, or take away what came; say what it is if it is not what was asked for."""
+        if self._file is None:
+            return "nothing"
+        misfit = fileMisfit(self._request.shape, self._target, self._head, self._size, self._digest.hexdigest())
+        try:
             self._file.close()
-            expected = reply.header(qt.QNetworkRequest.ContentLengthHeader)
-            isWhole = isWhole and (expected is None or int(expected) == self._size)
-            if isWhole:
+            if isWhole and not misfit:
                 os.replace(self._target + ".part", self._target)
             else:
                 os.remove(self._target + ".part")
-        answer = None if self._isForgotten else self._answer(isWhole)
+        except OSError as error:
+            self._trouble = f"The file cannot be written: {error.strerror or error}."
+        return misfit
+
+    # -- the end
+
+    def _onFinished(self) -> None:
+        reply = self._reply
+        if self._isRedirected():
+            reply.deleteLater()
+            return
+        if self._target is not None and not self._networkError():
+            self._onData()
+        networkError = self._networkError()
+        misfit = "" if self._target is None else self._closeFile(not networkError)
+        answer = None if self._isForgotten else self._answer(networkError, misfit)
         reply.deleteLater()
         if self._sent is not None:
             self._sent.close()  # so that it can be removed on every system
         self._finished(answer)
 
-    def _answer(self, isWhole: bool) -> Answer:
+    def _isRedirected(self) -> bool:
+        """Go on where the same host sends the request."""
+        if self._status() not in REDIRECTS or self._networkError():
+            return False
+        target = redirected(self._sentTo, self._header(b"Location"))
+        if not target or self._nRedirects >= MOST_REDIRECTS:
+            return False
+        self._nRedirects += 1
+        try:
+            self._send(target, "GET" if self._status() == 303 else self._method)
+        except OSError as error:
+            self._trouble = f"The file cannot be read again: {error.strerror or error}."
+            return False
+        return True
+
+    def _networkError(self) -> str:
+        """Why the answer is not whole; empty if it is."""
+        if self._isForgotten or self._isCancelled or self._trouble:
+            return "ended"
+        if self._reply.error() in (qt.QNetworkReply.OperationCanceledError, qt.QNetworkReply.TimeoutError):
+            return f"nothing came for {self._request.seconds:g} s"
+        if self._reply.error() != qt.QNetworkReply.NoError:
+            return self._reply.errorString()
+        expected = self._reply.header(qt.QNetworkRequest.ContentLengthHeader)
+        if self._file is not None and expected is not None and int(expected) != self._size:
+            return f"{self._size} of {int(expected)} bytes"
+        return ""
+
+    def _answer(self, networkError: str, misfit: str) -> Answer:
         if self._isCancelled:
             return Answer(isCancelled=True)
+        if self._trouble:
+            return Answer(error=self._trouble)
+        status = self._status()
+        if status in REDIRECTS:
+            return pointsElsewhere(status, self._address, self._header(b"Location"))
         contentType = str(self._reply.header(qt.QNetworkRequest.ContentTypeHeader) or "")
-        networkError = "" if isWhole else self._reply.errorString()
-        body = b"" if self._file is not None else self._reply.readAll().data()
-        return readAnswer(self._status(), body, contentType, networkError, self._address, self._retryAfter())
+        body = self._reply.readAll().data() if self._file is None and self._reply.isOpen() else b""
+        retryAfter = self._header(b"Retry-After") if status == UNAVAILABLE else ""
+        shape = self._request.shape
+        return readAnswer(status, body, contentType, networkError, self._address, retryAfter, shape, misfit)

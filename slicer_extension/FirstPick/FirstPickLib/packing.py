@@ -9,7 +9,7 @@ import zlib
 import qt
 from slicer.i18n import tr as _
 
-from .client import Answer
+from .answers import Answer
 
 PIECE_BYTES = 1 << 20
 AT_ONCE_S = 0.02  # between two looks at what the reader does

@@ -27,6 +27,8 @@ class Reading:
         The slices that the server proposes.
     isDirty : bool
         Whether anything was drawn that the server does not have.
+    stamp : str
+        Of the file that was opened: the server has another for another file.
     lost : str
         Who has the study instead; empty while it is reserved for this reader.
     wasDone : bool
@@ -54,6 +56,7 @@ class Reading:
     labels: list
     slices: object = None
     modality: str = ""
+    stamp: str = ""
     cached: str = ""
     secondsBefore: float = 0.0
     isDirty: bool = False

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 from slicer.i18n import tr as _
 
 from .client import FINAL
 from .leaving import isAway
+from .link import isLost
+from .studyfile import checkStudy
 from .tasks import Task, sendLabel
+
+PATIENCE_S = 60  # before a file is sent again that did not arrive
 
 
 class KeptSender:
@@ -23,10 +29,11 @@ class KeptSender:
         self._told = set()  # files that the server refused, or that are of studies somebody else has
         self._studyId = ""
         self._notes = []
+        self._notBefore = 0.0
 
     def start(self) -> None:
         """Begin, if there is something to send and nothing under way."""
-        if self._task is None or self._task.isOver:
+        if (self._task is None or self._task.isOver) and time.monotonic() >= self._notBefore:
             self._task = Task(self._logic.network, self._sendAll(self._logic.client)).start()
 
     def sending(self, studyId: str) -> Task | None:
@@ -36,6 +43,7 @@ class KeptSender:
     def forget(self) -> None:
         """Try again what was refused: it is another server, or the reader wants it."""
         self._told.clear()
+        self._notBefore = 0.0
 
     def _sendAll(self, client):
         logic = self._logic
@@ -65,26 +73,38 @@ class KeptSender:
             return True
         answer = yield client.change("heartbeat", work.studyId)
         if not answer.isGood:
-            if answer.status in (404, 409) and not (yield from self._isThere(client, work)):
+            if isLost(answer) and not (yield from self._isThere(client, work)):
                 self._tell(work, answer.error)
             return not isAway(answer)
         if work.file in self._told:
             return True
-        tag = FINAL if work.isSubmitted else client.savedTag
-        request = client.saveLabel(work.studyId, tag, logic.status["labels"], work.seconds)
-        with logic.kept.held(work):
-            answer = yield from sendLabel(request, logic.kept.path(work.label or work.file))
+        answer = yield from self._upload(client, work)
         if answer.isGood:
-            logic.kept.remove(client, work)
-            text = _("The server answers again: your label of {study} is submitted.")
-            if tag != FINAL:
-                if client is logic.client:
-                    logic._putAside.add(work.studyId)
-                text = _("The server answers again: what you drew in {study} is saved there.")
-            self._notes.append(text.format(study=work.title))
+            self._onSent(client, work)
         elif not isAway(answer):
             self._tell(work, answer.error)
         return not isAway(answer)
+
+    def _upload(self, client, work):
+        tag = FINAL if work.isSubmitted else client.savedTag
+        request = client.saveLabel(work.studyId, tag, self._logic.status["labels"], work.seconds)
+        answer = yield from checkStudy(client, work.studyId, work.stamp)
+        if answer.isGood:
+            kept = self._logic.kept
+            with kept.held(work):
+                answer = yield from sendLabel(request, kept.path(work.label or work.file))
+            if isAway(answer):
+                self._notBefore = time.monotonic() + PATIENCE_S
+        return answer
+
+    def _onSent(self, client, work):
+        self._logic.kept.remove(client, work)
+        text = _("The server answers again: your label of {study} is submitted.")
+        if not work.isSubmitted:
+            text = _("The server answers again: what you drew in {study} is saved there.")
+            if client is self._logic.client:
+                self._logic._putAside.add(work.studyId)
+        self._notes.append(text.format(study=work.title))
 
     def _isThere(self, client, work):
         """Forget work that the server has: it arrived, though the answer that says so did not."""

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 
 from slicer.i18n import tr as _
 
+from .answers import Answer, fileMisfit
 from .client import cacheName, duration, isHere
+from .shapes import HEAD, File
 from .tasks import Download, Task, Wait
 
+CHANGED = 409  # what a server would say that compares files itself
 PATIENCE_S = 15 * 60  # with a file that the server prepares
 
 
@@ -20,6 +23,22 @@ class Fetched:
     path: str = ""
     info: dict = field(default_factory=dict)
     error: str = ""
+
+
+def checkStudy(client, studyId: str, stamp: str):
+    """Ask whether the server has another file than the one that was opened; ends with an `Answer`, bad if it has.
+
+    Another server may answer at the same address by now, with studies of the same names. Of a study that is gone, the
+    server itself says so.
+    """
+    answer = yield client.imageInfo(studyId)
+    if answer.data and answer.data["stamp"] != stamp:
+        text = _(
+            "{address} has another file of this study than the one that was opened: it changed, or this is another "
+            "server. Close the study and open it again to compare."
+        )
+        return Answer(CHANGED, error=text.format(address=client.address), isTold=True)
+    return answer
 
 
 class StudyFiles:
@@ -71,20 +90,28 @@ class StudyFiles:
             self._awaited(isPreparing, done, total)
 
     def _fetch(self, client, studyId, stage):
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            return (yield from self._fetchWhole(client, studyId, stage))
+        except OSError as error:
+            return Fetched(error=_("The study cannot be kept on this computer: {why}.").format(why=error.strerror))
+
+    def _fetchWhole(self, client, studyId, stage):
         """Ask for the file until it is there; its place is asked for each time, for its format may not be known yet."""
         waited = 0
         stage(False, 0, 0)
         while True:
-            answer = yield client.imageInfo(studyId)
-            if not answer.isGood:
-                return Fetched(error=answer.error or _("Cancelled."))
-            info = answer.data
+            info, why = yield from self._ask(client, studyId)
+            if why:
+                return Fetched(error=why)
             path = self._place(client, studyId, info)
-            if os.path.exists(path):
+            if os.path.exists(path) and info.get("size") in (None, os.path.getsize(path)):
                 return Fetched(path, info)
-            answer = yield Download(client.image(studyId), path, lambda done, total: stage(False, done, total))
+            request = client.image(studyId, info.get("size") or 0)
+            answer = yield Download(request, path, lambda done, total: stage(False, done, total))
             if answer.isGood:
-                return Fetched(path, info) if info.get("path") else (yield from self._rename(client, studyId, path))
+                isKnown = info["path"] and info.get("size") != 0
+                return Fetched(path, info) if isKnown else (yield from self._check(client, studyId, path))
             if not answer.retryAfter:
                 return Fetched(error=answer.error or _("Cancelled."))
             waited += answer.retryAfter
@@ -96,18 +123,30 @@ class StudyFiles:
             if answer.isCancelled:
                 return Fetched(error=_("Cancelled."))
 
-    def _rename(self, client, studyId, path):
-        """Give a copy the ending of its format: it became ready just after the server did not know that yet."""
+    def _ask(self, client, studyId):
+        """Ask what the server knows of a study's file: that, and why it says nothing."""
         answer = yield client.imageInfo(studyId)
         if not answer.isGood:
-            return Fetched(error=answer.error or _("Cancelled."))
-        named = self._copy(client, studyId, answer.data)
+            return {}, answer.error or _("Cancelled.")
+        text = _("{address} has no such study any more. Is it still the same server?")
+        return answer.data, "" if answer.data else text.format(address=client.address)
+
+    def _check(self, client, studyId, path):
+        """Compare a copy with what is known now, and name it: the file was made just after the server was asked."""
+        info, why = yield from self._ask(client, studyId)
+        named = self._copy(client, studyId, info) if info else path
+        if not why:
+            with open(path, "rb") as file:
+                misfit = fileMisfit(File(info.get("size") or 0), named, file.read(HEAD), os.path.getsize(path), "")
+            why = misfit and _("The study's file did not arrive whole. Try again.")
+        if why:
+            os.remove(path)
+            return Fetched(error=why)
         os.replace(path, named)
-        return Fetched(named, answer.data)
+        return Fetched(named, info)
 
     def _place(self, client, studyId, info) -> str:
         return info["path"] if isHere(info) else self._copy(client, studyId, info)
 
     def _copy(self, client, studyId, info) -> str:
-        os.makedirs(self.folder, exist_ok=True)
         return os.path.join(self.folder, cacheName(client.address, studyId, info))

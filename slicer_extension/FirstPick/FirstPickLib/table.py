@@ -130,11 +130,14 @@ class WorkListTable:
     def _fitted(self, title) -> str:
         """A title in as many lines as there are; one that is too long loses its middle."""
         metrics, width = self._table.fontMetrics(), self._table.columnWidth(STUDY) - MARGIN - 2
-        text = breakable(title)
-        height = metrics.boundingRect(qt.QRect(0, 0, width, 0), qt.Qt.TextWordWrap, text).height()
-        if height <= LINES * metrics.lineSpacing():
-            return text
-        return breakable(metrics.elidedText(title, qt.Qt.ElideMiddle, int(width * (LINES - 0.3))))  # lines end early
+        text, room = breakable(title), LINES * width
+        while room > 0:
+            needed = metrics.boundingRect(qt.QRect(0, 0, width, 0), qt.Qt.TextWordWrap, text)
+            if needed.height() <= LINES * metrics.lineSpacing() and needed.width() <= width:
+                break
+            room -= max(width // 8, 1)  # lines end where a word does, not where the column does
+            text = breakable(metrics.elidedText(title, qt.Qt.ElideMiddle, room))
+        return text
 
     def _setPicture(self, studyId, png) -> None:
         pixmap = qt.QPixmap()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from .client import Answer, Request
+from .answers import Answer
+from .client import Request
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Task:
     network : Network
     story : generator
         Yields a `Request`, a `Download`, an `Upload`, a `Compress`, a `Wait` or another `Task` to wait for; is sent an
-        `Answer`.
+        `Answer`. Ends soon once one is cancelled.
     ended : callable
         Called once, when the story is over or failed.
     """
@@ -70,7 +71,7 @@ class Task:
     def __init__(self, network, story, ended=lambda: None) -> None:
         self._network, self._story, self._ended = network, story, ended
         self._waiting, self._transfer = [], None
-        self.isOver = False
+        self.isOver = self.isCancelled = False
 
     def start(self) -> Task:
         """Begin."""
@@ -78,9 +79,10 @@ class Task:
         return self
 
     def cancel(self) -> None:
-        """End what is under way; the story goes on with a cancelled answer and cleans up."""
-        if self.isOver:
+        """End what is under way: the story goes on to its end with cancelled answers, and nothing more is sent."""
+        if self.isOver or self.isCancelled:
             return
+        self.isCancelled = True
         transfer, self._transfer = self._transfer, None
         if isinstance(transfer, Task):
             transfer._waiting.remove(self._step)
@@ -89,15 +91,29 @@ class Task:
             transfer.cancel()
 
     def _step(self, answer) -> None:
+        self._transfer = None
+        while True:
+            try:
+                wanted = self._story.send(answer)
+                answer = Answer(isCancelled=True) if self.isCancelled else self._begun(wanted)
+            except StopIteration:
+                self._end()
+                return
+            except Exception:
+                self._end()
+                raise
+            if answer is None:
+                return
+
+    def _begun(self, wanted):
+        """Begin with what a story wants; return an answer where there is nothing to wait for."""
+        if isinstance(wanted, Task) and wanted.isOver:
+            return Answer()
         try:
-            wanted = self._story.send(answer)
-        except StopIteration:
-            self._end()
-        except Exception:
-            self._end()
-            raise
-        else:
             self._transfer = self._begin(wanted)
+        except OSError as error:  # of the file to send
+            return Answer(error=f"The file cannot be read: {error.strerror or error}.")
+        return None
 
     def _begin(self, wanted):
         if isinstance(wanted, Task):

@@ -113,6 +113,10 @@ class WorkList:
         """The line of a study, if it has one."""
         return self._byId.get(studyId)
 
+    def knows(self, studyId: str) -> bool:
+        """Whether a study is in the pool."""
+        return studyId in self._titles
+
     def title(self, studyId: str) -> str:
         """What people read instead of a study's id; the id of a study that is not in the pool."""
         return self._titles.get(studyId, studyId)
@@ -238,13 +242,14 @@ def plainTooltip(text: str) -> str:
 
 
 def wrappable(text: str) -> str:
-    """Let the long words of a sentence go on in the next line, so that they do not widen the panel.
+    """Let the long words of a sentence go on in the next line, not widen the panel; keep a % with its number.
 
     >>> wrappable("Reserving scan_1.nii.gz ...")
     'Reserving scan_1.nii.gz ...'
     >>> wrappable("Loading site_12/patient_0815/thorax.nii.gz").split("\u200b")
     ['Loading site_', '12/', 'patient_', '0815/', 'thorax.', 'nii.', 'gz']
     """
+    text = text.replace(" %", "\u00a0%")
     return re.sub(rf"\S{{{2 * HALF + 1},}}", lambda word: breakable(word[0]), text)
 
 

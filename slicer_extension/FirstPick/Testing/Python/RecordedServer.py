@@ -106,10 +106,15 @@ class Room:
             return recorded["infos"][query["image"]]
         if path == "/datastore/image":
             return base64.b64decode(recorded["images"][query["image"]])
+        return self.label(path, query)
+
+    def label(self, path, query):
         if path.startswith("/firstpick/labels/"):
             return self.listed(unquote(path[18:]), query["client_id"])
         if path.startswith("/firstpick/label/"):
             return self.labels[unquote(path[17:]), query["tag"]][0]
+        if path == "/datastore/label/info":
+            return self.labels.get((query["label"], query["tag"]), (b"", {}))[1]
         return None
 
     def listed(self, study_id, client):
