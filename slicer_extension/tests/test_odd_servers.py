@@ -3,6 +3,7 @@
 import json
 import socket
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_no_label_goes_to_another_file_of_the_same_name(drawn, recorded):  # noq
     for button in ("draftButton", "submitButton", "closeButton"):
         drawn.press(button)
         assert "has another file of this study than the one that was opened" in drawn.message
-        assert Path(logic.kept.path(logic.client, study_id)).exists()
+        assert logic.kept.read(logic.client, study_id)
     assert not [line for line in recorded.requests() if line.startswith("PUT")]
     drawn.open(study_id)
     drawn.press("submitButton")
@@ -129,8 +130,11 @@ def test_a_bad_copy_of_a_study_does_not_stay(connected, isCut):  # noqa: F811
 
 
 def test_a_label_file_that_vanished_before_it_was_sent_leaves_nothing_stuck(drawn, monkeypatch):  # noqa: F811
+    write = drawn.logic.kept.write
     with monkeypatch.context() as patch:
-        patch.setattr(drawn.logic.kept, "write", lambda client, reading: "/nowhere/label.nii.gz")
+        patch.setattr(
+            drawn.logic.kept, "write", lambda *args, **more: replace(write(*args, **more), label="nowhere.nii")
+        )
         drawn.press("submitButton")
     assert "Not sent. The file cannot be read: No such file or directory." in drawn.message
     drawn.press("submitButton")

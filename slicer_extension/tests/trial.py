@@ -149,8 +149,11 @@ class Trial:
 
     def is_kept(self):
         logic = self.reader.logic
-        path = Path(logic.kept.path(logic.client, self.study))
-        return path.exists() and np.array_equal(np.asarray(nib.load(path).dataobj) == 5, self.mask)
+        work = logic.kept.read(logic.client, self.study)
+        if work is None:
+            return False
+        label = nib.load(logic.kept.path(work.label))
+        return np.array_equal(np.asarray(label.dataobj) == 5, self.mask)
 
     def is_drawn(self):
         if not self.is_open():

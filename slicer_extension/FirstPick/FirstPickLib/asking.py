@@ -79,9 +79,11 @@ class Asking:
 
     def _overlapQuestion(self, reading, found, isFinal, settled):
         def onTop(name):
-            isCopied = self._copied(reading, _("The overlap"))
-            reading.onTop = name if isCopied else reading.onTop
-            return isCopied and settled()
+            if not self._copied(reading, _("The overlap")):
+                return False
+            reading.onTop = name
+            reading.changes += 1
+            return settled()
 
         text = _("Segments overlap in {n} voxels ({names}); a label file holds only one of them there.")
         choices = [

@@ -66,7 +66,7 @@ class Kept:
     def write(self, client, reading, withLabel: bool = False, isSmall: bool = False) -> KeptWork:
         """Write all that is drawn now; OSError, and what was kept before stays, if that cannot be done.
 
-        ``withLabel`` makes a label file beside it; ``isSmall`` takes time to compress what is to be sent instead.
+        ``withLabel`` makes a label file beside it; ``isSmall`` takes time to compress what is sent where there is none.
         """
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         key = self._key(client, reading.studyId)
@@ -83,6 +83,13 @@ class Kept:
             for some in filter(None, (file, label)):
                 _remove(self.path(some))
             raise
+        return work
+
+    def timed(self, client, work: KeptWork, seconds: float) -> KeptWork:
+        """Note how long the reader took for some work by now; for what was submitted already, that is settled."""
+        if not work.isSubmitted:
+            work = replace(work, seconds=seconds)
+            self._record(self._key(client, work.studyId), work)
         return work
 
     def submitted(self, client, work: KeptWork) -> None:
@@ -127,7 +134,9 @@ class Kept:
         folder = self.path("copies")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         title = re.sub(r"[^\w.+-]+", "_", reading.title)[-60:].strip("._") or "study"
-        path = os.path.join(folder, f"{title}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}{ENDING}")
+        now = time.time_ns()
+        stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.localtime(now // 10**9))}-{now // 1000 % 10**6:06d}"
+        path = os.path.join(folder, f"{title}-{stamp}{ENDING}")
         writeWork(reading.segmentation, path, isSmall=True)
         return path
 

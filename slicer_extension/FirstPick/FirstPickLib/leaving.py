@@ -23,9 +23,10 @@ class Leaving(Asking):
         reading = self.reading
         withLabel = reading.isHere and (isSubmit or reading.fitsLabelFile)
         work = self.kept.read(self.client, reading.studyId)
-        if work and reading.keptChanges == reading.changes and bool(work.label) >= withLabel:
-            return work
+        isAsItWas = work and (work.stamp, reading.keptChanges) == (reading.stamp, reading.changes)
         try:
+            if isAsItWas and bool(work.label) >= withLabel:
+                return self.kept.timed(self.client, work, reading.seconds)
             work = self.kept.write(self.client, reading, withLabel=withLabel, isSmall=not withLabel)
         except OSError as error:
             self.say(str(error))
@@ -35,8 +36,7 @@ class Leaving(Asking):
 
     def _keepAloud(self, isSubmit=False):
         """Keep what is drawn, and say so before the window stands still: the story of `_keep`."""
-        text = _("Writing {study} ...").format(study=self.reading.title)
-        if not (yield from self._busy(text)):
+        if not (yield from self._busy(_("Writing {study} ...").format(study=self.reading.title))):
             self.say(_("Cancelled."))
             return None
         with waitCursor():
