@@ -279,7 +279,7 @@ def test_work_is_sent_by_itself_when_the_server_is_back(reader, server):
     wait_for(lambda: server.pick(second)["status"] == "done")
     assert_label(server, second, np.where(masks[second], 5, 0))
     assert_label(server, first, np.where(masks[first], 5, 0), ALICE_SAVED)
-    assert kept_files(reader) == []
+    wait_for(lambda: kept_files(reader) == [])
 
 
 def test_work_on_a_study_that_another_has_by_then_is_told_of_compared_exported_and_submitted(
