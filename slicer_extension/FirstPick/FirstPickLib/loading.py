@@ -95,11 +95,14 @@ class Loading:
     def exportWork(self, studyId, path):
         """Copy what is drawn, or kept, of a study to a file of the reader's choice."""
         reading = self.reading if self.reading and self.reading.studyId == studyId else None
+        work = self.kept.read(self.client, studyId)
         try:
             if reading and reading.hasDrawing:
                 writeWork(reading.segmentation, path, isSmall=True)
+            elif work is not None:
+                self.kept.export(work, path)
             else:
-                self.kept.export(self.kept.read(self.client, studyId), path)
+                return  # it was sent just now
         except OSError as error:
             self.say(_("The file was not written: {why}").format(why=error))
             return
