@@ -20,9 +20,7 @@ from firstpick.server.snapshot import Snapshot
 from firstpick.sources.connection import SourceError
 from firstpick.sources.dicomweb_labels import seg_uid, send_label
 from firstpick.studies import Study
-from firstpick.voxels.label_formats import LabelError
-from firstpick.voxels.volumes import VolumeError
-from firstpick.workers import Executor, ProcessExpired
+from firstpick.workers import Executor
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +123,7 @@ class Sender(threading.Thread):
             raise SourceError(msg, is_down=False) from None
         except SourceError:
             raise
-        except (LabelError, VolumeError, ProcessExpired, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a library stumbles over, the other labels are sent
             logger.warning("The label of study %s cannot be sent: %s", study.study_id, error)
             self._never[unsent.uid] = f"The label of study '{study.title}' cannot be sent to the PACS: {error}"
             return
