@@ -154,6 +154,8 @@ class Kept:
                 work = KeptWork(**json.load(file))
         except (OSError, ValueError, TypeError):
             return None
+        if work.label and not os.path.exists(self.path(work.label)):
+            work = replace(work, label="", isSubmitted=False)
         return work if os.path.exists(self.path(work.file)) else None
 
     def _sweep(self, key: str, wanted: str) -> None:
