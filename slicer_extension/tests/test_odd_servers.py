@@ -136,6 +136,6 @@ def test_a_label_file_that_vanished_before_it_was_sent_leaves_nothing_stuck(draw
             drawn.logic.kept, "write", lambda *args, **more: replace(write(*args, **more), label="nowhere.nii")
         )
         drawn.press("submitButton")
-    assert "Not sent. The file cannot be read: No such file or directory." in drawn.message
+    assert "Not sent. The label could not be compressed: [Errno 2] No such file or directory" in drawn.message
     drawn.press("submitButton")
     assert "Submitted" in drawn.message

@@ -85,13 +85,6 @@ class Kept:
             raise
         return work
 
-    def timed(self, client, work: KeptWork, seconds: float) -> KeptWork:
-        """Note how long the reader took for some work by now; for what was submitted already, that is settled."""
-        if not work.isSubmitted:
-            work = replace(work, seconds=seconds)
-            self._record(self._key(client, work.studyId), work)
-        return work
-
     def submitted(self, client, work: KeptWork) -> None:
         """Note that some work is to be submitted as soon as that can be done."""
         if self.read(client, work.studyId) == work:
@@ -156,6 +149,8 @@ class Kept:
                 work = KeptWork(**json.load(file))
         except (OSError, ValueError, TypeError):
             return None
+        if work.label and not os.path.exists(self.path(work.label)):
+            work = replace(work, label="", isSubmitted=False)
         return work if os.path.exists(self.path(work.file)) else None
 
     def _sweep(self, key: str, wanted: str) -> None:

@@ -23,10 +23,9 @@ class Leaving(Asking):
         reading = self.reading
         withLabel = reading.isHere and (isSubmit or reading.fitsLabelFile)
         work = self.kept.read(self.client, reading.studyId)
-        isAsItWas = work and (work.stamp, reading.keptChanges) == (reading.stamp, reading.changes)
+        if work and work.isSubmitted and not isSubmit and reading.keptChanges == reading.changes:
+            return work
         try:
-            if isAsItWas and bool(work.label) >= withLabel:
-                return self.kept.timed(self.client, work, reading.seconds)
             work = self.kept.write(self.client, reading, withLabel=withLabel, isSmall=not withLabel)
         except OSError as error:
             self.say(str(error))
