@@ -80,7 +80,7 @@ def test_info_lists_strategies_and_labels(running):
 def test_the_routes_are_documented_with_their_types(running):
     api = running.get("/openapi.json")
     routes = [path for path in api["paths"] if path.startswith("/firstpick/")]
-    asked = "status proposal strategies encoders map"
+    asked = "status metrics proposal strategies encoders map"
     of_study = [f"{name}/{{study_id}}" for name in ("thumbnail", "lookalikes", "labels", "label")]
     told = "reserve heartbeat release skip unskip reopen"
     assert sorted(routes) == sorted(f"/firstpick/{name}" for name in [*f"{asked} {told}".split(), *of_study])
