@@ -41,7 +41,8 @@ def show_everything(reader):
     reader.press("openButton")
     reader.draw("tumour", block(reader))
     reader.logic.say(f"Study '{LONG}' is now in progress by Dr Bo until 14:20.")
-    reader.logic._ask(f"Nothing is drawn. Study '{LONG}'?", "Make a new batch", lambda: None)
+    choices = [(text, lambda: None) for text in (f"Move 'Segment_1' of {LONG} to a copy", "Discard it")]
+    reader.logic._ask(f"Nothing is drawn. Study '{LONG}'?", *choices)
     reader.ui.skipButton.checked = True
     reader.logic._showTransfer(f"Loading {LONG} ...", 1, 2)
     for name in ("serverSection", "worklistSection", "mapSection"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import slicer
+from slicer.i18n import tr as _
 
 from . import scene
 from .layers import drawnCopy
@@ -26,8 +27,7 @@ def writeWork(segmentation, path: str, isSmall: bool = False) -> None:
     storage.SetUseCompression(isSmall)
     storage.SetCropToMinimumExtent(True)
     if not storage.WriteData(copy):
-        msg = f"Slicer could not write {path}. Is the disk full?"
-        raise OSError(msg)
+        raise OSError(_("Slicer could not write {path}. Is the disk full?").format(path=path))
 
 
 def loadDrawn(path: str, segmentation, volume, labels: list) -> None:
@@ -46,6 +46,5 @@ def _readWork(path: str, segmentation, volume) -> None:
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(path)
     if not storage.ReadData(segmentation):
-        msg = f"Slicer cannot read {path}."
-        raise RuntimeError(msg)
+        raise RuntimeError(_("Slicer cannot read {path}.").format(path=path))
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
