@@ -166,7 +166,10 @@ class Trial:
     def has_pictures(self):
         self.reader.refresh()
         self.settle()
-        return all(self.reader.logic.thumbnails.get(study_id) for study_id in self.reader.ids())
+        table, ids = self.reader.ui.table, self.reader.ids()
+        last = table.rowAt(table.viewport().height - 1)
+        in_view = ids[: last + 1] if last >= 0 else ids
+        return bool(in_view) and all(self.reader.logic.thumbnails.get(study_id) for study_id in in_view)
 
     # -- what must not be
 
