@@ -25,7 +25,7 @@ from servers import Server
 from stage import Reader, wait_for
 
 SHAPE = (512, 512, 250)
-BALLS = {"liver": ((200, 250, 120), 90), "spleen": ((330, 300, 100), 45), "tumour": ((230, 250, 150), 25)}
+BALLS = {"liver": ((200, 250, 120), 90), "spleen": ((330, 300, 100), 45), "tumour": ((330, 200, 160), 25)}
 LABELS = "[{name: liver, value: 1}, {name: spleen, value: 2}, {name: tumour, value: 3}]"
 N_TIMES = 3
 
