@@ -116,11 +116,6 @@ class ServerLink:
         if question and isYes:
             question.choices[number][1]()
 
-    @property
-    def isReadBySeveral(self):
-        """Whether each study is read by several readers before it is done."""
-        return bool(self.status) and self.status["readers_per_study"] > 1
-
     def title(self, studyId):
         """What the reader sees instead of a study's id."""
         return self.worklist.title(studyId) if self.worklist else studyId
