@@ -28,6 +28,8 @@ class WorkListTable:
         self._table, self._logic = table, logic
         self.opened = self.selected = lambda studyId: None
         self._rows, self._places, self._icons = [], {}, {}
+        self._heights = 0, 0  # of a line, and what it takes more where it says by whom it was read
+        self._flags = qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled
         self._isFilling = False
         table.setColumnCount(5)
         table.setHorizontalHeaderLabels(["", "", _("Study"), _("Stands\nfor"), _("Status")])
@@ -69,6 +71,7 @@ class WorkListTable:
         self._isFilling = True
         self._table.updatesEnabled = False
         self._table.setRowCount(len(rows))
+        self._heights = self._table.verticalHeader().defaultSectionSize, self._table.fontMetrics().lineSpacing()
         self._setWidth(RANK, "0" * max(len(str(len(worklist.picks))) if worklist else 0, 2))
         for place, row in enumerate(rows):
             if place >= len(before) or before[place] != (row, worklist.color(row.studyId)):
@@ -92,15 +95,15 @@ class WorkListTable:
             worklist.shareText(row),
             row.statusText(worklist.reader),
         )
-        height = self._table.verticalHeader().defaultSectionSize
-        height += self._table.fontMetrics().lineSpacing() if row.readBy else 0  # by whom takes a line more
+        height, more = self._heights
+        height += more if row.readBy else 0  # by whom takes a line more
         if height != self._table.rowHeight(place):
             self._table.setRowHeight(place, height)
         tooltip = plainTooltip(worklist.tooltip(row))
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tooltip)
-            item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+            item.setFlags(self._flags)
             self._table.setItem(place, column, item)
         rank, color = self._table.item(place, RANK), worklist.color(row.studyId)
         rank.setTextAlignment(qt.Qt.AlignCenter)
