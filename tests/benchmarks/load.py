@@ -172,7 +172,8 @@ def heartbeat_after(studies: Path, state: Path, label: bytes, options: argparse.
     with firstpick_server(studies, state) as server:
         seconds = time.monotonic() - start
         client, processor = Client(server.port, "one", label), Processor(server.process.pid)
-        study_id, cost = client.next_sample(), Cost()
+        points, cost = server.get("/firstpick/map")["points"], Cost()
+        study_id = next(point["study_id"] for point in points if point["status"] == "open")
         for _ in range(options.requests):
             with priced(processor, cost):
                 client.decide("heartbeat", study_id)
