@@ -29,7 +29,7 @@ def main() -> int:
         studies = write_studies(Path(folder, "studies"), 6)
         with Server(studies, Path(folder, "state"), "batch_size", "4") as server:
             server.wait_until_ready()
-            said, status = attack(server, folder, n_examples=options.examples, seed=options.seed, timeout_s=3600)
+            said, status = attack(server, n_examples=options.examples, seed=options.seed, timeout_s=3600)
             print(said)
             print(f"{server.log.read_text().count('Traceback')} tracebacks in the server's log.")
     return min(status, 1)
