@@ -69,6 +69,7 @@ def golden_proposal():
         labelled=ids(3),
         excluded=ids(4),
         seed=1,
+        starts=1,
         encoder="pixels",
         fingerprint="0123456789abcdef",
         partial=True,
@@ -103,6 +104,7 @@ def test_a_batch_by_hand():
         "strategy": "kmeans",
         "params": {},
         "seed": 0,
+        "starts": 6,
         "scaling": "l2",
         "n_components": 32,
         "guards": {

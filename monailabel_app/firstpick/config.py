@@ -89,6 +89,12 @@ class Config(_Settings):
     strategy: str = Field("kmeans", description="How the batch is chosen: a name of `firstpick list strategies`.")
     batch_size: int = Field(10, ge=1, description="Studies in a batch; with unit: slice, slices.")
     seed: int = Field(0, ge=0, description="Seed of the strategy: the same seed gives the same batch.")
+    starts: int = Field(
+        6,
+        ge=1,
+        description="Batches that a strategy which hangs on the seed makes from different starts; the one most like "
+        "the pool is taken. 1 for no choice.",
+    )
     scaling: str = Field("l2", description=f"How features are scaled before the strategy: {', '.join(SCALINGS)}.")
     n_components: int = Field(
         32,
@@ -214,6 +220,7 @@ class Config(_Settings):
         return {
             "strategy": strategy or self.strategy,
             "seed": self.seed if seed is None else seed,
+            "starts": self.starts,
             "scaling": self.scaling,
             "n_components": self.n_components,
             "guards": self.guards,

@@ -25,6 +25,7 @@ def propose(
     labelled: Collection[str] = (),
     excluded: Collection[str] = (),
     seed: int = 0,
+    starts: int = 6,
     scaling: str = "l2",
     n_components: int = 32,
     guards: Guards = Guards(),  # noqa: B008 - frozen
@@ -41,7 +42,7 @@ def propose(
     ----------
     pool : Pool
         With its groups and strata, if they are to matter.
-    strategy, seed, scaling, n_components, guards, n_jobs, **params
+    strategy, seed, starts, scaling, n_components, guards, n_jobs, **params
         See `firstpick.selection.select`.
     batch_size : int
         How many studies, or slices, 1 or more. Where fewer are left, the proposal has fewer, and a note.
@@ -99,6 +100,7 @@ def propose(
             keep=kept,
             strategy=strategy,
             seed=seed,
+            starts=starts,
             scaling=scaling,
             n_components=n_components,
             guards=guards,
@@ -121,6 +123,7 @@ def propose(
             "strategy": strategy,
             "params": dict(params),
             "seed": seed,
+            "starts": starts,
             "scaling": scaling,
             "n_components": n_components,
             "guards": asdict(guards),

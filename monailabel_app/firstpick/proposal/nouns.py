@@ -121,7 +121,7 @@ class Proposal:
         Only if it was asked for.
     provenance : mapping
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
-        ``seed``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
+        ``seed``, ``starts``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
         ``duplicates``, ``max_per_group``, ``share``, ``outliers``, ``max_per_study``, ``min_distance_mm``),
         ``version`` of FirstPick.
     """

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -42,7 +43,7 @@ from threadpoolctl import threadpool_limits
 from firstpick.selection.bal import bal
 from firstpick.selection.calr import calr
 from firstpick.selection.consensus import consensus
-from firstpick.selection.constraints import Metadata
+from firstpick.selection.constraints import Metadata, Rows
 from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
 from firstpick.selection.guards import Guards, choose
@@ -59,7 +60,7 @@ from firstpick.selection.uniform import uniform
 from firstpick.selection.ward import ward
 from firstpick.selection.yuan_hong import yuan_hong
 
-__all__ = ["NESTED", "SCALINGS", "STRATEGIES", "Guards", "Selection", "check_strategy", "describe", "select"]
+__all__ = ["NESTED", "SCALINGS", "SEEDED", "STRATEGIES", "Guards", "Selection", "check_strategy", "describe", "select"]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "bal": bal,
@@ -80,6 +81,9 @@ STRATEGIES: Mapping[str, Callable[..., Selection]] = {
 
 NESTED = frozenset({"bal", "facility_location", "kcenter", "maxherding", "probcover", "random", "yuan_hong"})
 """Strategies of which a smaller batch with the same seed is the start of a larger one."""
+
+SEEDED = frozenset({"calr", "consensus", "kmeans", "silhouette", "typiclust"})
+"""Strategies whose batch hangs on the seed and need not begin with a smaller one: several starts are made."""
 
 _GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")
 
@@ -124,6 +128,7 @@ def select(
     labelled: Collection[int] = (),
     excluded: Collection[int] = (),
     seed: int = 0,
+    starts: int = 6,
     scaling: str = "l2",
     n_components: int = 32,
     groups: Sequence[str] | None = None,
@@ -150,6 +155,9 @@ def select(
         scaling nor the clusters. A row that is labelled too counts as labelled.
     seed : int
         0 or more. The same numbers, labelled set, parameters and seed give the same rows.
+    starts : int
+        Batches of a strategy in `SEEDED` that are made, each from a generator of its own, the first one that of
+        ``starts=1``. The one most like the pool is returned, see `firstpick.selection.starts.most_like_all`.
     scaling : str
         A key of `SCALINGS`: ``l2`` unit rows, ``standardise`` columns of mean 0 and deviation 1, ``pca`` the first
         principal components of unit rows, ``whiten`` the same with equal variances, or ``none``.
@@ -179,8 +187,8 @@ def select(
     Raises
     ------
     ValueError
-        If a name is not known, ``X`` is not a finite matrix, a row is out of range, ``n_select`` is below 1,
-        or nothing is left to choose.
+        If a name is not known, ``X`` is not a finite matrix, a row is out of range, ``n_select`` or ``starts`` is
+        below 1, or nothing is left to choose.
 
     Notes
     -----
@@ -198,9 +206,10 @@ def select(
     check_strategy(strategy, params)
     scale = _look_up("scaling", scaling, SCALINGS)
     values = _matrix(X)
-    if n_select < 1:
-        msg = f"n_select must be 1 or more; got {n_select}."
-        raise ValueError(msg)
+    for what, number in (("n_select", n_select), ("starts", starts)):
+        if number < 1:
+            msg = f"{what} must be 1 or more; got {number}."
+            raise ValueError(msg)
     is_labelled = _mask("labelled", labelled, len(values))
     is_out = _mask("excluded", excluded, len(values)) & ~is_labelled
     rows = np.flatnonzero(~is_out)
@@ -210,8 +219,9 @@ def select(
         raise ValueError(msg)
     rows = rows[content_order(values[rows])]
     rng = np.random.default_rng(seed)
+    generators = [rng, *rng.spawn(starts - 1 if strategy in SEEDED else 0)]
 
-    def ask(some: NDArray[np.intp]) -> Callable[[int, NDArray[np.intp], NDArray[np.intp]], Selection]:
+    def ask(rng: np.random.Generator, some: NDArray[np.intp]) -> Callable[[int, Rows, Rows], Selection]:
         scaled = np.ascontiguousarray(scale(values[rows[some]], n_components))  # some versions of BIRCH fail else
         return lambda n, labelled, candidates: STRATEGIES[strategy](
             scaled, n, labelled=labelled, candidates=candidates, rng=rng, **params
@@ -226,7 +236,8 @@ def select(
         np.array([0.0] * len(values) if slices is None else [mm for _, _, mm in slices])[rows],
     )
     with _threads(n_jobs):
-        chosen = choose(ask, values[rows], min(n_select, n_left), metadata, guards, is_nested=strategy in NESTED)
+        asks = [functools.partial(ask, own) for own in generators]
+        chosen = choose(asks, values[rows], min(n_select, n_left), metadata, guards, is_nested=strategy in NESTED)
     return Selection(
         rows[chosen.indices],
         chosen.scores,

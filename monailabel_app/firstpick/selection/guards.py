@@ -6,7 +6,7 @@ a batch besides is kept here, by choosing which rows a strategy sees, and by ask
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from firstpick.selection.geometry import unit_rows
 from firstpick.selection.outliers import unusual
 from firstpick.selection.result import Selection
 from firstpick.selection.shares import SHARES, interleave, share_out
+from firstpick.selection.starts import most_like_all
 
 OUTLIERS = ("keep", "last", "leave out")
 
@@ -79,12 +80,21 @@ class Guards:
 
 
 def choose(
-    strategy: Strategy, X: NDArray[np.float32], n_select: int, metadata: Metadata, guards: Guards, *, is_nested: bool
+    starts: Sequence[Strategy],
+    X: NDArray[np.float32],
+    n_select: int,
+    metadata: Metadata,
+    guards: Guards,
+    *,
+    is_nested: bool,
 ) -> Selection:
     """Ask a strategy for a batch that keeps to the safeguards.
 
     Parameters
     ----------
+    starts : sequence of callable
+        The strategy, once for each state of its generator that is to be tried; of the batches, the one that is most
+        like the pool is returned, see `firstpick.selection.starts.most_like_all`.
     X : ndarray of shape (n_rows, dim), float32
         In an order of their own content, not scaled; what copies and outliers are told by.
     n_select : int
@@ -111,6 +121,24 @@ def choose(
     tiers = [~is_copy & ~is_aside, ~is_copy & is_aside, is_copy & ~is_aside, is_copy & is_aside]
     if guards.outliers == "leave out":
         tiers = [tiers[0], tiers[2]]
+    batches = [_batch(strategy, tiers, n_select, metadata, guards, is_nested=is_nested) for strategy in starts]
+    labelled = np.flatnonzero(metadata.is_labelled)
+    best = most_like_all(X, [np.concatenate([labelled, picks]) for picks, _ in batches])
+    return Selection(
+        *batches[best], duplicates=tuple((int(row), int(original[row])) for row in np.flatnonzero(is_copy))
+    )
+
+
+def _batch(
+    strategy: Strategy,
+    tiers: Sequence[NDArray[np.bool_]],
+    n_select: int,
+    metadata: Metadata,
+    guards: Guards,
+    *,
+    is_nested: bool,
+) -> tuple[Rows, NDArray[np.float64]]:
+    """Return one batch with its scores: rows of the first tier, then of the next."""
     constraints = Constraints(metadata, max_per_study=guards.max_per_study, min_distance_mm=guards.min_distance_mm)
     picks: list[int] = []
     scores: list[float] = []
@@ -124,11 +152,7 @@ def choose(
             is_labelled = metadata.is_labelled.copy()
             is_labelled[picks] = True
             metadata = replace(metadata, is_labelled=is_labelled)  # again only if a stratum could not fill its share
-    return Selection(
-        np.array(picks, np.intp),
-        np.array(scores, np.float64),
-        duplicates=tuple((int(row), int(original[row])) for row in np.flatnonzero(is_copy)),
-    )
+    return np.array(picks, np.intp), np.array(scores, np.float64)
 
 
 def _from_tier(
