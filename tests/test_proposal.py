@@ -24,7 +24,7 @@ from firstpick.proposal import (
     replacement,
     with_replacement,
 )
-from firstpick.selection import Guards
+from firstpick.selection import LARGEST_FIRST, Guards
 from firstpick.studies import LeftOut, Pool, Sample
 
 GOLDEN = Path(__file__).parent / "data" / "proposal_v1.json"
@@ -455,3 +455,53 @@ def assert_alike(value, golden):
 
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(golden_answer(), indent=2) + "\n", encoding="utf-8")
+
+
+def shares_of(proposal):
+    return [pick.share for pick in proposal.picks]
+
+
+def clouds(seed, n_rows=120):
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n_rows, 5)) + 2 * rng.normal(size=(7, 5))[rng.integers(7, size=n_rows)]
+    return Pool(tuple(Sample(f"s{row:03d}") for row in range(n_rows)), vectors.astype(np.float32))
+
+
+class TestOrder:
+    @pytest.mark.parametrize("strategy", sorted(LARGEST_FIRST))
+    def test_where_the_largest_comes_first_shares_fall_from_pick_to_pick(self, strategy):
+        for seed in range(4):
+            proposal = propose(clouds(seed), strategy=strategy, batch_size=9, scaling="standardise")
+            assert shares_of(proposal) == sorted(shares_of(proposal), reverse=True)
+            assert [pick.rank for pick in proposal.picks] == list(range(1, 10))
+            assert list(proposal.coverage) == sorted(proposal.coverage)
+
+    def test_what_is_kept_stays_on_top_and_strata_keep_their_turns(self):
+        pool = clouds(1)
+        strata = tuple("CT" if row % 3 else "MR" for row in range(len(pool)))
+        kept = (Pick(1, "s007", 0.0), Pick(2, "s003", 0.0))
+        choice = {"strategy": "kmeans", "scaling": "standardise", "guards": Guards(share="equal")}
+        proposal = propose(replace(pool, strata=strata), batch_size=10, keep=kept, **choice)
+        picks = proposal.picks
+        assert [pick.study_id for pick in picks[:2]] == ["s007", "s003"]
+        kinds = [strata[int(pick.study_id[1:])] for pick in picks[2:]]
+        assert kinds in (["CT", "MR"] * 4, ["MR", "CT"] * 4)
+        for kind in ("CT", "MR"):
+            own = [pick.share for pick, of in zip(picks[2:], kinds, strict=True) if of == kind]
+            assert own == sorted(own, reverse=True)
+
+    def test_copies_and_what_is_unusual_stay_behind_the_others(self):
+        pool = clouds(2, n_rows=30)
+        vectors = np.vstack([pool.vectors, pool.vectors[:2], np.full((1, 5), (0, 0, 0, 0, 400.0), np.float32)])
+        pool = Pool(tuple(Sample(f"s{row:03d}") for row in range(33)), vectors)
+        guards = Guards(duplicates=0.9999, outliers="last")
+        proposal = propose(pool, strategy="kmeans", batch_size=33, guards=guards)
+        behind = {duplicate.study_id for duplicate in proposal.duplicates} | {*proposal.unusual}
+        assert len(behind) >= 2
+        assert {pick.study_id for pick in proposal.picks[-len(behind) :]} == behind
+
+    def test_a_strategy_with_an_order_of_its_own_keeps_it(self):
+        proposal = propose(clouds(0), strategy="facility_location", batch_size=9)
+        scores = [pick.score for pick in proposal.picks]
+        assert scores == sorted(scores, reverse=True)
+        assert shares_of(proposal) != sorted(shares_of(proposal), reverse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from firstpick import __version__
 from firstpick.proposal.facts import pool_hash, with_facts
 from firstpick.proposal.nouns import Duplicate, Pick, Proposal, n_chosen
-from firstpick.selection import Guards, Selection, check_strategy, select
+from firstpick.selection import LARGEST_FIRST, Guards, Selection, check_strategy, select
 from firstpick.selection.space import Space
 from firstpick.studies import Pool, Slice
 
@@ -60,6 +60,8 @@ def propose(
     Returns
     -------
     Proposal
+        The picks as the strategy ordered them; by share, the largest first, of a strategy that takes the largest
+        cluster first.
 
     Raises
     ------
@@ -130,7 +132,11 @@ def propose(
             "version": __version__,
         },
     )
-    return with_facts(proposal, pool, labelled=done, excluded=out)
+    told = with_facts(proposal, pool, labelled=done, excluded=out)
+    if strategy not in LARGEST_FIRST:
+        return told
+    ordered = _by_share(told, pool, n_kept=len(kept), is_odd_last=guards.outliers == "last")
+    return with_facts(replace(told, picks=ordered), pool, labelled=done, excluded=out)
 
 
 def choose(
@@ -169,6 +175,25 @@ def _picks(pool: Pool, chosen: Selection, *, first_rank: int) -> Iterator[Pick]:
         slices.setdefault(sample.study_id, []).extend([sample.at] if sample.at else [])
     for rank, (study_id, score) in enumerate(scores.items(), start=first_rank):
         yield Pick(rank, study_id, score, tuple(sorted(slices[study_id])))
+
+
+def _by_share(proposal: Proposal, pool: Pool, *, n_kept: int, is_odd_last: bool) -> tuple[Pick, ...]:
+    """Put the picks in the order of their shares, the largest first; what is kept stays on top.
+
+    Each stratum keeps its ranks, copies stay behind all others, and so does what is unusual, if it is to come last.
+    """
+    copies = {duplicate.study_id for duplicate in proposal.duplicates}
+    odd = {*proposal.unusual} if is_odd_last else set()
+    kinds: dict[Any, list[Pick]] = {}
+    for pick in proposal.picks:
+        stratum = pool.strata[pool.rows([pick.study_id])[0]] if pool.strata else ""
+        kind = pick.rank <= n_kept and pick.rank, stratum, pick.study_id in copies, pick.study_id in odd
+        kinds.setdefault(kind, []).append(pick)
+    ordered = list(proposal.picks)
+    for picks in kinds.values():
+        for place, pick in zip(picks, sorted(picks, key=lambda pick: -pick.share), strict=True):
+            ordered[place.rank - 1] = replace(pick, rank=place.rank)
+    return tuple(ordered)
 
 
 def _duplicates(pool: Pool, chosen: Selection) -> list[Duplicate]:

@@ -60,7 +60,18 @@ from firstpick.selection.uniform import uniform
 from firstpick.selection.ward import ward
 from firstpick.selection.yuan_hong import yuan_hong
 
-__all__ = ["NESTED", "SCALINGS", "SEEDED", "STRATEGIES", "Guards", "Selection", "check_strategy", "describe", "select"]
+__all__ = [
+    "LARGEST_FIRST",
+    "NESTED",
+    "SCALINGS",
+    "SEEDED",
+    "STRATEGIES",
+    "Guards",
+    "Selection",
+    "check_strategy",
+    "describe",
+    "select",
+]
 
 STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "bal": bal,
@@ -81,6 +92,9 @@ STRATEGIES: Mapping[str, Callable[..., Selection]] = {
 
 NESTED = frozenset({"bal", "facility_location", "kcenter", "maxherding", "probcover", "random", "yuan_hong"})
 """Strategies of which a smaller batch with the same seed is the start of a larger one."""
+
+LARGEST_FIRST = frozenset({"calr", "kmeans", "typiclust", "ward"})
+"""Strategies that pick from the largest cluster first; a proposal lists their picks by share."""
 
 SEEDED = frozenset({"calr", "consensus", "kmeans", "silhouette", "typiclust"})
 """Strategies whose batch hangs on the seed and need not begin with a smaller one: several starts are made."""
