@@ -300,8 +300,7 @@ def test_the_curve_says_in_words_what_it_shows(small, open_page):
     address, data = small
     text = open_page(address, offline=True).locator("#curve-text").text_content()
     assert f"4 picks cover {100 * data['proposal']['coverage'][-1]:.0f} % of the pool" in text
-    size = data["proposal"]["suggested_batch_size"]
-    assert (f"flattens after {size} pick" if size else "rises evenly up to 4 picks") in text
+    assert data["proposal"]["outlook"]["text"] in text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -193,12 +193,13 @@ def test_statuses_and_notes_of_studies_that_are_gone_are_left_out():
     assert data["status"]["notes"] == {"s00002": ["Turned."]}
 
 
-def test_the_file_says_where_coverage_flattens():
+def test_the_file_says_how_large_a_batch_is_worth_while():
     centres = np.repeat(np.eye(3), (60, 50, 40), axis=0)
     blobs = centres + np.random.default_rng(0).normal(0, 0.02, centres.shape)
     data = data_of(pool_of(np.vstack([blobs, -np.eye(3)])), batch_size=6)
     assert [round(covered, 2) for covered in data["proposal"]["coverage"]] == [0.17, 0.31, 0.38, 0.39, 0.39, 0.4]
-    assert data["proposal"]["suggested_batch_size"] == 2
+    outlook = data["proposal"]["outlook"]
+    assert (outlook["n_kinds"], outlook["suggested_batch_size"]) == (4, 4)
 
 
 def test_the_table_shows_titles_and_ids_only_to_tell_twins_apart():

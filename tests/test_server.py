@@ -85,7 +85,7 @@ def test_the_routes_are_documented_with_their_types(running):
     told = "reserve heartbeat release skip unskip reopen"
     assert sorted(routes) == sorted(f"/firstpick/{name}" for name in [*f"{asked} {told}".split(), *of_study])
     answer = api["paths"]["/firstpick/proposal"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer["$ref"].endswith("/ShownProposal")
+    assert answer["$ref"].endswith("/LiveProposal")
     assert {"rank", "study_id", "share", "reason", "status"} <= api["components"]["schemas"]["LivePick"][
         "properties"
     ].keys()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic_core import to_jsonable_python
 
-from firstpick.proposal import knee, pool_hash, prepare, propose, read_proposal, with_replacement
+from firstpick.proposal import pool_hash, prepare, propose, read_proposal, with_replacement
 from firstpick.report import Drawing, lookalikes
 from firstpick.selection.geometry import principal_plane
 from firstpick.studies import Pool, Sample, Slice
@@ -87,7 +87,6 @@ def costs(pool, proposal, labelled, n_repeats):
     as_json = json.dumps(to_jsonable_python(proposal))
     yield "a proposal to JSON", median(lambda: json.dumps(to_jsonable_python(proposal)))
     yield "a proposal from JSON", median(lambda: read_proposal(json.loads(as_json)))
-    yield "knee of the coverage", median(lambda: knee([proposal.covered_before, *proposal.coverage]))
     yield "slices of labelled studies alone (`trimmed`)", median(lambda: pool.trimmed(annotated(pool, labelled)))
     yield "one row a study (`by_study`)", median(Pool.by_study, fresh)
     yield from map_costs(pool.by_study(), proposal, labelled, median)

@@ -30,4 +30,6 @@ def run(options: argparse.Namespace) -> None:
         return
     print(table(proposal, n_failed=len(live.failed), n_left_out=len(live.left_out)))
     if proposal.advice:
-        print(sentence(proposal.advice, len(proposal.picks)))
+        if proposal.outlook:
+            print(proposal.outlook.text)
+        print(sentence(proposal.advice))

@@ -1,6 +1,6 @@
 """The proposal: the ordered batch of picks with their reasons, and its JSON."""
 
-from firstpick.proposal.advice import advise, knee
+from firstpick.proposal.advice import advise
 from firstpick.proposal.exchange import replacement, with_replacement
 from firstpick.proposal.facts import pool_hash, prepare
 from firstpick.proposal.make import propose
@@ -14,7 +14,6 @@ __all__ = [
     "Pick",
     "Proposal",
     "advise",
-    "knee",
     "n_chosen",
     "pool_hash",
     "prepare",

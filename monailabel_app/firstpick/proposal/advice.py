@@ -1,4 +1,4 @@
-"""How large a batch is worth while, and how much of it is chance."""
+"""How much of a batch is chance."""
 
 from __future__ import annotations
 
@@ -58,10 +58,7 @@ def advise(
         _jaccard(kept, again(sum(batch[study_id] for study_id in kept), seed, out))
         for kept, out in _samples(free, [*batch], n_repeats)
     ]
-    size = knee([proposal.covered_before, *proposal.coverage])
     return Advice(
-        suggested_batch_size=size,
-        coverage_at_suggestion=None if size is None else proposal.coverage[size - 1],
         jaccard_seeds=statistics.fmean(by_seed),
         jaccard_bootstrap=statistics.fmean(by_sample) if by_sample else 1.0,
         jaccard_chance=_by_chance(len(batch), len(free)),
@@ -78,28 +75,22 @@ def _samples(free: Sequence[str], batch: Sequence[str], n_samples: int) -> Itera
             yield kept, set(free) - sample
 
 
-def sentence(advice: Advice, batch_size: int) -> str:
-    """Put advice into two plain sentences.
+def sentence(advice: Advice) -> str:
+    """Put advice into one plain sentence.
 
     Examples
     --------
-    >>> print(sentence(Advice(6, 0.71, 0.45, 0.3, 0.03), 20))
-    Coverage flattens after 6 picks (71 %).
+    >>> print(sentence(Advice(0.45, 0.3, 0.03)))
     In common with this batch: other seeds 45 %, bootstrap samples of the pool 30 %, random batches 3 %.
     """
-    growth = f"Coverage rises evenly up to {batch_size} picks."
-    if advice.suggested_batch_size is not None:
-        growth = (
-            f"Coverage flattens after {advice.suggested_batch_size} picks ({_percent(advice.coverage_at_suggestion)})."
-        )
     return (
-        f"{growth}\nIn common with this batch: other seeds {_percent(advice.jaccard_seeds)}, bootstrap samples of the "
+        f"In common with this batch: other seeds {_percent(advice.jaccard_seeds)}, bootstrap samples of the "
         f"pool {_percent(advice.jaccard_bootstrap)}, random batches {_percent(advice.jaccard_chance)}."
     )
 
 
-def _percent(part: float | None) -> str:
-    return f"{100 * (part or 0):.0f} %"
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"
 
 
 def _jaccard(one: Collection[str], other: Collection[str]) -> float:
@@ -110,29 +101,3 @@ def _by_chance(n_select: int, n_free: int) -> float:
     """Overlap that two random batches have, from the mean number of common studies."""
     common = n_select**2 / n_free
     return common / (2 * n_select - common)
-
-
-def knee(curve: Sequence[float]) -> int | None:
-    """Find the batch size from which on coverage flattens.
-
-    Parameters
-    ----------
-    curve : sequence of float
-        Coverage with 0, 1, 2, ... picks.
-
-    Returns
-    -------
-    int or None
-        None if it does not flatten.
-
-    Examples
-    --------
-    >>> knee([0.0, 0.5, 0.9, 0.92, 0.94, 0.95])
-    2
-    """
-    from kneed import KneeLocator  # noqa: PLC0415 - a server must start without it
-
-    if len(curve) < 3 or curve[-1] <= curve[0]:  # noqa: PLR2004 - a bend needs three points
-        return None
-    found = KneeLocator(range(len(curve)), curve, curve="concave", direction="increasing").knee
-    return int(found) if found else None

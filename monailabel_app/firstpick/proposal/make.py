@@ -12,6 +12,7 @@ import numpy as np
 from firstpick import __version__
 from firstpick.proposal.facts import pool_hash, with_facts
 from firstpick.proposal.nouns import Duplicate, Pick, Proposal, n_chosen
+from firstpick.proposal.outlook import outlook
 from firstpick.selection import LARGEST_FIRST, Guards, Selection, check_strategy, select
 from firstpick.selection.space import Space
 from firstpick.studies import Pool, Slice
@@ -119,6 +120,7 @@ def propose(
         picks=tuple(picks),
         duplicates=tuple(duplicates),
         unusual=tuple(_unusual(pool, out)),
+        outlook=pool.kept(outlook),
         provenance={
             "fingerprint": fingerprint,
             "pool_hash": pool_hash(pool),

@@ -65,15 +65,35 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
-class Advice:
-    """What to make of a proposal.
+class Outlook:
+    """What the embeddings alone say of a pool of which nothing is labelled, see `firstpick.proposal.outlook`.
 
     Attributes
     ----------
-    suggested_batch_size : int or None
-        The knee of the coverage curve, in picks: more of them add less from there on. None while coverage rises evenly.
-    coverage_at_suggestion : float or None
-        Coverage with so many picks.
+    suggested_batch_size, low, high : int
+        How many picks are worth while, and from where to where that is nearly as true.
+    n_kinds : int
+        Kinds of studies that lie clearly apart; 1 where none do.
+    random_equivalent : float
+        How many random studies cover the pool as well as that many well-chosen ones.
+    text : str
+        All this in plain sentences.
+    """
+
+    suggested_batch_size: int
+    low: int
+    high: int
+    n_kinds: int
+    random_equivalent: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """How much of a proposal is chance.
+
+    Attributes
+    ----------
     jaccard_seeds : float
         Mean overlap with the batches of other seeds; 1 where the seed does not matter.
     jaccard_bootstrap : float
@@ -82,8 +102,6 @@ class Advice:
         What two random batches of this size overlap on average: what the other two are to be compared with.
     """
 
-    suggested_batch_size: int | None
-    coverage_at_suggestion: float | None
     jaccard_seeds: float
     jaccard_bootstrap: float
     jaccard_chance: float
@@ -117,6 +135,8 @@ class Proposal:
         Studies that count together with another one, ``duplicate_of``; see `firstpick.selection.duplicates`.
     unusual : tuple of str
         Studies that are far from everything; see `firstpick.selection.outliers`.
+    outlook : Outlook or None
+        What the embeddings say of the pool; None of fewer than eight distinct studies.
     advice : Advice or None
         Only if it was asked for.
     provenance : mapping
@@ -139,6 +159,7 @@ class Proposal:
     picks: tuple[Pick, ...]
     duplicates: tuple[Duplicate, ...] = ()
     unusual: tuple[str, ...] = ()
+    outlook: Outlook | None = None
     advice: Advice | None = None
     provenance: Mapping[str, Any]
 

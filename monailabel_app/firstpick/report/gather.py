@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from firstpick import __version__
 from firstpick.board.board import Status, with_statuses
-from firstpick.proposal import Proposal, knee
+from firstpick.proposal import Proposal
 from firstpick.report.pool_map import lookalikes, pool_map
 from firstpick.selection.geometry import principal_plane
 from firstpick.studies import LeftOut, Pool
@@ -66,7 +66,6 @@ def page_data(
     ids = pool.study_ids
     plane = dict(zip(ids, (tuple(place) for place in principal_plane(pool.vectors).round(5).tolist()), strict=True))
     batch = to_jsonable_python(with_statuses(proposal, statuses, failed=failed, left_out=left_out))
-    batch["suggested_batch_size"] = knee([proposal.covered_before, *proposal.coverage])
     points = pool_map(pool, plane, proposal.picks, statuses, groups_are_patients=groups_are_patients)
     pictured = _pictured(proposal, ids, max_pictures)
     rows = {study_id: row for row, study_id in enumerate(ids)}

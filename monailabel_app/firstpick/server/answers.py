@@ -9,7 +9,6 @@ from typing import Annotated
 from pydantic import Field
 
 from firstpick.config import Label
-from firstpick.proposal import LiveProposal
 from firstpick.report import Point
 from firstpick.server.bounds import Name, Reason, StudyId
 from firstpick.studies import LeftOut
@@ -58,19 +57,6 @@ class Skip(StudyOfClient):
     """A study to take out, who says so and why."""
 
     reason: Reason
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownProposal(LiveProposal):
-    """A proposal as the routes show it.
-
-    Attributes
-    ----------
-    suggested_batch_size : int or None
-        Where coverage flattens; None if it does not.
-    """
-
-    suggested_batch_size: int | None
 
 
 @dataclass(frozen=True)

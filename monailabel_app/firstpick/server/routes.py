@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from firstpick.encoders import ENCODERS
+from firstpick.proposal import LiveProposal
 from firstpick.selection import STRATEGIES, describe
 from firstpick.server.answers import (
     Described,
@@ -19,7 +20,6 @@ from firstpick.server.answers import (
     PoolMap,
     Reservation,
     ServerStatus,
-    ShownProposal,
     Skip,
     StudyOfClient,
     StudyStatus,
@@ -46,12 +46,12 @@ def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C90
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @looking.get("/proposal")
-    def proposal(strategy: Name = "") -> ShownProposal:
+    def proposal(strategy: Name = "") -> LiveProposal:
         """Return the standing batch with live statuses; 503 while studies are being embedded."""
         return worklist.proposal(strategy)
 
     @deciding.post("/proposal")
-    def new_proposal(wanted: NewProposal | None = None) -> ShownProposal:
+    def new_proposal(wanted: NewProposal | None = None) -> LiveProposal:
         """Make a new batch; reserved picks stay on top."""
         return worklist.new_proposal(wanted or NewProposal())
 

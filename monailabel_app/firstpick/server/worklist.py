@@ -19,7 +19,7 @@ from firstpick import __version__
 from firstpick.board.board import Board, ReaderTally, Refused, Status, held_by, with_statuses
 from firstpick.board.events import Given, Reserved
 from firstpick.config import Config
-from firstpick.proposal import LiveProposal, Proposal, knee
+from firstpick.proposal import LiveProposal, Proposal
 from firstpick.report import lookalikes
 from firstpick.selection import check_strategy
 from firstpick.server.answers import (
@@ -29,7 +29,6 @@ from firstpick.server.answers import (
     NewProposal,
     Reader,
     ServerStatus,
-    ShownProposal,
     StudyStatus,
 )
 from firstpick.server.datastore import StudiesDatastore
@@ -59,9 +58,9 @@ class Worklist:
 
     # -- batches
 
-    def proposal(self, strategy: str = "") -> ShownProposal:
+    def proposal(self, strategy: str = "") -> LiveProposal:
         """Return the standing batch of a strategy (the configured one by default), with live statuses."""
-        return self._shown(self._standing(self._known(strategy)))
+        return self._live(self._standing(self._known(strategy)))
 
     def _standing(self, strategy: str) -> Proposal:
         """Return the standing batch of a strategy; where there is none, have one made."""
@@ -71,10 +70,10 @@ class Worklist:
             standing = self._ordered(strategy)
         return standing
 
-    def new_proposal(self, wanted: NewProposal) -> ShownProposal:
+    def new_proposal(self, wanted: NewProposal) -> LiveProposal:
         """Make a new standing batch; reserved picks of the former stay on top."""
         (self.now.partial_pool if wanted.partial else self.now.ready_pool)()
-        return self._shown(self._ordered(self._known(wanted.strategy), wanted))
+        return self._live(self._ordered(self._known(wanted.strategy), wanted))
 
     def _ordered(self, strategy: str, wanted: NewProposal | None = None) -> Proposal:
         try:
@@ -258,11 +257,6 @@ class Worklist:
     def _live(self, proposal: Proposal) -> LiveProposal:
         lists = {"failed": self.now.failed, "left_out": self.now.left_out}
         return with_statuses(proposal, self._desk.statuses(), **lists)
-
-    def _shown(self, proposal: Proposal) -> ShownProposal:
-        """Return a batch with what is true now: statuses, and the batch size at which coverage flattens."""
-        size = knee([proposal.covered_before, *proposal.coverage])
-        return ShownProposal(**vars(self._live(proposal)), suggested_batch_size=size)
 
     def _known(self, strategy: str) -> str:
         """Resolve a strategy's name; 404 with the known names."""

@@ -222,7 +222,7 @@ function listenToMap() {
 function drawCurve() {
   const { proposal } = page.data;
   const curve = [proposal.covered_before, ...proposal.coverage];
-  const size = proposal.suggested_batch_size;
+  const size = proposal.outlook?.suggested_batch_size;
   const ink = colour("ink");
   const traces = [
     { x: curve.map((_, i) => i), y: curve, type: "scatter", mode: curve.length > 40 ? "lines" : "lines+markers",
@@ -233,7 +233,7 @@ function drawCurve() {
       dtick: curve.length <= 12 ? 1 : undefined },
     yaxis: { title: { text: "covered" }, range: [0, 1.04], tickformat: ".0%", gridcolor: colour("line"), zeroline: false },
     shapes: [], annotations: [] };
-  if (size) {
+  if (size < curve.length) {
     const isRight = size > curve.length / 2;
     traces.push({ x: [size], y: [curve[size]], type: "scatter", mode: "markers", hoverinfo: "skip",
       marker: { symbol: "diamond", size: 15, color: "#d55e00", line: { color: ink, width: 1.5 } } });
@@ -242,20 +242,18 @@ function drawCurve() {
     layout.annotations.push({ x: size, y: 1, yref: "paper", yanchor: "bottom", xanchor: isRight ? "right" : "left",
       text: `suggested batch size: ${size}`, showarrow: false, font: { color: ink } });
   }
-  byId("curve-text").textContent = curveText(proposal, curve, size);
+  byId("curve-text").textContent = curveText(proposal, curve);
   return Plotly.react("curve", traces, layout, { displayModeBar: false, responsive: true });
 }
 
-function curveText(proposal, curve, size) {
+function curveText(proposal, curve) {
   const n = proposal.picks.length;
   const end = `With what is labelled, ${count(n, "pick")} cover ${percent(curve[n])} of the pool.`;
-  const knee = size
-    ? `Coverage flattens after ${count(size, "pick")} (${percent(curve[size])}): the suggested batch size.`
-    : `Coverage rises evenly up to ${count(n, "pick")}.`;
-  const { advice } = proposal;
+  const { advice, outlook } = proposal;
+  const hint = outlook ? ` ${outlook.text}` : "";
   const chance = advice ? ` In common with this batch: other seeds ${percent(advice.jaccard_seeds)}, bootstrap samples of `
     + `the pool ${percent(advice.jaccard_bootstrap)}, random batches ${percent(advice.jaccard_chance)}.` : "";
-  return `${end} ${knee}${chance}`;
+  return `${end}${hint}${chance}`;
 }
 
 /* -- paper */
