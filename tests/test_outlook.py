@@ -75,4 +75,4 @@ def test_every_proposal_carries_it():
     pool = Pool(tuple(Sample(f"s{row:02d}") for row in range(30)), X)
     told = propose(pool, strategy="ward", batch_size=2).outlook
     assert told == outlook(X)
-    assert told.text.startswith(f"Suggested are {told.suggested_batch_size} studies (")
+    assert told.text.startswith(f"A batch of {told.suggested_batch_size} ")

@@ -63,7 +63,7 @@ def outlook(X: NDArray[np.float32]) -> Outlook | None:
     >>> found.n_kinds, found.suggested_batch_size
     (3, 3)
     >>> found.text
-    'Suggested are 3 studies, which can cover the pool as well as 8.9 random ones: 3 kinds lie clearly apart.'
+    'A batch of 3 is worth while: it can cover the pool as well as 8.9 random picks; 3 kinds lie clearly apart.'
     """
     order = content_order(X)
     rows = distinct_rows(unit_rows(X[order[:: max(1, -(-len(X) // _MAX_ROWS))]]))
@@ -126,13 +126,14 @@ def sentence(outlook: Outlook) -> str:
 
     Examples
     --------
-    >>> sentence(Outlook(14, 9, 25, 1, 31.0))  # doctest: +NORMALIZE_WHITESPACE
-    'Suggested are 14 studies (9 to 25), which can cover the pool as well as 31 random ones: a further one does the
-    work of less than one and a half.'
+    >>> print(sentence(Outlook(14, 9, 25, 1, 31.0)))
+    A batch of 14 (9 to 25) is worth while: it can cover the pool as well as 31 random picks; a further one does less.
     """
-    why = "a further one does the work of less than one and a half."
+    why = "a further one does less"
     if outlook.n_kinds >= outlook.suggested_batch_size:
-        why = f"{outlook.n_kinds} kinds lie clearly apart."
+        why = f"{outlook.n_kinds} kinds lie clearly apart"
     between = f" ({outlook.low} to {outlook.high})" if outlook.low < outlook.high else ""
-    does = f"which can cover the pool as well as {outlook.random_equivalent:g} random ones"
-    return f"Suggested are {outlook.suggested_batch_size} studies{between}, {does}: {why}"
+    return (
+        f"A batch of {outlook.suggested_batch_size}{between} is worth while: it can cover the pool as well as "
+        f"{outlook.random_equivalent:g} random picks; {why}."
+    )
