@@ -77,7 +77,11 @@ class Strata(_Settings):
 class Slices(_Settings):
     """How many slices of one study a batch may hold, and how far apart."""
 
-    max_per_study: int = Field(3, description="With unit: slice, slices of one study; 0 for any number.")
+    max_per_study: int = Field(
+        3,
+        description="With unit: slice, slices of one study at most; 0 for any number. A second one comes only when every "
+        "study has given one.",
+    )
     min_distance_mm: float = Field(
         10.0, description="With unit: slice, least distance of two slices of one study in the same plane."
     )

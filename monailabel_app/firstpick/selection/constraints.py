@@ -69,16 +69,18 @@ class Constraints:
 
     def allow_slice(self, rows: Rows) -> NDArray[np.bool_]:
         """Tell which of some rows keep the distance in a study that has not enough slices yet."""
-        is_allowed: NDArray[np.bool_] = ~self._is_near[rows] & (
-            self._n_slices[self._metadata.studies[rows]] < self._max_per_study
-        )
+        is_allowed: NDArray[np.bool_] = ~self._is_near[rows] & (self.n_slices(rows) < self._max_per_study)
         return is_allowed
 
     def allow_study(self, rows: Rows, limit: int) -> NDArray[np.bool_]:
         """Tell which of some rows belong to a patient with fewer than ``limit`` studies, or to a study that counts."""
-        is_counted = self._n_slices[self._metadata.studies[rows]] > 0
+        is_counted = self.n_slices(rows) > 0
         is_allowed: NDArray[np.bool_] = is_counted | (self._n_studies[self._metadata.groups[rows]] < limit)
         return is_allowed
+
+    def n_slices(self, rows: Rows) -> Rows:
+        """Return how many slices of the study of each of some rows are labelled or picked."""
+        return self._n_slices[self._metadata.studies[rows]]
 
     def fewest_studies(self, rows: Rows) -> int:
         """Return how many studies that patient of some rows has who has fewest."""

@@ -40,7 +40,8 @@ class Guards:
     share : {'proportional', 'equal'}
         How strata share the batch.
     max_per_study : int
-        Slices of one study, where rows are slices; 0 for any number.
+        Slices of one study, where rows are slices; 0 for any number. Whatever the number, no study gives one more
+        while another that may be picked has given fewer.
     min_distance_mm : float
         Least distance of two slices of one study in the same plane. Unlike the number of studies of a patient,
         these two are kept to even if the batch gets smaller.
@@ -191,7 +192,10 @@ def _fill(
     *,
     stops: bool,
 ) -> list[tuple[int, float]]:
-    """Ask for rows, and again for as many as were not allowed; fewer if no row is allowed at all."""
+    """Ask for rows, and again for as many as were not allowed; fewer if no row is allowed at all.
+
+    Of the studies that are allowed, those with the fewest slices so far come first.
+    """
     labelled, left = np.flatnonzero(metadata.is_labelled[rows]), np.flatnonzero(~metadata.is_labelled[rows])
     limit = max_per_group or int(np.iinfo(np.intp).max)
     found: list[tuple[int, float]] = []
@@ -203,11 +207,15 @@ def _fill(
         if not len(open_):
             limit = constraints.fewest_studies(rows[left]) + 1
             continue
+        n_slices = constraints.n_slices(rows[open_])
+        fewest = n_slices.min()
+        open_ = open_[n_slices == fewest]
         picked = ask(min(n_select - len(found), len(open_)), labelled, open_)
         accepted = []
         for place, score in zip(picked.indices.tolist(), picked.scores.tolist(), strict=True):
             row = rows[[place]]
-            if constraints.allow_slice(row)[0] and constraints.allow_study(row, limit)[0]:
+            is_allowed = constraints.allow_slice(row) & constraints.allow_study(row, limit)
+            if (is_allowed & (constraints.n_slices(row) == fewest))[0]:
                 constraints.count(int(row[0]))
                 accepted.append(place)
                 found.append((int(row[0]), score))
