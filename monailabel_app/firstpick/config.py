@@ -79,8 +79,8 @@ class Slices(_Settings):
 
     max_per_study: int = Field(
         3,
-        description="With unit: slice, slices of one study at most; 0 for any number. A second comes only when all studies "
-        "have given one.",
+        description="With unit: slice, slices of one study at most; 0 for any number. A second comes only when "
+        "all studies have given one.",
     )
     min_distance_mm: float = Field(
         10.0, description="With unit: slice, least distance of two slices of one study in the same plane."
