@@ -247,6 +247,46 @@ def test_reload_makes_a_new_app_and_nothing_decided_is_lost(host):
     wait_for(lambda: status_of(host, sample)["status"] == "open", 20, "the label that went")
 
 
+def test_the_slicer_module_gets_the_answers_that_it_needs(host, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "slicer_extension" / "FirstPick"))
+    from FirstPickLib.client import FINAL, Client
+    from FirstPickLib.shapes import File, Picture, isOf
+
+    client = Client(f"127.0.0.1:{host.port}", "alice")
+
+    def send(request, **more):
+        if request.body:
+            more = {"data": request.body, "headers": {"Content-Type": "application/json"}}
+        answer = requests.request(request.method, request.url, timeout=30, **more)
+        assert answer.status_code == 200, answer.text
+        if isinstance(request.shape, (File, Picture)):
+            return answer.content
+        assert isOf(answer.json(), request.shape), answer.text
+        return answer.json()
+
+    study_id = send(client.proposal(""))["picks"][0]["study_id"]
+    for request in (
+        client.status(),
+        client.monaiLabel(),
+        client.strategies(),
+        client.map(""),
+        client.newProposal("", 4),
+    ):
+        assert send(request)
+    assert send(client.thumbnail("ward/inner")).startswith(b"\x89PNG")
+    assert send(client.imageInfo("nobody")) == {}
+    info = send(client.imageInfo(study_id))
+    assert len(send(client.image(study_id))) == info["size"]
+    assert send(client.change("reserve", study_id))["client"] == "alice"
+    save = client.saveLabel(study_id, FINAL, [{"name": "bright", "value": 2}], 12.5)
+    send(save, data=dict(save.form), files={"label": ("label.nii.gz", host.mask(study_id))})
+    (label,) = send(client.labels(study_id))
+    assert (label["client"], label["seconds"]) == ("alice", 12.5)
+    assert send(client.listedLabel(label)) == host.mask(study_id)
+    host.ask("DELETE", "/datastore/label", params={"id": study_id, "tag": "final"})
+    wait_for(lambda: status_of(host, study_id)["status"] == "open", 20, "the label that went")
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"), [({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)]
 )
