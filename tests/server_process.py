@@ -70,7 +70,7 @@ def is_alive(process):
 class Server:
     """A started server; its address, its answers and its end."""
 
-    def __init__(self, studies, state, *conf, command=None):
+    def __init__(self, studies, state, *conf, command=None, prefix=""):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -80,7 +80,7 @@ class Server:
         command = [*command, "--studies", str(studies), "--port", str(self.port)]
         pairs = dict(zip(FAST[::2], FAST[1::2], strict=True)) | dict(zip(conf[::2], conf[1::2], strict=True))
         for key, value in pairs.items():
-            command += ["--conf", key, value]
+            command += ["--conf", f"{prefix}{key}", value]
         self.log = self.state.with_name(f"{self.state.name}-{self.port}.log")
         with self.log.open("w") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

@@ -19,7 +19,7 @@ from firstpick.board.log import Log
 from firstpick.cli import main
 
 FAST = ("--conf", "encoder", "pixels")
-CHECKS = ["versions", "config", "encoder", "gpu", "studies", "state", "clock", "port", "sign-in", "reach"]
+CHECKS = ["versions", "tested", "config", "encoder", "gpu", "studies", "state", "clock", "port", "sign-in", "reach"]
 
 
 @pytest.fixture
@@ -147,6 +147,31 @@ def test_monai_label_is_missing(setup, tmp_path):
     )
     path = os.pathsep.join(filter(None, [str(hidden), os.environ.get("PYTHONPATH")]))
     assert_only(setup, "versions", "pip install --no-deps monailabel==0.8.5", PYTHONPATH=path)
+
+
+def as_if(folder, **versions):
+    """An environment in which these packages are of other versions."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import importlib.metadata as m\n"
+        "old = m.version\n"
+        f"m.version = lambda name: {versions!r}.get(name.replace('-', '_')) or old(name)\n"
+    )
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
+
+
+def test_it_is_said_what_was_tested_and_what_is_newer(setup, tmp_path):
+    pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
+    assert "monailabel 0.8.5, pydicom 2.4.5 and 3.0.1" in told(doctor(setup)[0], "ok")["tested"]
+    # as MONAI Label's main branch has it, where the pins of 0.8.5 mean nothing
+    newer = as_if(tmp_path / "main", monailabel="0.9.0", pydicom="3.0.1", highdicom="0.28.2", dicomweb_client="0.61.2")
+    text = "monailabel is 0.9.0; FirstPick was tested with 0.8.5."
+    assert_only(setup, "tested", text, level="care", **newer)
+    newest = as_if(tmp_path / "newest", monailabel="0.9.0", pydicom="4.0.0")
+    assert_only(setup, "tested", "pip install --no-deps 'pydicom==3.0.1'", level="care", **newest)
+    # but MONAI Label 0.8.5 cannot be imported with pydicom 3
+    unfit = as_if(tmp_path / "unfit", pydicom="3.0.1")
+    assert_only(setup, "versions", "pip install 'pydicom<3,>=2.4.4'", **unfit)
 
 
 @pytest.mark.slow

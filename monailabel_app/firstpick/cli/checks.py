@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
+from packaging.version import Version
 from pydantic import TypeAdapter
 
 from firstpick import __version__
@@ -40,8 +41,13 @@ from firstpick.sources.source import open_source
 
 GOOD, CAREFUL, BAD = "ok", "care", "BAD"
 
-TESTED = "0.8.5"
-"""Of MONAI Label, whose published versions are few; what else is tested with stands in ``pyproject.toml``."""
+TESTED = {
+    "monailabel": ("0.8.5",),
+    "pydicom": ("2.4.5", "3.0.1"),  # MONAI Label 0.8.5 needs 2; its next version, and FirstPick without it, take 3
+    "highdicom": ("0.22.0", "0.28.2"),
+    "dicomweb-client": ("0.59.3", "0.61.2"),
+}
+"""Versions, oldest first, of libraries that come in generations; what else is wanted stands in ``pyproject.toml``."""
 
 _SHOWN = ("monailabel", "torch", "monai", "numpy", "pydicom", "SimpleITK")
 _LITTLE_GB, _SOME_GB = 1, 10
@@ -101,14 +107,21 @@ def _versions(_setup: Setup) -> Found:
     shown = [f"Python {platform.python_version()}", f"firstpick {__version__}"]
     shown += [f"{name} {version}" for name in _SHOWN if (version := _version(name))]
     yield GOOD, f"{', '.join(shown)}."
-    found = _version("monailabel")
-    if found is None:
+    if _version("monailabel") is None:
         yield BAD, "MONAI Label is not installed: there is no server.", f"Type: {INSTALL_MONAILABEL}"
-    elif found != TESTED:
-        yield CAREFUL, f"MONAI Label is {found}; FirstPick was tested with {TESTED}."
     for name, version, wanted in _unfit():
         is_there = f"{name} is {version}" if version else f"{name} is missing"
         yield BAD, f"{is_there}; FirstPick was tested with {name}{wanted}.", f"Type: pip install '{name}{wanted}'"
+
+
+def _tested(_setup: Setup) -> Found:
+    known = {name: " and ".join(versions) for name, versions in TESTED.items()}
+    newer = {name: found for name in TESTED if (found := _version(name)) and Version(found) > Version(TESTED[name][-1])}
+    if not newer:
+        yield GOOD, f"FirstPick was tested with {', '.join(map(' '.join, known.items()))}; nothing here is newer."
+    for name, found in newer.items():
+        do = f"It may well do. If anything fails in it, type: pip install --no-deps '{name}=={TESTED[name][-1]}'"
+        yield CAREFUL, f"{name} is {found}; FirstPick was tested with {known[name]}.", do
 
 
 def _version(name: str) -> str | None:
@@ -119,8 +132,8 @@ def _version(name: str) -> str | None:
 
 
 def _unfit() -> Iterator[tuple[str, str | None, str]]:
-    """Packages that are not as FirstPick's own metadata wants them, for the server too if there is one."""
-    extras = ["", "server"] if _version("monailabel") else [""]
+    """Packages that are not as FirstPick's own metadata wants them, for the tested server too if that is here."""
+    extras = ["", "server"] if _version("monailabel") in TESTED["monailabel"] else [""]
     try:
         texts = importlib.metadata.requires("firstpick") or []
     except importlib.metadata.PackageNotFoundError:  # it runs from a folder
@@ -350,6 +363,7 @@ def _reach(setup: Setup) -> Found:
 
 CHECKS: dict[str, Callable[[Setup], Found]] = {
     "versions": _versions,
+    "tested": _tested,
     "config": _configuration,
     "encoder": _encoder,
     "gpu": _gpu,

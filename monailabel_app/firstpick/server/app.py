@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import logging
-import os
 import sys
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,73 +13,35 @@ from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 
 from firstpick import __version__
-from firstpick.board.log import Log
-from firstpick.config import Config, ConfigError, load_config, state_folder
-from firstpick.database import LockedError, StoreError, lock_folder
+from firstpick.config import load_config, state_folder
 from firstpick.embedding.cache import Cache
-from firstpick.libraries import settle_libraries
 from firstpick.server.auth import check_tokens
 from firstpick.server.bounds import limit_bodies
 from firstpick.server.datastore import StudiesDatastore
-from firstpick.server.desk import Desk
 from firstpick.server.documentation import document
-from firstpick.server.embedder import Embedder
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
-from firstpick.server.keeper import Keeper
 from firstpick.server.label_folder import LabelFolder, copy_labels
-from firstpick.server.metrics import Metrics
-from firstpick.server.proposer import Proposer
 from firstpick.server.routes import make_router
 from firstpick.server.security import guard
 from firstpick.server.sender import Sender
 from firstpick.server.served import ServedFiles
+from firstpick.server.services import Services, lasting, open_desk, put_together
 from firstpick.server.snapshot import Snapshot
 from firstpick.server.stock import make_stock_router, put_first
 from firstpick.server.strategy import BatchStrategy, batch_strategies
 from firstpick.server.uploads import make_upload_router
-from firstpick.server.worklist import Worklist
 from firstpick.sources.connection import is_address
 from firstpick.sources.label_files import has_labels
 from firstpick.sources.source import open_source
 from firstpick.workers import LocalPool
-
-logger = logging.getLogger(__name__)
-
-MONAILABEL_VERSION = "0.8.5"
-
-
-@dataclass(frozen=True)
-class _Services:
-    """What lives as long as the process: MONAI Label makes a new app on ``/reload``."""
-
-    config: Config
-    datastore: StudiesDatastore
-    worklist: Worklist
-    filing: Filing
-    metrics: Metrics
-    threads: tuple[threading.Thread, ...]
-    keeper: Keeper
-
-
-_services: dict[tuple[str, str], _Services] = {}
 
 
 class FirstPickApp(MONAILabelApp):
     """Serves which studies to segment first; no models of its own."""
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
-        _check_monailabel()
-        key = (app_dir, studies)
-        try:
-            if key not in _services:
-                _services[key] = _build(app_dir, studies, conf)
-        except (ConfigError, StoreError) as error:
-            logger.critical("FirstPick cannot start. %s", error)
-            if isinstance(error, LockedError):
-                os._exit(2)  # MONAI Label would say 3, after two pages of traceback
-            raise
-        self._services = _services[key]
+        self._services = lasting(app_dir, studies, lambda: _build(app_dir, studies, conf))
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -97,7 +55,7 @@ class FirstPickApp(MONAILabelApp):
 
     def init_datastore(self) -> StudiesDatastore:
         """The studies, read only; labels go to the state folder."""
-        return self._services.datastore
+        return self._services.store
 
     def init_strategies(self) -> dict[str, BatchStrategy]:
         """Every strategy under its name, the configured one first as ``firstpick``."""
@@ -135,27 +93,24 @@ class FirstPickApp(MONAILabelApp):
             server.app.include_router(
                 make_router(self._services.worklist, self._services.metrics), prefix=settings.MONAI_LABEL_API_STR
             )
-            routers = [make_upload_router(self._services.filing), make_stock_router(), *check_tokens(server.app)]
+            routers = [make_upload_router(self._services.store.filing), make_stock_router(), *check_tokens(server.app)]
             put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
             document(server.app)
             limit_bodies(server.app, self._services.config.max_upload_gb)
             explain_errors(server.app)
             guard(server.app, self._services.config)
-        for thread in self._services.threads:
-            thread.start()
-        self._services.keeper.at_the_end()
+        self._services.start()
 
 
-def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
+def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> Services[StudiesDatastore]:
     """Check the configuration, open the state and put everything together."""
-    settle_libraries()
     own = {key: value for key, value in conf.items() if key not in ("config", "server_mode")}
     config = load_config(conf.get("config"), own)
     state = state_folder(config, studies, app_dir=app_dir)
     folder, served_folder = state / "datastore", state / "served"
-    lock_folder(state, f"the server on port {settings.MONAI_LABEL_SERVER_PORT} (process {os.getpid()})")
-    desk = Desk(Log(state, has_labels=has_labels(folder / "labels")), readers_per_study=config.readers_per_study)
+    readers = config.readers_per_study
+    desk = open_desk(state, readers_per_study=readers, has_labels=has_labels(folder / "labels"))
     studies_dir = str(served_folder) if is_address(studies) else studies
     copy_labels(Path(studies_dir), folder)
     cache, limits = Cache(state), config.limits(state)
@@ -164,22 +119,12 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     filing = Filing(folder / "incoming", served_folder, known, checking)
     served = ServedFiles(served_folder, config.served_gb * 1e9, making)
     labels = LabelFolder(folder / "labels", n_versions=config.label_versions, is_new=not desk.board.names)
-    datastore = StudiesDatastore(studies_dir, folder, desk=desk, labels=labels, served=served, filing=filing)
+    store = StudiesDatastore(studies_dir, folder, desk=desk, labels=labels, served=served, filing=filing)
     now = Snapshot(config, cache, place="the PACS" if is_address(studies) else "the studies folder")
-    proposer = Proposer(config, desk, now, served)
-    worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
     source = open_source(studies, config.eligible, config.dicomweb, cache.facts)
-    embedder = Embedder(source, config, cache, now=now, datastore=datastore, filing=filing, proposer=proposer)
-    keeper = Keeper(desk, datastore)
-    threads: list[threading.Thread] = [embedder, proposer, keeper]
+    services = put_together(config, desk, cache, source=source, store=store, now=now)
     if is_address(studies) and config.dicomweb.labels:
         classes = {label.value: label.name for label in config.labels}
-        threads.append(Sender(desk, datastore, now, classes, making.alike(n_workers=1)))
-    return _Services(config, datastore, worklist, filing, Metrics(worklist.status, state), tuple(threads), keeper)
-
-
-def _check_monailabel() -> None:
-    """Warn about a version that FirstPick was not tested with."""
-    version = importlib.metadata.version("monailabel")
-    if version != MONAILABEL_VERSION:
-        logger.warning("FirstPick was tested with monailabel %s; this is %s.", MONAILABEL_VERSION, version)
+        sender = Sender(desk, store, now, classes, making.alike(n_workers=1))
+        services = replace(services, threads=(*services.threads, sender))
+    return services

@@ -71,9 +71,11 @@ class StudiesDatastore(LocalDatastore):
         self._studies_dir = studies_dir
         self._desk = desk
         self._labels = labels
-        self.label_list = LabelList(desk, labels)
+        self.label_list = LabelList(
+            desk, self.get_label_uri, lambda study_id: labels.versions(desk.board.names.get(study_id, ""))
+        )
         self.served = served
-        self._filing = filing
+        self.filing = filing
         self._studies: dict[str, Study] = {}
         self._handed_out: dict[str, Any] = {}  # when each study was last handed out, as MONAI Label notes it
         self._changing = threading.RLock()
@@ -98,6 +100,10 @@ class StudiesDatastore(LocalDatastore):
             for are_names in (True, False):
                 some = [event for event in found if isinstance(event, Named) is are_names]
                 self._decide([event for event in some if self._labels.still_holds(event, self._desk.board)])
+
+    def warm_up(self) -> None:
+        """Start what checks labels, so that the first one need not wait for it."""
+        self.filing.warm_up()
 
     def _decide(self, events: Sequence[Event]) -> None:
         """Keep events, and show what follows of them."""
@@ -224,9 +230,9 @@ class StudiesDatastore(LocalDatastore):
         if study is None:
             raise HTTPException(404, f"Study '{image_id}' is not in the studies folder.")
         self._labels.check()
-        with self._filing.checked(source, study, self.served.place(image_id)) as (checked, label), self._changing:
+        with self.filing.checked(source, study, self.served.place(image_id)) as (checked, label), self._changing:
             reader = self._desk.reader_of(image_id, label_info)
-            info = {**label_info, "client_id": reader, "ts": int(time.time()), **self._filing.info(label)}
+            info = {**label_info, "client_id": reader, "ts": int(time.time()), **self.filing.info(label)}
             if label_tag == FINAL and self._desk.readers_per_study > 1:
                 self._file_reading(checked, study, reader, info)
             else:

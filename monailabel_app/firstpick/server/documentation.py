@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from importlib import resources
 
 from fastapi import APIRouter, FastAPI, Response
@@ -32,16 +33,16 @@ _POLICY = (
 )
 
 
-def document(server: FastAPI) -> None:
-    """Show the routes at ``/`` and ``/docs``."""
+def document(server: FastAPI, prefix: str = "", *, pages: Iterable[str] = ("/", "/docs")) -> None:
+    """Show the routes on pages behind a prefix; ``openapi.json`` lies beside them."""
     router = APIRouter()
 
-    @router.get("/", include_in_schema=False)
-    @router.get("/docs", include_in_schema=False)
     def page() -> Response:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
 
-    server.mount("/documentation", StaticFiles(directory=str(resources.files("fastapi_offline") / "static")))
+    for path in pages:
+        router.add_api_route(f"{prefix}{path}", page, include_in_schema=False)
+    server.mount(f"{prefix}/documentation", StaticFiles(directory=str(resources.files("fastapi_offline") / "static")))
     server.include_router(router)
     routes = server.router.routes
     routes.insert(0, routes.pop())  # before MONAI Label's own, which know no prefix either

@@ -11,10 +11,9 @@ from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError
-from firstpick.server.datastore import StudiesDatastore
-from firstpick.server.filing import Filing
 from firstpick.server.proposer import Proposer
 from firstpick.server.snapshot import Snapshot
+from firstpick.server.store import Store
 from firstpick.sources.connection import SourceError
 from firstpick.sources.source import Source
 from firstpick.studies import LeftOut, Study
@@ -35,8 +34,7 @@ class Embedder(threading.Thread):
         cache: Cache,
         *,
         now: Snapshot,
-        datastore: StudiesDatastore,
-        filing: Filing,
+        store: Store,
         proposer: Proposer,
     ) -> None:
         super().__init__(name="embedder", daemon=True)
@@ -44,12 +42,11 @@ class Embedder(threading.Thread):
         self._config = config
         self._cache = cache
         self._now = now
-        self._datastore = datastore
-        self._filing = filing
+        self._store = store
         self._proposer = proposer
         self._listed: list[Study] | None = None
         self._outage = ""
-        self._limits = config.limits(cache.path.parent, served=datastore.served.folder)
+        self._limits = config.limits(cache.path.parent, served=store.served.folder)
         self._wait = threading.Event()
 
     def run(self) -> None:
@@ -106,13 +103,13 @@ class Embedder(threading.Thread):
             self._now.take_pool()
             self._listed = studies
         self._proposer.wake()
-        self._filing.warm_up()
+        self._store.warm_up()
 
     def _take(self, studies: list[Study], left_out: list[LeftOut]) -> None:
         """Hand over which studies there are."""
-        self._datastore.update(studies, self._cache.served(studies))
+        self._store.update(studies, self._cache.served(studies))
         self._now.take_listing(studies, left_out)
-        self._datastore.sync_labels()
+        self._store.sync_labels()
 
     def _embed(self, studies: list[Study]) -> None:
         """Embed what is missing."""

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import Desk
+from firstpick.server.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -22,17 +22,17 @@ _COPY_S = 180.0
 class Keeper(threading.Thread):
     """Writes what changed: the JSON at most every 30 s, the copy of the log at most every 3 minutes."""
 
-    def __init__(self, desk: Desk, datastore: StudiesDatastore) -> None:
+    def __init__(self, desk: Desk, store: Store) -> None:
         super().__init__(name="keeper", daemon=True)
         self._desk = desk
-        self._datastore = datastore
+        self._store = store
         self._wait = threading.Event()
 
     def run(self) -> None:
         """Work until the process ends."""
         copied_at = -_COPY_S
         while not self._wait.wait(_JSON_S):
-            self._try(self._datastore.write_json)
+            self._try(self._store.write_json)
             if time.monotonic() - copied_at >= _COPY_S:
                 self._try(self._desk.back_up)
                 copied_at = time.monotonic()
@@ -52,7 +52,7 @@ class Keeper(threading.Thread):
 
     def finish(self) -> None:
         """Write what changed since the last time. Neither needs a lock that an interrupted thread could hold."""
-        self._try(self._datastore.write_json)
+        self._try(self._store.write_json)
         self._try(self._desk.back_up)
 
     @staticmethod

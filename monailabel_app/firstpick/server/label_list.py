@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -10,7 +10,7 @@ from firstpick.board.board import OPEN, Status
 from firstpick.board.events import FINAL, READING, SAVED, SavedLabel, reading_tag, saved_tag
 from firstpick.server.answers import ListedLabel
 from firstpick.server.desk import NOBODY, Desk
-from firstpick.server.label_folder import LabelFolder, stamp_of
+from firstpick.server.label_folder import stamp_of
 from firstpick.sources.label_files import split_label
 
 DRAFT = "draft"
@@ -22,12 +22,21 @@ class LabelList:
     Parameters
     ----------
     desk : Desk
-    folder : LabelFolder
+    path_of : callable
+        Returns the path of a study's label, by study id and tag; empty if there is none.
+    versions_of : callable, optional
+        Returns a study's earlier final labels, by number.
     """
 
-    def __init__(self, desk: Desk, folder: LabelFolder) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        path_of: Callable[[str, str], str],
+        versions_of: Callable[[str], Mapping[int, Path]] = lambda _: {},
+    ) -> None:
         self._desk = desk
-        self._folder = folder
+        self._path_of = path_of
+        self._versions_of = versions_of
 
     def listed(self, study_id: str, reader: str) -> list[ListedLabel]:
         """List what a reader may load: what they go on with, then the newest first, then earlier final labels.
@@ -44,8 +53,7 @@ class LabelList:
         return None
 
     def _found(self, study_id: str, reader: str) -> list[tuple[ListedLabel, Path]]:
-        board = self._desk.board
-        status, name = board.statuses.get(study_id, OPEN), board.names.get(study_id, "")
+        status = self._desk.board.statuses.get(study_id, OPEN)
         reader = "" if reader in NOBODY else reader
         own = (reading_tag(reader), saved_tag(reader)) if reader else ()
         is_shown = self._desk.readers_per_study == 1 or FINAL in status.labels
@@ -53,12 +61,12 @@ class LabelList:
         found = []
         for tag, label in reversed([*status.labels.items()]):  # the newest first
             if is_shown or tag in own:
-                path = self._folder.path(tag, f"{name}{label.ending}")
+                path = Path(self._path_of(study_id, tag))
                 who = "you" if tag in own else str(label.info.get("client_id") or "")
                 entry = _listed(study_id, reader, tag, label, kind=_kind(tag), who=who, is_resumed=tag == resumed)
                 found.append((entry, path))
         found.sort(key=lambda one: not one[0].is_resumed)
-        return found + (self._versions(study_id, reader, name, status) if is_shown else [])
+        return found + (self._versions(study_id, reader, status) if is_shown else [])
 
     def _resumed(self, labels: Mapping[str, SavedLabel], own: tuple[str, ...]) -> str:
         """Return the tag of what a reader goes on with: the newest of their own and, where one reads, the final label.
@@ -69,11 +77,11 @@ class LabelList:
         wanted = [[*own], [FINAL]] if self._desk.readers_per_study > 1 else [[*own, FINAL]]
         return next((tag for some in wanted for tag in newest_first if tag in some), "")
 
-    def _versions(self, study_id: str, reader: str, name: str, status: Status) -> list[tuple[ListedLabel, Path]]:
+    def _versions(self, study_id: str, reader: str, status: Status) -> list[tuple[ListedLabel, Path]]:
         """Earlier final labels that are still there, the newest first, with what is known of them."""
         known = {label.stamp: label for label in status.earlier}
         found = []
-        for number, path in sorted(self._folder.versions(name).items(), reverse=True):
+        for number, path in sorted(self._versions_of(study_id).items(), reverse=True):
             stamp = stamp_of(path)
             if stamp:
                 ts = int(stamp.partition("-")[2]) // 10**9

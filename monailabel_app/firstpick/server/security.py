@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from firstpick.config import Config
 from firstpick.origins import host_name, is_ip, origin
 
-_PAGES = frozenset({"/", "/docs", *(f"{settings.MONAI_LABEL_API_STR}/firstpick{end}" for end in ("", "/"))})
+_PAGES = frozenset({"/", "/docs", *(f"{settings.MONAI_LABEL_API_STR}/firstpick{end}" for end in ("", "/", "/docs"))})
 """What a link of another page may lead to. Nothing else: whether a link works can tell who is a patient."""
 
 
@@ -137,6 +137,30 @@ class Guard:
             await JSONResponse({"detail": reason}, status)(scope, receive, _sealed(send))
         else:
             await self.app(scope, receive, _sealed(send))
+
+
+class Beside:
+    """Answers what begins with a path by one app, and all else by another; neither meets what the other is asked.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        All else.
+    ours : ASGIApp
+    place : str
+        The path.
+    """
+
+    def __init__(self, app: ASGIApp, ours: ASGIApp, place: str) -> None:
+        self.app = app
+        self.ours = ours
+        self.place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on."""
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        is_ours = scope["type"] == "http" and (path == self.place or path.startswith(f"{self.place}/"))
+        await (self.ours if is_ours else self.app)(scope, receive, send)
 
 
 def _sealed(send: Send) -> Send:

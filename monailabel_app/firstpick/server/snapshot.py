@@ -35,6 +35,8 @@ class Snapshot:
         What an administrator should know though readers can go on.
     unsent : str
         Which final labels are not in the PACS, and why.
+    more_notes : mapping of str to list of str
+        What is to be known of studies besides what was found in reading them.
     """
 
     def __init__(self, config: Config, cache: Cache, *, place: str = "the studies folder") -> None:
@@ -50,6 +52,7 @@ class Snapshot:
         self.problem = ""
         self.notice = ""
         self.unsent = ""
+        self.more_notes: Mapping[str, list[str]] = {}
         self._progress = Progress(0, 0, 0)
         self._notes: Mapping[str, list[str]] = {}
         self._drawn: tuple[Pool, Pool, Drawing] | None = None
@@ -152,8 +155,12 @@ class Snapshot:
             "n_pool": 0 if pool is None else pool.n_studies,
             "failed": self.failed,
             "left_out": self.left_out,
-            "notes": self._notes,
+            "notes": self._all_notes(),
         }
+
+    def _all_notes(self) -> Mapping[str, list[str]]:
+        found, more = self._notes, self.more_notes
+        return {study_id: [*found.get(study_id, ()), *more.get(study_id, ())] for study_id in {**found, **more}}
 
     def _said(self, *, is_first_made: bool) -> dict[str, str]:
         if self.state() == "ready" and not is_first_made:

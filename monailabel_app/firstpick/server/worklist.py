@@ -31,10 +31,10 @@ from firstpick.server.answers import (
     ServerStatus,
     StudyStatus,
 )
-from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import NOBODY, Desk
 from firstpick.server.proposer import Proposer
 from firstpick.server.snapshot import Snapshot
+from firstpick.server.store import Store
 from firstpick.studies import Study
 
 _PATIENCE_S = 25.0
@@ -44,9 +44,7 @@ _STATUS = TypeAdapter(ServerStatus)
 class Worklist:
     """Ranked studies and who works on what. Every refusal is an ``HTTPException`` that a radiologist can act on."""
 
-    def __init__(
-        self, config: Config, desk: Desk, datastore: StudiesDatastore, *, now: Snapshot, proposer: Proposer
-    ) -> None:
+    def __init__(self, config: Config, desk: Desk, datastore: Store, *, now: Snapshot, proposer: Proposer) -> None:
         self._config = config
         self._desk = desk
         self._datastore = datastore
