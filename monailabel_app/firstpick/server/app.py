@@ -168,7 +168,7 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> _Services:
     now = Snapshot(config, cache, place="the PACS" if is_address(studies) else "the studies folder")
     proposer = Proposer(config, desk, now, served)
     worklist = Worklist(config, desk, datastore, now=now, proposer=proposer)
-    source = open_source(studies, config.eligible, config.dicomweb, cache.facts)
+    source = open_source(studies, config.eligible, config.dicomweb, cache.facts, config.series)
     embedder = Embedder(source, config, cache, now=now, datastore=datastore, filing=filing, proposer=proposer)
     keeper = Keeper(desk, datastore)
     threads: list[threading.Thread] = [embedder, proposer, keeper]

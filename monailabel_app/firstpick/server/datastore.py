@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +24,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 
 from firstpick.board.board import OPEN
 from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled, reading_tag
+from firstpick.server.answers import ListedSeries
 from firstpick.server.desk import Desk
 from firstpick.server.filing import Filing, copy_durably
 from firstpick.server.label_folder import VERSIONS, LabelFolder, stamp_of
@@ -31,6 +32,7 @@ from firstpick.server.label_list import LabelList
 from firstpick.server.served import ServedFiles
 from firstpick.sources.label_files import split_label
 from firstpick.sources.names import bare
+from firstpick.sources.series import series_name
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
 from firstpick.voxels.served import SERVED_RECIPE
@@ -81,7 +83,7 @@ class StudiesDatastore(LocalDatastore):
         endings = [f"*{ending}" for ending in ENDINGS]
         super().__init__(str(folder), images_dir=studies_dir, extensions=endings, read_only=True)
 
-    def update(self, studies: Iterable[Study], endings: Mapping[str, str]) -> None:
+    def update(self, studies: Iterable[Study], endings: Mapping[tuple[str, str], str]) -> None:
         """Take over a new listing, and how those studies are served that were read."""
         listed = {study.study_id: study for study in studies}
         self.served.take_listing(listed, endings)
@@ -173,11 +175,35 @@ class StudiesDatastore(LocalDatastore):
         if study is not None:
             place = self.served.place(image_id)
             path = os.path.realpath(place) if place else ""
-            stamp = stamp_of(Path(path)) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
             info |= self._handed_out.get(image_id, {})
-            info |= {"path": path, "name": _image_name(study, path), "stamp": stamp, "modality": study.modality}
-            info["size"] = _size(path)
+            info |= {"path": path, "name": _image_name(study, path), "stamp": self._stamp(study, study.primary, path)}
+            info |= {"modality": study.modality, "size": _size(path)}
         return info
+
+    def _stamp(self, study: Study, one: Study, path: str) -> str:
+        """What changes with the file of one of a study's series, which is at a path."""
+        is_own = self.served.is_own(study.study_id, one.name)
+        return stamp_of(Path(path)) if is_own else f"{one.stamp}-{SERVED_RECIPE}"
+
+    def list_series(self, study_id: str, note_on: Callable[[str, str], str]) -> list[ListedSeries]:
+        """Return the series of a listed study, the primary first, and what `note_on` says of each by its name."""
+        study = self._studies[study_id]
+        found = []
+        for one in study.members:
+            place = self.served.place(study_id, one.name)
+            path = os.path.realpath(place) if place else ""
+            shown = ListedSeries(
+                name=series_name(one),
+                is_primary=one is study.primary,
+                title=one.title,
+                modality=one.modality,
+                file_name=_image_name(one, path),
+                size=_size(path),
+                stamp=self._stamp(study, one, path),
+                note=note_on(study_id, one.name),
+            )
+            found.append(shown)
+        return found
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002, ARG002
         """Pairs of image and final label, for training and for the archive of all labels; 503 until all are there."""

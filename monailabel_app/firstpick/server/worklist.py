@@ -25,6 +25,7 @@ from firstpick.selection import check_strategy
 from firstpick.server.answers import (
     HeldStudy,
     ListedLabel,
+    ListedSeries,
     Lookalikes,
     NewProposal,
     Reader,
@@ -36,6 +37,7 @@ from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import NOBODY, Desk
 from firstpick.server.proposer import Proposer
 from firstpick.server.snapshot import Snapshot
+from firstpick.sources.series import series_name
 from firstpick.studies import Study
 
 _PATIENCE_S = 25.0
@@ -249,6 +251,15 @@ class Worklist:
             raise HTTPException(404, msg)
         return path
 
+    def series(self, study_id: str) -> list[ListedSeries]:
+        """Return the series of a study, the primary first; a study that is not of several is one."""
+        self._check_listed(study_id)
+        return self._datastore.list_series(study_id, self.now.note_on)
+
+    def image(self, study_id: str, series: str) -> Path:
+        """Return the file of a series: 503 while it is being prepared, 404 if there is none, 422 if it is broken."""
+        return self._datastore.served.open(study_id, series_name(self.now.series(study_id, series)))
+
     # -- inside
 
     def _check_listed(self, study_id: str) -> None:
@@ -256,8 +267,10 @@ class Worklist:
             raise HTTPException(404, f"Study '{study_id}' is not in {self.now.place}.")
 
     def _live(self, proposal: Proposal) -> LiveProposal:
-        lists = {"failed": self.now.failed, "left_out": self.now.left_out}
-        return with_statuses(proposal, self._desk.statuses(), **lists)
+        now = self.now
+        return with_statuses(
+            proposal, self._desk.statuses(), failed=now.failed, left_out=now.left_out, studies=now.studies or {}
+        )
 
     def _shown(self, proposal: Proposal) -> ShownProposal:
         """Return a batch with what is true now: statuses, and the batch size at which coverage flattens."""
