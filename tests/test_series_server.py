@@ -36,7 +36,7 @@ def folder(tmp_path_factory, shared_data):
 @pytest.fixture(scope="module")
 def server(folder):
     with Server(folder, folder.with_name("state"), *CONF) as server:
-        wait_for(lambda: server.answers(), 180, "an answer")  # reading 38 volumes is not the point of it
+        wait_for(server.answers, 180, "an answer")  # reading 38 volumes is not the point of it
         server.wait_until_ready()
         yield server
 

@@ -161,11 +161,11 @@ def notes_on(
     Returns
     -------
     dict
-        By study id, of those with anything: also the series that it lacks and most studies of several have.
+        By study id, of those with anything: also the series that it lacks and half of the studies of several have.
     """
     several = [study for study in studies if study.series]
     counts = Counter(one.name for study in several for one in study.series)
-    usual = sorted(name for name, n in counts.items() if 2 * n > len(several))
+    usual = sorted(name for name, n in counts.items() if 2 * n >= len(several))
     found = {study_id: [*said] for study_id, said in notes.items()}
     for study in several:
         names = {one.name for one in study.series}
