@@ -117,7 +117,7 @@ def phantom_volume(tmp_path) -> Phantom:
     return Phantom(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Example data that lie beside the checkout."""
     folder = Path(__file__).parents[2] / "shared" / "data"

@@ -75,7 +75,7 @@ class Room:
         self.desk = None
 
     def list(self, studies):
-        self.store.update(studies, dict.fromkeys((study.study_id for study in studies), ""))
+        self.store.update(studies, {(study.study_id, study.stamp): "" for study in studies})
         self.store.sync_labels()
 
     def label(self, value=1, name="upload.nii", shape=(4, 5, 6), corner=0):

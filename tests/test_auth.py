@@ -34,6 +34,9 @@ ROUTES = {
     ("GET", "/firstpick/encoders"): ("user", 200, {}),
     ("GET", "/firstpick/map"): ("user", 200, {}),
     ("GET", "/firstpick/thumbnail/{study_id:id}"): ("user", 200, {}),
+    ("GET", "/firstpick/series/{study_id:id}"): ("user", 200, {}),
+    ("GET", "/firstpick/image/{study_id:id}/{series}"): ("user", 200, {}),
+    ("HEAD", "/firstpick/image/{study_id:id}/{series}"): ("user", 200, {}),
     ("GET", "/firstpick/lookalikes/{study_id:id}"): ("user", 200, {}),
     ("GET", "/firstpick/labels/{study_id:id}"): ("user", 200, {}),
     ("GET", "/firstpick/label/{study_id:id}"): ("user", 404, {"params": {"tag": "final"}}),
@@ -122,7 +125,7 @@ def server(provider, tmp_path_factory):
 def send(server, route, token=""):
     """Ask a route, as whoever has the token; return the status."""
     method, path = route
-    values = {"study_id": STUDY, "strategy": "unknown", "name": "page.js"}
+    values = {"study_id": STUDY, "series": "study_00", "strategy": "unknown", "name": "page.js"}
     address = re.sub(r"{(\w+).*?}", lambda found: values.get(found[1], "x"), path)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     sent = (ROUTES | OF_MONAI_LABEL).get(route, ("", 200, {}))[2]

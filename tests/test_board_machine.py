@@ -114,7 +114,7 @@ class House(Room):
     def list(self, listed):
         """Do with a listing what the embedder does."""
         studies = [self.studies[name] for name in listed]
-        self.store.update(studies, dict.fromkeys(listed, ""))
+        self.store.update(studies, {(study.study_id, study.stamp): "" for study in studies})
         self.now.take_listing(studies, [])
         self.store.sync_labels()
         self.now.take_pool()

@@ -61,10 +61,10 @@ def test_failures_are_not_missing_unless_tried_again_and_vanish_with_success(cac
 
 def test_thumbnails_and_notes_come_back(cache):
     cache.put("f", [embedded(A, thumbnail=b"\x89PNG")])
-    assert cache.thumbnail("a") == b"\x89PNG"
-    assert cache.thumbnail("b") is None
-    assert cache.notes() == {"a": ("first frame of 4 taken",)}
-    assert cache.served([A, B]) == {"a": ".nii.gz"}
+    assert cache.thumbnail(A) == b"\x89PNG"
+    assert cache.thumbnail(B) is None
+    assert cache.notes([A, B]) == {"a": ("first frame of 4 taken",)}
+    assert cache.served([A, B]) == {(A.study_id, A.stamp): ".nii.gz"}
     assert cache.served([replace(A, stamp="other")]) == {}
 
 
@@ -109,7 +109,7 @@ def test_a_cache_of_a_former_schema_is_kept_aside_and_built_anew(tmp_path, caplo
     with closing(Cache(tmp_path)) as rebuilt:
         assert rebuilt.missing("f", [A]) == [A]
         rebuilt.put("f", [embedded(A)])
-        assert rebuilt.served([A]) == {"a": ".nii.gz"}
+        assert rebuilt.served([A]) == {(A.study_id, A.stamp): ".nii.gz"}
     (aside,) = tmp_path.glob("cache.outdated-*")
     with closing(sqlite3.connect(aside)) as connection:
         assert connection.execute("select study_id from pictures").fetchall() == [("a",)]

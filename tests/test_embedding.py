@@ -58,7 +58,7 @@ def test_every_study_is_embedded_with_thumbnail_and_progress(studies, cache):
     steps = list(embed(studies, SPEC, cache, executor=Inline()))
     pool = cache.pool(SPEC.fingerprint(), studies)
     assert pool.study_ids == tuple(f"case_{number:02d}.nii" for number in range(12))
-    assert all(cache.thumbnail(study.study_id).startswith(b"\x89PNG") for study in studies)
+    assert all(cache.thumbnail(study).startswith(b"\x89PNG") for study in studies)
     assert (steps[0].n_done, steps[-1].n_done, steps[-1].n_total) == (0, 12, 12)
     assert steps[-1].rate > 0
     assert steps[-1].seconds_left == 0

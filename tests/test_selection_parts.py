@@ -98,3 +98,11 @@ def test_the_plane_keeps_distances_of_rows_that_lie_in_one():
         weights = (X - X.mean(axis=0)).T @ principal_plane(X)
         assert (np.take_along_axis(weights, np.abs(weights).argmax(axis=0)[None], axis=0) > 0).all()
     assert principal_plane(np.ones((1, 3))).shape == (1, 2)
+
+
+def test_the_plane_of_few_long_rows_is_that_of_their_covariance():
+    X = np.random.default_rng(0).normal(size=(9, 40))
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    centred = unit - unit.mean(axis=0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, :-3:-1]
+    np.testing.assert_allclose(np.abs(principal_plane(X)), np.abs(centred @ axes), atol=1e-12)

@@ -64,7 +64,7 @@ class Room:
 
     def list(self, *, are_read=True):
         self.studies = {study.study_id: study for study in list_studies(self.phantom.folder)[0]}
-        endings = {i: ".nii.gz" if study.is_series else "" for i, study in self.studies.items()}
+        endings = {(i, s.stamp): ".nii.gz" if s.is_series else "" for i, s in self.studies.items()}
         self.files.take_listing(self.studies, endings if are_read else {})
 
     def refused(self, study_id):

@@ -161,7 +161,7 @@ def test_a_study_that_vanished_is_not_handed_out_again(worklist):
     worklist._datastore.served._endings = {(study.study_id, study.stamp): "" for study in STUDIES}
     first, second = [worklist.next_sample("kmeans", "alice")["id"] for _ in range(2)]
     here = [study for study in STUDIES if study.study_id != first]
-    worklist._datastore.update(here, {study.study_id: "" for study in here})
+    worklist._datastore.update(here, {(study.study_id, study.stamp): "" for study in here})
     worklist.now.take_listing(here, [])
     assert worklist.next_sample("kmeans", "alice")["id"] == second
 

@@ -26,6 +26,7 @@ from firstpick.sources.attributes import RULES, read_attribute
 from firstpick.sources.connection import DicomWeb, checked_address, is_address
 from firstpick.sources.fetching import Fetching
 from firstpick.sources.folder import Eligibility
+from firstpick.sources.series import SeriesRule
 from firstpick.sources.source import make_ready
 from firstpick.voxels.bounds import DEFAULT_GB
 from firstpick.voxels.views import ViewSpec
@@ -127,6 +128,7 @@ class Config(_Settings):
     )
     views: ViewSpec = ViewSpec()
     eligible: Eligibility = Eligibility()
+    series: SeriesRule = SeriesRule()
     dicomweb: DicomWeb = DicomWeb()
     labels: tuple[Label, ...] = Field(
         (Label(name="foreground", value=1),),

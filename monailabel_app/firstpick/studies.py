@@ -39,6 +39,13 @@ class Study:
     folder : str
         Lowest folder that holds its files, as a path below the studies folder; empty at the top. In a PACS, the
         StudyInstanceUID.
+    frame : int
+        Which frame of a file of several it is; -1 for the file, of which the first frame is read, with a note.
+    name : str
+        Of a series of a study of several, what it is called among them; else empty.
+    series : tuple of Study
+        Of a study of several series, all of them, the primary first, then by name: each as it would be a study by
+        itself. ``source``, ``files``, ``modality``, ``folder`` and ``frame`` of the study are then the primary's.
     """
 
     study_id: str
@@ -49,9 +56,22 @@ class Study:
     modality: str = ""
     patient: str = ""
     folder: str = field(default="", compare=False)
+    frame: int = -1
+    name: str = ""
+    series: tuple[Study, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.study_id)
+
+    @property
+    def members(self) -> tuple[Study, ...]:
+        """Its series, the primary first; itself, if it is not of several."""
+        return self.series or (self,)
+
+    @property
+    def primary(self) -> Study:
+        """The series on whose grid the label lies; itself, if it is not of several."""
+        return self.members[0]
 
     @property
     def is_series(self) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 
 from firstpick.board.events import (
     FINAL,
@@ -28,7 +29,7 @@ from firstpick.board.events import (
     Unskipped,
 )
 from firstpick.proposal import LivePick, LiveProposal, Proposal
-from firstpick.studies import LeftOut, Slice
+from firstpick.studies import LeftOut, Slice, Study
 
 RESERVED_SECONDS = 30 * 60.0
 """How long a study stays reserved without a heartbeat; how long one that an anonymous reader took is theirs alone."""
@@ -407,13 +408,20 @@ def with_statuses(
     *,
     failed: Iterable[LeftOut] = (),
     left_out: Iterable[LeftOut] = (),
+    studies: Mapping[str, Study] = MappingProxyType({}),
 ) -> LiveProposal:
-    """Return a proposal with what is true now."""
+    """Return a proposal with what is true now; of `studies` the names of series."""
     picks = []
     for pick in proposal.picks:
         status = statuses.get(pick.study_id, OPEN)
+        study = studies.get(pick.study_id)
         stands = LivePick(
-            **vars(pick), status=status.status, client=status.client, until=status.until, read_by=status.read_by
+            **vars(pick),
+            status=status.status,
+            client=status.client,
+            until=status.until,
+            read_by=status.read_by,
+            series=tuple(one.name for one in study.series) if study else (),
         )
         picks.append(stands)
     live = {"picks": tuple(picks), "failed": tuple(failed), "left_out": tuple(left_out)}

@@ -33,7 +33,7 @@ def choose(opened: Session, options: argparse.Namespace) -> tuple[Proposal, Pool
     labelled = opened.labelled | _read_ids(options.labelled, opened.studies)
     if unknown := labelled - {study.study_id for study in opened.studies}:
         print(f"{len(unknown)} labelled ids are not in the folder, such as {min(unknown)}.", file=sys.stderr)
-    pool = opened.cache.pool(spec.fingerprint(), opened.studies).trimmed(opened.board.annotated)
+    pool = opened.pool().trimmed(opened.board.annotated)
     pool = with_attributes(pool, opened.studies, groups_by=config.groups.by, strata_by=config.strata.by)
     skipped = opened.board.with_status("skipped")
     proposal = propose(

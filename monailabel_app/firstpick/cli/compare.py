@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> None:
                 n_components=config.n_components,
                 n_workers=n_workers,
                 groups_by=config.groups.by,
+                series_pool=config.series.pool,
                 label_names={} if config.labels == Config().labels else {la.value: la.name for la in config.labels},
                 left_out=opened.left_out,
             )

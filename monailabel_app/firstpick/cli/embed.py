@@ -10,6 +10,7 @@ from tqdm import tqdm
 from firstpick.cli.session import Session, add_configuration, add_studies, session
 from firstpick.embedding.chunk import STAGES
 from firstpick.embedding.run import Progress, embed
+from firstpick.sources.series import counted
 from firstpick.workers import LocalPool
 
 
@@ -25,7 +26,8 @@ def run(options: argparse.Namespace) -> None:
     with session(options) as opened:
         last = embed_missing(opened)
         n_failed, n_total, n_left_out = len(opened.failed()), len(opened.studies), len(opened.left_out)
-        print(f"{n_total - n_failed} of {n_total} studies embedded, {n_failed} failed, {n_left_out} left out.")
+        of = counted(opened.studies)
+        print(f"{n_total - n_failed} of {of} embedded, {n_failed} failed, {n_left_out} left out.")
         if n_failed:
             print("firstpick list --failed says why.")
         if options.profile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from firstpick.board.events import Named, Noted, detail, seconds
 from firstpick.cli.embed import embed_missing
 from firstpick.cli.session import Session, add_configuration, add_studies, session
+from firstpick.sources.series import counted
 from firstpick.studies import Pool
 
 
@@ -20,15 +22,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_configuration(command)
     add_studies(command)
-    command.add_argument("--out", metavar="FILE", required=True, help="a .npz, or a .csv with --decisions")
-    command.add_argument("--decisions", action="store_true", help="write the decisions as CSV")
+    text = "a .npz; a .csv with --decisions; a .csv or .json with --series"
+    command.add_argument("--out", metavar="FILE", required=True, help=text)
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--decisions", action="store_true", help="write the decisions as CSV")
+    what.add_argument("--series", action="store_true", help="write the series of each study, and where their files are")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the pool as ``.npz``, or the decisions as CSV."""
+    """Write the pool as ``.npz``, the decisions as CSV, or the series of each study as CSV or JSON."""
     with session(options) as opened:
         if options.decisions:
             _export_decisions(opened, Path(options.out))
+        elif options.series:
+            _export_series(opened, Path(options.out))
         else:
             _export_pool(opened, Path(options.out))
 
@@ -49,9 +56,33 @@ def _export_decisions(opened: Session, out: Path) -> None:
         print(f"{client}: {tally.n_done} done, {tally.n_skipped} skipped, {tally.seconds / 60:.0f} min.")
 
 
+def _export_series(opened: Session, out: Path) -> None:
+    rows = [
+        {
+            "study_id": study.study_id,
+            "title": study.title,
+            "series": one.name,
+            "is_primary": "yes" if one is study.primary else "no",
+            "modality": one.modality,
+            "path": one.source,
+            "frame": max(one.frame, 0),
+        }
+        for study in opened.studies
+        for one in study.members
+    ]
+    with out.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        if out.suffix.lower() == ".json":
+            json.dump(rows, file, indent=2)
+        else:
+            writer = csv.DictWriter(file, [*rows[0]])
+            writer.writeheader()
+            writer.writerows(rows)
+    print(f"{out}: {counted(opened.studies)}.")
+
+
 def _export_pool(opened: Session, out: Path) -> None:
     embed_missing(opened)
-    pool = opened.cache.pool(opened.config.encoder_spec.fingerprint(), opened.studies)
+    pool = opened.pool()
     with out.open("wb") as file:
         np.savez(file, study_ids=np.array(pool.study_ids, dtype=str), vectors=pool.vectors, **_slices(pool))
     slices = f"{len(pool)} slices of " if opened.config.unit == "slice" else ""

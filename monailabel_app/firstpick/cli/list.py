@@ -34,7 +34,10 @@ def _list_failed(options: argparse.Namespace) -> None:
         msg = "list --failed needs --studies DIR."
         raise UsageError(msg)
     with session(options) as opened:
-        for item in opened.cache.failures(opened.config.encoder_spec.fingerprint(), opened.studies):
+        for item in opened.failed():
             print(f"{item.title}\tfailed\t{item.reason}")
+        for study_id, odd in opened.odd_series().items():
+            for name, what in odd.items():
+                print(f"{opened.by_id()[study_id].title}\tseries {name}\t{what}")
         for item in opened.left_out:
             print(f"{item.title}\tleft out\t{item.reason}")

@@ -12,6 +12,7 @@ from firstpick.cli.batch import add_batch, choose
 from firstpick.cli.session import session
 from firstpick.proposal.advice import sentence
 from firstpick.report import table
+from firstpick.sources.series import counted, notes_on
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -24,11 +25,20 @@ def run(options: argparse.Namespace) -> None:
     """Embed what is missing, then choose a batch."""
     with session(options) as opened:
         proposal, _, statuses = choose(opened, options)
-        live = with_statuses(proposal, statuses, failed=opened.failed(), left_out=opened.left_out)
+        studies, lists = opened.by_id(), {"failed": opened.failed(), "left_out": opened.left_out}
+        live = with_statuses(proposal, statuses, **lists, studies=studies)
+        notes = notes_on(opened.studies, {}, opened.odd_series())
+        n_series = counted(opened.studies)
     if options.json:
         print(json.dumps(to_jsonable_python(live), indent=2))
         return
     print(table(proposal, n_failed=len(live.failed), n_left_out=len(live.left_out)))
+    if any(study.series for study in studies.values()):
+        print(f"{n_series}. Of the picks:")
+        for pick in live.picks:
+            print(
+                f"{pick.title}: {', '.join(pick.series)}{''.join(f'; {note}' for note in notes.get(pick.study_id, ()))}"
+            )
     if proposal.advice:
         if proposal.outlook:
             print(proposal.outlook.text)

@@ -20,14 +20,21 @@ def run(options: argparse.Namespace) -> None:
     """Embed what is missing, choose a batch, write it as a page."""
     with session(options) as opened:
         proposal, pool, statuses = choose(opened, options)
+        studies = opened.by_id()
+
+        def thumbnail(study_id: str, series: str = "") -> bytes | None:
+            members = studies[study_id].members
+            return next((opened.cache.thumbnail(one) for one in members if series in ("", one.name)), None)
+
         data = page_data(
             proposal,
             pool,
             statuses,
-            opened.cache.thumbnail,
+            thumbnail,
+            studies=studies,
             failed=opened.failed(),
             left_out=opened.left_out,
-            notes=opened.cache.notes(),
+            notes=opened.notes(),
             groups_are_patients=opened.config.groups.by == "patient",
         )
     out = Path(options.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,9 @@ from firstpick.encoders import EncoderError
 from firstpick.sources.connection import is_address
 from firstpick.sources.dicomweb import KnownFacts
 from firstpick.sources.names import final_labels
+from firstpick.sources.series import notes_on
 from firstpick.sources.source import Source, open_source
-from firstpick.studies import LeftOut, Study
+from firstpick.studies import LeftOut, Pool, Study
 from firstpick.voxels.volumes import VolumeError
 
 
@@ -56,6 +58,23 @@ class Session:
     def failed(self) -> list[LeftOut]:
         """Studies that could not be read."""
         return self.cache.failures(self.config.encoder_spec.fingerprint(), self.studies)
+
+    def pool(self) -> Pool:
+        """Embeddings of the studies that have one."""
+        fingerprint = self.config.encoder_spec.fingerprint()
+        return self.cache.pool(fingerprint, self.studies, series_pool=self.config.series.pool)
+
+    def notes(self) -> dict[str, list[str]]:
+        """What is to be said of studies, by id."""
+        return notes_on(self.studies, self.cache.notes(self.studies), self.odd_series())
+
+    def odd_series(self) -> dict[str, dict[str, str]]:
+        """What is wrong with series, by study id and name."""
+        return self.cache.odd_series(self.config.encoder_spec.fingerprint(), self.studies)
+
+    def by_id(self) -> dict[str, Study]:
+        """The studies by id."""
+        return {study.study_id: study for study in self.studies}
 
     def statuses(self) -> Mapping[str, Status]:
         """Where studies stand, as far as the server has said."""
@@ -103,7 +122,8 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
     """Open the state of a folder with studies, or of a PACS."""
     config = configuration(options)
     place = studies_place(options)
-    source = open_source(place, config.eligible, config.dicomweb, lambda: _known_facts(state_folder(config, place)))
+    known_facts = functools.partial(_known_facts, config, place)
+    source = open_source(place, config.eligible, config.dicomweb, known_facts, config.series)
     studies, left_out = source.look()
     if not studies:
         msg = f"{place} holds no study that FirstPick can read ({len(left_out)} left out)."
@@ -123,6 +143,6 @@ def session(options: argparse.Namespace) -> Iterator[Session]:
         yield Session(config, source, studies, left_out, labelled, cache, board, events)
 
 
-def _known_facts(state: Path) -> KnownFacts:
-    with contextlib.closing(Cache(state)) as cache:
+def _known_facts(config: Config, place: str | Path) -> KnownFacts:
+    with contextlib.closing(Cache(state_folder(config, place))) as cache:
         return cache.facts()

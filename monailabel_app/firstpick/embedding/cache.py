@@ -12,12 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from firstpick.database import OutdatedError, explain_errors, keep_private, open_database, set_aside, transaction
+from firstpick.embedding.series import pool_series, same_grid
 from firstpick.sources.eligibility import Facts
 from firstpick.studies import LeftOut, Pool, Sample, Slice, Study
 
@@ -42,6 +44,9 @@ create table if not exists failures (
 create table if not exists pictures (
     study_id text primary key, stamp text not null, thumbnail blob not null, notes text not null, served text not null
 ) without rowid;
+create table if not exists grids (
+    study_id text primary key, stamp text not null, grid text not null
+) without rowid;
 create table if not exists facts (
     study_id text primary key, stamp text not null, facts text not null
 ) without rowid;
@@ -65,6 +70,8 @@ class Embedded:
         What was done to the data while reading.
     served : str
         Ending of the file that readers open, see `firstpick.voxels.served.served_ending`.
+    grid : str
+        Where its voxels lie, see `firstpick.embedding.series.grid_text`.
     """
 
     study: Study
@@ -73,12 +80,14 @@ class Embedded:
     thumbnail: bytes
     notes: tuple[str, ...]
     served: str
+    grid: str = ""
 
 
 class Cache:
     """Embeddings, thumbnails and failures; rebuilds itself when corrupt or of an older version.
 
-    Embeddings are keyed by fingerprint, study and stamp: a changed recipe or file is a new key, so
+    Of a study of several series, each is kept as if it were a study, under its own id: whatever makes them one, none is
+    embedded twice. Embeddings are keyed by fingerprint, study and stamp: a changed recipe or file is a new key, so
     nothing is ever invalidated. Used from several threads of one process; other processes may read
     and write the same file.
 
@@ -132,6 +141,8 @@ class Cache:
                     "insert or replace into pictures values (?, ?, ?, ?, ?)",
                     (item.study.study_id, item.study.stamp, item.thumbnail, "\n".join(item.notes), item.served),
                 )
+                grid = (item.study.study_id, item.study.stamp, item.grid)
+                connection.execute("insert or replace into grids values (?, ?, ?)", grid)
 
     def put_failure(self, fingerprint: str, study: Study, reason: str) -> None:
         """Remember that a study could not be embedded, and why."""
@@ -155,59 +166,125 @@ class Cache:
         return {(str(row[0]), str(row[1])): _FACTS.validate_json(str(row[2])) for row in rows}
 
     def missing(self, fingerprint: str, studies: Iterable[Study], *, retry_failed: bool = False) -> list[Study]:
-        """Studies that still have to be embedded, in the order given.
+        """Studies that still have to be embedded, in the order given; of those of several series, the series.
 
         ``retry_failed`` asks for those too that failed before this cache was opened: once in every process.
         """
         query = "select study_id, stamp from embeddings where fingerprint = ?"
-        known = set(self._rows(query, (fingerprint,)))
+        embedded = set(self._rows(query, (fingerprint,)))
         if retry_failed:
-            known |= self._failed_now[fingerprint]
+            failed = self._failed_now[fingerprint]
         else:
-            known |= set(self._rows(query.replace("embeddings", "failures"), (fingerprint,)))
-        return [study for study in studies if (study.study_id, study.stamp) not in known]
+            failed = set(self._rows(query.replace("embeddings", "failures"), (fingerprint,)))
+        gridded = set(self._rows("select study_id, stamp from grids"))  # by which series are compared
+        return [
+            one
+            for study in studies
+            for one in study.members
+            if _key(one) not in failed and not (_key(one) in embedded and (not study.series or _key(one) in gridded))
+        ]
+
+    def _reasons(self, fingerprint: str) -> dict[tuple[object, ...], str]:
+        query = "select study_id, stamp, reason from failures where fingerprint = ?"
+        return {row[:2]: str(row[2]) for row in self._rows(query, (fingerprint,))}
 
     def failures(self, fingerprint: str, studies: Iterable[Study]) -> list[LeftOut]:
-        """Studies that could not be embedded as they are now, with the reason."""
-        query = "select study_id, stamp, reason from failures where fingerprint = ?"
-        reasons = {(row[0], row[1]): str(row[2]) for row in self._rows(query, (fingerprint,))}
-        keys = (((study.study_id, study.stamp), study.title) for study in studies)
-        return [LeftOut(key[0], reasons[key], title) for key, title in keys if key in reasons]
+        """Studies that could not be embedded as they are now, with the reason; of several series, by the primary."""
+        reasons = self._reasons(fingerprint)
+        return [
+            LeftOut(study.study_id, reasons[_key(study.primary)], study.title)
+            for study in studies
+            if _key(study.primary) in reasons
+        ]
 
-    def pool(self, fingerprint: str, studies: Iterable[Study]) -> Pool:
-        """Embeddings of those studies that have one, sorted by study and slice."""
+    def odd_series(self, fingerprint: str, studies: Iterable[Study]) -> dict[str, dict[str, str]]:
+        """What is wrong with series of studies of several, by study and name: not readable, or on another grid."""
+        studies = [study for study in studies if study.series]
+        if not studies:
+            return {}
+        reasons = self._reasons(fingerprint)
+        grids = {row[:2]: str(row[2]) for row in self._rows("select study_id, stamp, grid from grids")}
+        found: dict[str, dict[str, str]] = {}
+        for study in studies:
+            own = grids.get(_key(study.primary), "")
+            for one in study.series:
+                if _key(one) in reasons:
+                    found.setdefault(study.study_id, {})[one.name] = f"cannot be read: {reasons[_key(one)]}"
+                elif not same_grid(own, grids.get(_key(one), "")):
+                    found.setdefault(study.study_id, {})[one.name] = f"has another grid than {study.primary.name}"
+        return found
+
+    def pool(self, fingerprint: str, studies: Iterable[Study], *, series_pool: str = "join") -> Pool:
+        """Embeddings of those studies that have one, sorted by study and slice.
+
+        Parameters
+        ----------
+        fingerprint : str
+        studies : iterable of Study
+            One of several series has an embedding once its primary has and the others have one or have failed.
+        series_pool : {'join', 'mean'}
+            How those of its series become one, see `firstpick.embedding.series.pool_series`. Slices are the primary's.
+        """
         query = "select study_id, stamp, vector from embeddings where fingerprint = ?"
-        vectors = {(row[0], row[1]): row[2] for row in self._rows(query, (fingerprint,))}
+        vectors: dict[tuple[object, ...], Any] = {row[:2]: row[2] for row in self._rows(query, (fingerprint,))}
         rows = self._rows(query.replace("vector from embeddings", "slices from slices"), (fingerprint,))
-        slices = {(row[0], row[1]): str(row[2]) for row in rows}
-        found = sorted(study for study in studies if (study.study_id, study.stamp) in vectors)
+        slices = {row[:2]: str(row[2]) for row in rows}
+        failed = self._reasons(fingerprint)
+        found = sorted(
+            study
+            for study in studies
+            if _key(study.primary) in vectors
+            and all(_key(one) in vectors or _key(one) in failed for one in study.series)
+        )
         if not found:
             return Pool((), np.empty((0, 0), dtype=np.float32))
-        samples = [sample for study in found for sample in _samples(study, slices.get((study.study_id, study.stamp)))]
-        blob = b"".join(vectors[study.study_id, study.stamp] for study in found)  # type: ignore[misc]
-        array = np.frombuffer(blob, dtype="<f4").astype(np.float32).reshape(len(samples), -1)
-        return Pool(tuple(samples), array)
+        samples = [sample for study in found for sample in _samples(study, slices.get(_key(study.primary)))]
+        if not slices and any(study.series for study in found):
+            each = [
+                {one.name.casefold(): _row(vectors[_key(one)]) for one in study.members if _key(one) in vectors}
+                for study in found
+            ]
+            return Pool(tuple(samples), pool_series(each, series_pool))
+        blob = b"".join(vectors[_key(study.primary)] for study in found)
+        return Pool(tuple(samples), _row(blob).reshape(len(samples), -1))
 
-    def thumbnail(self, study_id: str) -> bytes | None:
-        """PNG of a study, or None."""
-        rows = self._rows("select thumbnail from pictures where study_id = ?", (study_id,))
+    def thumbnail(self, study: Study) -> bytes | None:
+        """PNG of a study, of several series of the primary; or None."""
+        rows = self._rows("select thumbnail from pictures where study_id = ?", (study.primary.study_id,))
         return rows[0][0] if rows else None  # type: ignore[return-value]
 
-    def served(self, studies: Iterable[Study]) -> dict[str, str]:
-        """Endings of the files that readers open, of those studies that were read as they are now."""
+    def served(self, studies: Iterable[Study]) -> dict[tuple[str, str], str]:
+        """Endings of the files that readers open, by id and stamp of each series that was read as it is now."""
         endings = {row[:2]: str(row[2]) for row in self._rows("select study_id, stamp, served from pictures")}
-        keys = ((study.study_id, study.stamp) for study in studies)
-        return {key[0]: endings[key] for key in keys if key in endings}
+        keys = (_key(one) for study in studies for one in study.members)
+        return {key: endings[key] for key in keys if key in endings}
 
-    def notes(self) -> dict[str, tuple[str, ...]]:
+    def notes(self, studies: Iterable[Study]) -> dict[str, tuple[str, ...]]:
         """What was done to the data while reading, for the studies where something was."""
         rows = self._rows("select study_id, notes from pictures where notes != ''")
-        return {str(row[0]): tuple(str(row[1]).split("\n")) for row in rows}
+        of = {str(row[0]): tuple(str(row[1]).split("\n")) for row in rows}
+        found = {
+            study.study_id: tuple(
+                f"{one.name}: {note}" if study.series else note
+                for one in study.members
+                for note in of.get(one.study_id, ())
+            )
+            for study in studies
+        }
+        return {study_id: notes for study_id, notes in found.items() if notes}
 
     def close(self) -> None:
         """Close the file; the object cannot be used afterwards."""
         with self._lock:
             self._connection.close()
+
+
+def _key(study: Study) -> tuple[str, str]:
+    return study.study_id, study.stamp
+
+
+def _row(blob: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(blob, dtype="<f4").astype(np.float32)
 
 
 def _samples(study: Study, slices: str | None) -> list[Sample]:

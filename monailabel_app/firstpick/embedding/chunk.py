@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.embedding.cache import Embedded
+from firstpick.embedding.series import grid_text
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder, pool_parts
 from firstpick.encoders.memory import Patient, is_out_of_memory
 from firstpick.sources.connection import SourceError
@@ -67,6 +68,7 @@ class _Cut:
     notes: tuple[str, ...] = ()
     is_picture: bool = False
     served: str = ""
+    grid: str = ""
     failure: str = ""
     facts: Facts | None = None
     missed: SourceError | None = None
@@ -171,7 +173,8 @@ def _cut(study: Study, spec: EncoderSpec, cutter: Cutter, stages: dict[str, floa
     if spec.unit == "slice":
         parts, slices = _distinct(parts, slices)
     ending = served_ending(study, volume)
-    return _Cut(study, parts, slices, picture, volume.notes, volume.is_picture, ending, facts=facts)
+    grid = grid_text(volume)
+    return _Cut(study, parts, slices, picture, volume.notes, volume.is_picture, ending, grid, facts=facts)
 
 
 def _distinct(parts: Parts, slices: Sequence[Slice]) -> tuple[Parts, tuple[Slice, ...]]:
@@ -224,7 +227,7 @@ def _encode(cuts: Sequence[_Cut], spec: EncoderSpec, result: ChunkResult) -> Non
         return
     result.stages["encoding"] += time.perf_counter() - start
     for cut, (vectors, slices) in zip(cuts, pooled, strict=True):
-        result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes, cut.served))
+        result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes, cut.served, cut.grid))
 
 
 def _pooled(cuts: Sequence[_Cut], spec: EncoderSpec) -> list[tuple[Parts, tuple[Slice, ...]]]:

@@ -42,7 +42,8 @@ class Progress:
     Attributes
     ----------
     n_total, n_done, n_failed : int
-        Studies asked for, embedded (now or earlier), and not readable.
+        Studies asked for, embedded (now or earlier), and not readable. One of several series is either once nothing of
+        it is missing: not readable if its primary is not.
     seconds : float
         Since the run began.
     rate : float
@@ -131,25 +132,26 @@ def _acquired(lock: FileLock) -> bool:
 
 def _count(studies: Sequence[Study], fingerprint: str, cache: Cache) -> Progress:
     """How far the cache is, without a run."""
-    n_failed = len(cache.failures(fingerprint, studies))
-    n_missing = len(cache.missing(fingerprint, studies))
-    return Progress(len(studies), len(studies) - n_missing - n_failed, n_failed)
+    missing = {one.study_id for one in cache.missing(fingerprint, studies)}
+    settled = [study for study in studies if not any(one.study_id in missing for one in study.members)]
+    n_failed = len(cache.failures(fingerprint, settled))
+    return Progress(len(studies), len(settled) - n_failed, n_failed)
 
 
 class _Run:
-    """One run over the missing studies: chunks out, results in, dead chunks study by study."""
+    """One run over what is missing, files and series: chunks out, results in, dead chunks one by one."""
 
     def __init__(self, studies: Sequence[Study], missing: Sequence[Study], spec: EncoderSpec, cache: Cache) -> None:
-        self._n_total = len(studies)
-        self._missing = missing
+        self._studies = studies
         self._spec = spec
         self._cache = cache
         self._fingerprint = spec.fingerprint()
         self._todo: deque[_Task] = deque((chunk, 1) for chunk in chunks(missing))
-        self._n_before = self._n_total - len(missing)
+        self._of = {one.study_id: study for study in studies for one in study.members}
+        self._open = Counter(self._of[one.study_id].study_id for one in missing)  # how much of each study is missing
         self._failed = {item.study_id for item in cache.failures(self._fingerprint, studies)}
-        self._failed -= {study.study_id for study in missing}
-        self._n_done = self._n_before - len(self._failed)
+        self._failed -= {study.study_id for study in map(self._study_of_primary, missing) if study}
+        self._n_before = len(studies) - len(self._open)
         self._stages = dict.fromkeys(STAGES, 0.0)
         self._misses: Counter[str] = Counter()
         self._later: list[tuple[float, Study]] = []
@@ -215,7 +217,8 @@ class _Run:
             self._n_downs, self._notice = 0, ""
         for study, error in result.missed:
             self._miss(study, error)
-        self._n_done += len(result.embedded)
+        for item in result.embedded:
+            self._settle(item.study)
         for stage, seconds in result.stages.items():
             self._stages[stage] += seconds
         self._stages["storing"] += time.perf_counter() - start
@@ -254,14 +257,30 @@ class _Run:
     def _fail(self, study: Study, reason: str) -> None:
         logger.warning("Study %s cannot be embedded: %s", study.title, reason)
         self._cache.put_failure(self._fingerprint, study, reason)
-        self._failed.add(study.study_id)
+        if whole := self._study_of_primary(study):
+            self._failed.add(whole.study_id)
+        self._settle(study)
+
+    def _settle(self, one: Study) -> None:
+        """Count down what is missing of the study that a file or series belongs to."""
+        study_id = self._of[one.study_id].study_id
+        self._open[study_id] -= 1
+        if not self._open[study_id]:
+            del self._open[study_id]
+
+    def _study_of_primary(self, one: Study) -> Study | None:
+        """Return the study whose primary a file or series is; None if it is none's."""
+        study = self._of[one.study_id]
+        return study if study.primary.study_id == one.study_id else None
 
     def _progress(self) -> Progress:
         seconds = time.monotonic() - self._start
-        n_now = self._n_done + len(self._failed)
+        n_total = len(self._studies)
+        n_now = n_total - len(self._open)
+        n_failed = len(self._failed - self._open.keys())
         rate = (n_now - self._n_before) / seconds if n_now > self._n_before else 0.0
-        left = (self._n_total - n_now) / rate if rate else None
-        counts = (self._n_total, self._n_done, len(self._failed))
+        left = (n_total - n_now) / rate if rate else None
+        counts = (n_total, n_now - n_failed, n_failed)
         return Progress(*counts, seconds, rate, left, dict(self._stages), self._notice)
 
 

@@ -54,7 +54,7 @@ class Bench:
         The mask of each study; empty for classes.
     features : mapping of str to ndarray of shape (n_studies, dim), float32
     fingerprints : mapping of str to str
-        Of the encoders.
+        Of the encoders, and of how the embeddings of series become one.
     notes : tuple of str
         Which encoders, studies and labels were left out, and why.
     """
@@ -96,6 +96,7 @@ def make_bench(
     executor: Executor,
     *,
     groups_by: str = "",
+    series_pool: str = "join",
     left_out: Iterable[LeftOut] = (),
 ) -> Generator[Step, None, Bench]:
     """Read the labels and embed what is labelled; yield the progress and return the bench.
@@ -111,6 +112,8 @@ def make_bench(
     executor : Executor
     groups_by : str
         A rule of `firstpick.sources.attributes.read_attribute`.
+    series_pool : str
+        How the embeddings of a study's series become one; judges see the primary.
     left_out : iterable of LeftOut
         Studies that may have a label though they are not compared.
 
@@ -142,7 +145,7 @@ def make_bench(
             notes.append(f"Encoder '{spec.name}' was left out: {error}")
     if not usable:
         raise EncoderError("\n".join(notes))
-    pools = {name: cache.pool(spec.fingerprint(), labelled) for name, spec in usable.items()}
+    pools = {name: cache.pool(spec.fingerprint(), labelled, series_pool=series_pool) for name, spec in usable.items()}
     common = set.intersection(*(set(pool.study_ids) for pool in pools.values()))
     for spec in usable.values():
         notes += [
@@ -154,6 +157,7 @@ def make_bench(
         msg = f"None of the {len(labelled)} labelled studies could be read. The first: {notes[-1]}"
         raise ValueError(msg)
     groups = read_attribute(kept, groups_by)
+    of_series = f"-{series_pool}" if any(study.series for study in kept) else ""
     return Bench(
         studies=tuple(kept),
         groups=tuple(groups[study.study_id] for study in kept),
@@ -163,7 +167,7 @@ def make_bench(
             name: pool.vectors[[row for row, i in enumerate(pool.study_ids) if i in common]]
             for name, pool in pools.items()
         },
-        fingerprints={name: spec.fingerprint() for name, spec in usable.items()},
+        fingerprints={name: f"{spec.fingerprint()}{of_series}" for name, spec in usable.items()},
         notes=tuple(dict.fromkeys(notes)),
     )
 

@@ -100,6 +100,7 @@ def run_comparison(
     n_components: int,
     n_workers: int,
     groups_by: str = "",
+    series_pool: str = "join",
     label_names: Mapping[int, str] | None = None,
     left_out: Iterable[LeftOut] = (),
 ) -> Generator[Step, None, list[Path]]:
@@ -119,6 +120,8 @@ def run_comparison(
     n_components, n_workers : int
     groups_by : str
         What tells a patient; groups are never split between pool and test part.
+    series_pool : str
+        How the embeddings of a study's series become one.
     label_names : mapping, optional
         Names of the masks' values.
     left_out : iterable of LeftOut
@@ -139,6 +142,7 @@ def run_comparison(
             cache,
             executor,
             groups_by=groups_by,
+            series_pool=series_pool,
             left_out=left_out,
         )
         bench, judges = yield from _judges(bench, request, label_names or {}, cache.path.parent)

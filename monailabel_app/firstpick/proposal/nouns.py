@@ -177,12 +177,15 @@ class LivePick(Pick):
         When the reservation ends, in seconds since the epoch; 0 for none.
     read_by : tuple of str
         Readers whose label counts already, where a study needs several: it is not theirs to read again.
+    series : tuple of str
+        Names of the series of a study of several, the primary first; empty for any other.
     """
 
     status: str = "open"
     client: str = ""
     until: float = 0.0
     read_by: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from firstpick.board.board import Status, with_statuses
 from firstpick.proposal import Proposal
 from firstpick.report.pool_map import lookalikes, pool_map
 from firstpick.selection.geometry import principal_plane
-from firstpick.studies import LeftOut, Pool
+from firstpick.studies import LeftOut, Pool, Study
 
 MAX_PICTURES = 5000
 """Small pictures (about 1 kB each) that a page carries; a larger pool is shown with those of a part of it."""
@@ -29,12 +30,13 @@ def page_data(
     proposal: Proposal,
     pool: Pool,
     statuses: Mapping[str, Status],
-    thumbnail: Callable[[str], bytes | None],
+    thumbnail: Callable[..., bytes | None],
     *,
     failed: Sequence[LeftOut],
     left_out: Sequence[LeftOut],
-    notes: Mapping[str, tuple[str, ...]],
+    notes: Mapping[str, Iterable[str]],
     groups_are_patients: bool,
+    studies: Mapping[str, Study] = MappingProxyType({}),
     max_pictures: int = MAX_PICTURES,
 ) -> dict[str, Any]:
     """Gather what the server's routes would answer, and the pictures.
@@ -46,13 +48,15 @@ def page_data(
         What it was chosen from; slices are shown study by study.
     statuses : mapping of str to Status
     thumbnail : callable
-        PNG of a study, or None.
+        PNG of a study by its id, or of one of its series by its name behind that; or None.
     failed, left_out : sequence of LeftOut
         Studies that could not be read, and that are not eligible.
-    notes : mapping of str to tuple of str
-        What was done to a study's data while reading.
+    notes : mapping of str to iterable of str
+        What is to be said of a study, such as what was done to its data while reading.
     groups_are_patients : bool
         As for `firstpick.report.pool_map`.
+    studies : mapping of str to Study
+        By id, for the names of series.
     max_pictures : int
         Studies whose small picture and look-alikes go into the page: picks, their look-alikes and what is listed
         first, then evenly through the pool.
@@ -65,12 +69,13 @@ def page_data(
     pool = pool.by_study()
     ids = pool.study_ids
     plane = dict(zip(ids, (tuple(place) for place in principal_plane(pool.vectors).round(5).tolist()), strict=True))
-    batch = to_jsonable_python(with_statuses(proposal, statuses, failed=failed, left_out=left_out))
+    batch = to_jsonable_python(with_statuses(proposal, statuses, failed=failed, left_out=left_out, studies=studies))
     points = pool_map(pool, plane, proposal.picks, statuses, groups_are_patients=groups_are_patients)
     pictured = _pictured(proposal, ids, max_pictures)
     rows = {study_id: row for row, study_id in enumerate(ids)}
     alike = lookalikes(pool, [rows[study_id] for study_id in pictured])
     pngs = {study_id: png for study_id in pictured if (png := thumbnail(study_id))}
+    names = {i: [one.name for one in studies[i].series] for i in pictured if i in studies and studies[i].series}
     large = {pick.study_id for pick in proposal.picks}
     n_skipped = sum(statuses[study_id].status == "skipped" for study_id in statuses.keys() & set(ids))
     return {
@@ -90,7 +95,12 @@ def page_data(
         "proposal": batch,
         "map": {"points": to_jsonable_python(points)},
         "lookalikes": dict(zip(pictured, alike, strict=True)),
-        "pictures": {i: _uri("png", png) if i in large else _uri("webp", _small(png)) for i, png in pngs.items()},
+        "series": names,
+        "series_pictures": {
+            i: {name: _shown(png, i in large) for name in own if (png := thumbnail(i, name))}
+            for i, own in names.items()
+        },
+        "pictures": {i: _shown(png, i in large) for i, png in pngs.items()},
     }
 
 
@@ -111,6 +121,10 @@ def _small(png: bytes) -> bytes:
     picture.thumbnail((_SMALL, _SMALL))
     picture.save(out, "WEBP", quality=60)
     return out.getvalue()
+
+
+def _shown(png: bytes, is_large: bool) -> str:  # noqa: FBT001 - as the page has it
+    return _uri("png", png) if is_large else _uri("webp", _small(png))
 
 
 def _uri(kind: str, content: bytes) -> str:

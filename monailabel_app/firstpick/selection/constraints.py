@@ -80,7 +80,8 @@ class Constraints:
 
     def n_slices(self, rows: Rows) -> Rows:
         """Return how many slices of the study of each of some rows are labelled or picked."""
-        return self._n_slices[self._metadata.studies[rows]]
+        n_slices: Rows = self._n_slices[self._metadata.studies[rows]]
+        return n_slices
 
     def fewest_studies(self, rows: Rows) -> int:
         """Return how many studies that patient of some rows has who has fewest."""

@@ -175,9 +175,21 @@ def principal_plane(X: NDArray[Any]) -> NDArray[np.float64]:
     """
     unit = unit_rows(X)
     centred = unit - unit.sum(axis=0) / max(1, len(unit))
-    _, vectors = np.linalg.eigh(centred.T @ centred)  # eigenvalues rise
-    axes = vectors[:, ::-1][:, :2]
+    axes = _first_axes(centred) if len(unit) < centred.shape[1] else _last(centred.T @ centred)
     weight = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
     plane = np.zeros((len(unit), 2))
     plane[:, : axes.shape[1]] = centred @ (axes * np.sign(weight))
     return plane
+
+
+def _last(symmetric: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the eigenvectors of the two largest eigenvalues, the largest first, as columns."""
+    _, vectors = np.linalg.eigh(symmetric)  # eigenvalues rise
+    return np.asarray(vectors[:, ::-1][:, :2])
+
+
+def _first_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the first two principal axes of few long rows: from the products of rows, of which there are fewer."""
+    axes = centred.T @ _last(centred @ centred.T)
+    length = np.linalg.norm(axes, axis=0)
+    return np.asarray(axes / np.where(length > 0, length, 1.0))

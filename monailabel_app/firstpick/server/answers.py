@@ -147,6 +147,39 @@ class ListedLabel:
     path: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedSeries:
+    """A series of a study.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in its study, without a slash; of a study that is not of several, the end of its title.
+    is_primary : bool
+        Whether labels lie on its grid.
+    title : str
+    modality : str
+        Of DICOM only.
+    file_name : str
+        For the file that is downloaded; no other one's.
+    size : int
+        Of that file in bytes; 0 while it is not made yet.
+    stamp : str
+        Changes when the file does.
+    note : str
+        What is wrong with it: that it cannot be read, or lies on another grid than the primary; else empty.
+    """
+
+    name: str
+    is_primary: bool
+    title: str
+    modality: str
+    file_name: str
+    size: int
+    stamp: str
+    note: str
+
+
 @dataclass(frozen=True)
 class Described:
     """A name of the configuration and what it does."""

@@ -121,7 +121,7 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> Services[Stud
     labels = LabelFolder(folder / "labels", n_versions=config.label_versions, is_new=not desk.board.names)
     store = StudiesDatastore(studies_dir, folder, desk=desk, labels=labels, served=served, filing=filing)
     now = Snapshot(config, cache, place="the PACS" if is_address(studies) else "the studies folder")
-    source = open_source(studies, config.eligible, config.dicomweb, cache.facts)
+    source = open_source(studies, config.eligible, config.dicomweb, cache.facts, config.series)
     services = put_together(config, desk, cache, source=source, store=store, now=now)
     if is_address(studies) and config.dicomweb.labels:
         classes = {label.value: label.name for label in config.labels}

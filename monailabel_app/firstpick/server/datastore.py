@@ -26,19 +26,17 @@ from firstpick.board.board import OPEN
 from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled, reading_tag
 from firstpick.server.desk import Desk
 from firstpick.server.filing import Filing, copy_durably
-from firstpick.server.label_folder import VERSIONS, LabelFolder, stamp_of
+from firstpick.server.image_facts import file_name, file_stamp, path_of, size_of
+from firstpick.server.label_folder import VERSIONS, LabelFolder
 from firstpick.server.label_list import LabelList
 from firstpick.server.served import ServedFiles
 from firstpick.sources.label_files import split_label
-from firstpick.sources.names import bare
 from firstpick.studies import Study
 from firstpick.voxels.formats import ENDINGS
-from firstpick.voxels.served import SERVED_RECIPE
 
 logger = logging.getLogger(__name__)
 
 _TAG = re.compile(r"\w[\w .@+-]{0,63}")
-_NAME_LETTERS = 60
 UNCLAIMED = "unclaimed-"
 """Begins the tag of a label that belongs to no reader, where a study needs several: it counts for none."""
 
@@ -83,7 +81,7 @@ class StudiesDatastore(LocalDatastore):
         endings = [f"*{ending}" for ending in ENDINGS]
         super().__init__(str(folder), images_dir=studies_dir, extensions=endings, read_only=True)
 
-    def update(self, studies: Iterable[Study], endings: Mapping[str, str]) -> None:
+    def update(self, studies: Iterable[Study], endings: Mapping[tuple[str, str], str]) -> None:
         """Take over a new listing, and how those studies are served that were read."""
         listed = {study.study_id: study for study in studies}
         self.served.take_listing(listed, endings)
@@ -177,12 +175,10 @@ class StudiesDatastore(LocalDatastore):
         study, known = self._studies.get(image_id), self._datastore.objects.get(image_id)
         info: dict[str, Any] = copy.deepcopy(known.image.info) if known else {}
         if study is not None:
-            place = self.served.place(image_id)
-            path = os.path.realpath(place) if place else ""
-            stamp = stamp_of(Path(path)) if self.served.is_own(image_id) else f"{study.stamp}-{SERVED_RECIPE}"
+            path = path_of(study, study.primary, self.served)
             info |= self._handed_out.get(image_id, {})
-            info |= {"path": path, "name": _image_name(study, path), "stamp": stamp, "modality": study.modality}
-            info["size"] = _size(path)
+            info |= {"path": path, "name": file_name(study, path), "modality": study.modality, "size": size_of(path)}
+            info |= {"stamp": file_stamp(study, study.primary, path, self.served)}
         return info
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002, ARG002
@@ -315,22 +311,6 @@ class StudiesDatastore(LocalDatastore):
 
     def _reconcile_datastore(self) -> None:
         """Do nothing: listings and label files come by `update` and `sync_labels`."""
-
-
-def _image_name(study: Study, path: str) -> str:
-    """Name a study's file for people and for caches: another study, or another version of it, is another name."""
-    mark = hashlib.sha256(f"{study.study_id}\n{study.stamp}\n{SERVED_RECIPE}".encode()).hexdigest()[:8]
-    title = study.title or study.study_id
-    name = Path(title if study.is_series else bare(title)).name
-    shown = re.sub(r"[^\w .+-]", "_", name)[-_NAME_LETTERS:]
-    return f"{mark}-{shown}{split_label(path)[1]}"
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size if path else 0
-    except OSError:
-        return 0
 
 
 def _refuse(status: int, reason: str, upload: str) -> NoReturn:

@@ -118,7 +118,7 @@ def check(source: Path, target: Path, study: Study, served: Path | None, served_
         if not (served and served.exists()) and study.is_remote:
             msg = "its file was deleted here (served_gb), and it was not reserved"
             raise OSError(msg)  # noqa: TRY301
-        grid = read_grid(served if served and served.exists() else serve_file(study, served_folder))
+        grid = read_grid(served if served and served.exists() else serve_file(study.primary, served_folder))
     except (VolumeError, OSError, RuntimeError) as error:
         logger.warning("The grid of study %s is not known: %s", study.study_id, error)
         grid = None

@@ -145,6 +145,12 @@ def _build(app: Any) -> Services[HostStore]:
     if config.readers_per_study > 1:
         msg = "readers_per_study must be 1 inside another app: its datastore keeps one final label of each study."
         raise ConfigError(msg)
+    if config.series.by:
+        msg = (
+            "series.by must be empty inside another app: each image of its datastore has a label of its own. "
+            f"FirstPick's own app has studies of several series: firstpick serve --studies {folder}"
+        )
+        raise ConfigError(msg)
     if "labels" not in config.model_fields_set:
         config = config.model_copy(update={"labels": tuple(_labels(app)) or config.labels})
     state = state_folder(config, folder, app_dir=app.app_dir)

@@ -96,11 +96,12 @@ class HostStore:
 
     # -- what the rest of the server asks
 
-    def update(self, studies: Iterable[Study], endings: Mapping[str, str]) -> None:
+    def update(self, studies: Iterable[Study], endings: Mapping[tuple[str, str], str]) -> None:
         """Take over a new listing; ``endings`` says which files ITK reads otherwise."""
         self._studies = {study.study_id: study for study in studies}
-        self.served.take_listing(self._studies, dict.fromkeys(self._studies, ""))
-        self._now.more_notes = {study_id: [_READ_OTHERWISE] for study_id, ending in endings.items() if ending}
+        keys = [(study.study_id, study.stamp) for study in self._studies.values()]
+        self.served.take_listing(self._studies, dict.fromkeys(keys, ""))
+        self._now.more_notes = {study_id: [_READ_OTHERWISE] for (study_id, _), ending in endings.items() if ending}
 
     def sync_labels(self) -> None:
         """Tell the desk of labels that came, changed or went."""

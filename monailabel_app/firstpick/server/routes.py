@@ -15,6 +15,7 @@ from firstpick.selection import STRATEGIES, describe
 from firstpick.server.answers import (
     Described,
     ListedLabel,
+    ListedSeries,
     Lookalikes,
     NewProposal,
     PoolMap,
@@ -74,9 +75,21 @@ def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C90
         return Response(gzip.decompress(packed), media_type="application/json", headers=headers)
 
     @looking.get("/thumbnail/{study_id:id}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
-    def thumbnail(study_id: StudyId) -> Response:
-        """Return a study's picture."""
-        return Response(worklist.now.thumbnail(study_id), media_type="image/png")
+    def thumbnail(study_id: StudyId, series: Name = "") -> Response:
+        """Return the picture of a series of a study, of the primary where none is named."""
+        return Response(worklist.now.thumbnail(study_id, series), media_type="image/png")
+
+    @looking.get("/series/{study_id:id}")
+    def series(study_id: StudyId) -> list[ListedSeries]:
+        """Return the series of a study, the primary first."""
+        return worklist.series(study_id)
+
+    @looking.head("/image/{study_id:id}/{series}", include_in_schema=False)
+    @looking.get("/image/{study_id:id}/{series}", response_class=FileResponse)
+    def image(study_id: StudyId, series: Name) -> FileResponse:
+        """Return the file of a series; 503 while it is being prepared."""
+        path = worklist.image(study_id, series)
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
     @looking.get("/lookalikes/{study_id:id}")
     def lookalikes(study_id: StudyId) -> Lookalikes:

@@ -117,7 +117,7 @@ class Sender(threading.Thread):
         path = Path(self._datastore.get_label_uri(study.study_id, FINAL))
         creator = str(unsent.label.info.get("client_id") or "")
         try:
-            self._executor.submit(send_label, study, path, unsent.uid, self._classes, creator).result()
+            self._executor.submit(send_label, study.primary, path, unsent.uid, self._classes, creator).result()
         except futures.TimeoutError:
             msg = f"Sending the label of study '{study.title}' took longer than the time limit."
             raise SourceError(msg, is_down=False) from None

@@ -16,6 +16,7 @@ from pathlib import Path
 from fastapi import HTTPException
 
 from firstpick.sources.connection import SourceError
+from firstpick.sources.series import series_name
 from firstpick.sources.source import serve_study
 from firstpick.studies import Study
 from firstpick.voxels.served import served_path
@@ -34,7 +35,8 @@ _KEPT_FOR_REPEAT_S = 600.0
 class ServedFiles:
     """Knows from memory which file a reader opens; makes those that must be made, one after the other.
 
-    What somebody asked for comes first, then what is wanted ahead. The folder is a cache: it may be emptied.
+    What somebody asked for comes first, then what is wanted ahead. The folder is a cache: it may be emptied. Of a study
+    of several series, each has a file of its own; where none is named, the primary's is meant.
 
     Parameters
     ----------
@@ -52,6 +54,7 @@ class ServedFiles:
         self._executor = executor
         self._lock = threading.RLock()
         self._studies: Mapping[str, Study] = {}
+        self._of: Mapping[str, str] = {}  # of each primary the study
         self._endings: dict[tuple[str, str], str] = {}  # by study and stamp
         self._refused: dict[tuple[str, str], str] = {}
         self._trouble: dict[str, HTTPException] = {}
@@ -68,16 +71,20 @@ class ServedFiles:
 
     # -- what the background thread says
 
-    def take_listing(self, studies: Mapping[str, Study], endings: Mapping[str, str]) -> None:
-        """Take over which studies there are, and how those that were read are served; drop what is out of date."""
+    def take_listing(self, studies: Mapping[str, Study], endings: Mapping[tuple[str, str], str]) -> None:
+        """Take over which studies there are, and how those that were read are served; drop what is out of date.
+
+        `endings` go by id and stamp of each file or series, as `firstpick.embedding.cache.Cache.served` has them.
+        """
         with self._lock:
-            stamps = {_key(study) for study in studies.values()}
+            stamps = {_key(one) for study in studies.values() for one in study.members}
             self._refused = {key: why for key, why in self._refused.items() if key in stamps}
             known = {key: ending for key, ending in self._endings.items() if key in stamps}
-            self._endings = known | {_key(studies[i]): ending for i, ending in endings.items()}
+            self._endings = known | dict(endings)
             self._are_all_own = None
             is_new = studies != self._studies
             self._studies = studies
+            self._of = {study.primary.study_id: study_id for study_id, study in studies.items()}
             if is_new:
                 self._is_tidy = False
                 self._tidy()
@@ -93,56 +100,54 @@ class ServedFiles:
 
     # -- what requests ask
 
-    def place(self, study_id: str) -> Path | None:
+    def place(self, study_id: str, series: str = "") -> Path | None:
         """Where a study's file lies, or will lie; None while that is not known."""
-        study = self._studies.get(study_id)
-        return None if study is None else self._place(study)
+        one = self._one(study_id, series)
+        return None if one is None else self._place(one)
 
     def is_ready(self, study_id: str) -> bool:
         """Whether a study's file can be opened at once."""
-        study, place = self._studies.get(study_id), self.place(study_id)
-        return study is not None and place is not None and (self._is_own(study) or place.exists())
+        one = self._one(study_id)
+        return one is not None and self._is_ready(one)
 
     def is_settled(self, study_id: str) -> bool:
         """Whether nothing more will be done for a study before somebody asks: it is there, or it cannot be now."""
-        return bool(self._outage) or self._is_over(study_id)
+        one = self._one(study_id)
+        return bool(self._outage) or (one is not None and self._is_over(one))
 
-    def _is_over(self, study_id: str) -> bool:
-        cannot = self.refusal(study_id) or study_id in self._trouble or self.place(study_id) in self._no_room
-        return bool(cannot) or self.is_ready(study_id)
-
-    def is_own(self, study_id: str) -> bool:
+    def is_own(self, study_id: str, series: str = "") -> bool:
         """Whether a study's own file is served, as it lies."""
-        study = self._studies.get(study_id)
-        return study is not None and self._is_own(study)
+        one = self._one(study_id, series)
+        return one is not None and self._is_own(one)
 
     def are_all_own(self) -> bool:
         """Whether every study's own file is served, so that none is to be made."""
         if self._are_all_own is None:
-            self._are_all_own = all(map(self._is_own, self._studies.values()))
+            self._are_all_own = all(self._is_own(one) for study in self._studies.values() for one in study.members)
         return self._are_all_own
 
     def refusal(self, study_id: str) -> str:
         """Why a study cannot be opened as it is now; empty if it can, or nobody tried."""
-        study = self._studies.get(study_id)
-        return "" if study is None else self._refused.get(_key(study), "")
+        one = self._one(study_id)
+        return "" if one is None else self._refused.get(_key(one), "")
 
     def refused(self) -> set[str]:
         """Studies that cannot be opened as they are now."""
-        return {i for i, stamp in [*self._refused] if (study := self._studies.get(i)) and study.stamp == stamp}
+        found = [(self._studies.get(self._of.get(i, "")), stamp) for i, stamp in [*self._refused]]
+        return {study.study_id for study, stamp in found if study and study.primary.stamp == stamp}
 
-    def ask(self, study_id: str) -> None:
+    def ask(self, study_id: str, series: str = "") -> None:
         """Have a study's file made before those that are only wanted ahead."""
         with self._lock:
-            study = self._studies.get(study_id)
-            if study is not None and not self.is_ready(study_id) and not self.refusal(study_id):
-                self._asked[study_id] = study
-                if place := self._place(study):
+            one = self._one(study_id, series)
+            if one is not None and not self._is_ready(one) and _key(one) not in self._refused:
+                self._asked[one.study_id] = one
+                if place := self._place(one):
                     self._kept_until[place] = time.monotonic() + _KEPT_FOR_REPEAT_S
         self._make_next()
 
-    def open(self, study_id: str) -> Path:
-        """Return the file of a listed study.
+    def open(self, study_id: str, series: str = "") -> Path:
+        """Return the file of a listed study, or of one of its series.
 
         Raises
         ------
@@ -150,16 +155,18 @@ class ServedFiles:
             503 while it is being made or cannot be fetched, 422 if it cannot be, 507 if there is no room for it.
         """
         with self._lock:
-            study, place = self._studies[study_id], self.place(study_id)
-            if place is not None and self.is_ready(study_id):
-                if not self._is_own(study):
+            one = self._one(study_id, series) or self._studies[study_id].primary
+            place = self._place(one)
+            if place is not None and self._is_ready(one):
+                if not self._is_own(one):
                     self._used[place] = time.time()
                     self._kept_until[place] = time.monotonic() + _KEPT_WHILE_SENT_S
                 return Path(os.path.realpath(place))
-            if why := self.refusal(study_id):
-                raise HTTPException(422, f"Study '{study_id}' cannot be opened: {why}")
-            trouble = self._trouble.pop(study_id, None)
-        self.ask(study_id)
+            what = f"Series '{series}' of study '{study_id}'" if series else f"Study '{study_id}'"
+            if why := self._refused.get(_key(one)):
+                raise HTTPException(422, f"{what} cannot be opened: {why}")
+            trouble = self._trouble.pop(one.study_id, None)
+        self.ask(study_id, series)
         if trouble:
             raise trouble
         raise self.being_prepared(study_id)
@@ -169,6 +176,18 @@ class ServedFiles:
         return _unavailable(f"Study '{study_id}' is being prepared.", self._outage)
 
     # -- inside
+
+    def _one(self, study_id: str, series: str = "") -> Study | None:
+        """Return the file or series that a study is opened by, or that is named; None if there is none."""
+        return next((one for one in self._members(study_id) if series in ("", series_name(one))), None)
+
+    def _is_ready(self, one: Study) -> bool:
+        place = self._place(one)
+        return place is not None and (self._is_own(one) or place.exists())
+
+    def _is_over(self, one: Study) -> bool:
+        cannot = _key(one) in self._refused or one.study_id in self._trouble or self._place(one) in self._no_room
+        return cannot or self._is_ready(one)
 
     def _place(self, study: Study) -> Path | None:
         ending = self._endings.get(_key(study))
@@ -194,13 +213,18 @@ class ServedFiles:
 
     def _next(self) -> Study | None:
         while self._asked:
-            study = self._asked.popitem(last=False)[1]
-            if not self.is_ready(study.study_id) and not self.refusal(study.study_id):
-                return study
+            one = self._asked.popitem(last=False)[1]
+            if not self._is_ready(one) and _key(one) not in self._refused:
+                return one
         for study_id in self._ahead:
-            if study_id in self._studies and not self._is_over(study_id):
-                return self._studies[study_id]
+            for one in self._members(study_id):
+                if not self._is_over(one):
+                    return one
         return None
+
+    def _members(self, study_id: str) -> tuple[Study, ...]:
+        study = self._studies.get(study_id)
+        return study.members if study else ()
 
     def _take(self, study: Study, made: Future[Path]) -> None:
         """Take over what a worker made, or why it could not."""
@@ -249,11 +273,14 @@ class ServedFiles:
         if self._is_tidy or self._running:
             return
         self._is_tidy = True
-        places = (served_path(study, end, self.folder) for study in self._studies.values() for end in _MADE_ENDINGS)
-        current = set(places)
+        ones = (one for study in self._studies.values() for one in study.members)
+        current = {served_path(one, ending, self.folder) for one in ones for ending in _MADE_ENDINGS}
         for path in self._files():
             if path not in current:
                 self._drop(path)
+
+    def _places(self, study_id: str) -> list[Path]:
+        return [place for one in self._members(study_id) if (place := self._place(one))]
 
     def _drop(self, path: Path) -> None:
         """Delete a file, and the folders that it leaves empty."""
@@ -273,8 +300,8 @@ class ServedFiles:
             return
         now = time.monotonic()
         kept = {path for path, until in self._kept_until.items() if until > now}
-        kept |= {place for study_id in self._reserved if (place := self.place(study_id))}
-        wanted = {place: -rank for rank, study_id in enumerate(self._ahead) if (place := self.place(study_id))}
+        kept |= {place for study_id in self._reserved for place in self._places(study_id)}
+        wanted = {place: -rank for rank, study_id in enumerate(self._ahead) for place in self._places(study_id)}
 
         def turn(path: Path) -> tuple[bool, float]:
             stat = _stat(path)

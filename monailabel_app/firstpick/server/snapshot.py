@@ -14,6 +14,7 @@ from firstpick.embedding.run import Progress
 from firstpick.report import Drawing
 from firstpick.selection.geometry import principal_plane
 from firstpick.sources.attributes import with_attributes
+from firstpick.sources.series import notes_on, series_name
 from firstpick.studies import LeftOut, Pool, Study
 
 
@@ -43,6 +44,7 @@ class Snapshot:
         self.place = place
         self._encoder = config.encoder
         self._groups_by, self._strata_by = config.groups.by, config.strata.by
+        self._series_pool = config.series.pool
         self._cache = cache
         self.fingerprint = config.encoder_spec.fingerprint()
         self.studies: Mapping[str, Study] | None = None
@@ -55,6 +57,7 @@ class Snapshot:
         self.more_notes: Mapping[str, list[str]] = {}
         self._progress = Progress(0, 0, 0)
         self._notes: Mapping[str, list[str]] = {}
+        self._series_notes: Mapping[str, Mapping[str, str]] = {}
         self._drawn: tuple[Pool, Pool, Drawing] | None = None
         self._drawing = threading.Lock()
 
@@ -76,10 +79,10 @@ class Snapshot:
         """Load the embeddings, now that every study is embedded or failed."""
         studies = list((self.studies or {}).values())
         failed = self._cache.failures(self.fingerprint, studies)
-        pool = self._with_attributes(self._cache.pool(self.fingerprint, studies))
+        pool = self._with_attributes(self._cache.pool(self.fingerprint, studies, series_pool=self._series_pool))
         self._progress = Progress(len(studies), pool.n_studies, len(failed))
-        known = self.studies or {}
-        self._notes = {i: list(notes) for i, notes in self._cache.notes().items() if i in known}
+        self._series_notes = self._cache.odd_series(self.fingerprint, studies)
+        self._notes = notes_on(studies, self._cache.notes(studies), self._series_notes)
         self.failed, self.pool = failed, pool
 
     # -- what requests need
@@ -101,7 +104,8 @@ class Snapshot:
         """Return what is embedded so far, or 503 if nothing is."""
         if self.pool is not None:
             return self.ready_pool()
-        pool = self._cache.pool(self.fingerprint, (self.studies or {}).values())
+        studies = (self.studies or {}).values()
+        pool = self._cache.pool(self.fingerprint, studies, series_pool=self._series_pool)
         if not len(pool):
             raise HTTPException(503, self.message())
         return self._with_attributes(pool)
@@ -123,9 +127,26 @@ class Snapshot:
                 self._drawn = (pool, studies, drawing)
             return self._drawn[1:]
 
-    def thumbnail(self, study_id: str) -> bytes:
-        """PNG of a study; 404 if there is none (yet)."""
-        picture = self._cache.thumbnail(study_id)
+    def series(self, study_id: str, name: str = "") -> Study:
+        """Return a series of a study by its name, the primary without one; 404 if there is none."""
+        study = self.listed().get(study_id)
+        if study is None:
+            raise HTTPException(404, f"Study '{study_id}' is not in {self.place}.")
+        if not name:
+            return study.primary
+        names = {series_name(one): one for one in study.members}
+        if name not in names:
+            raise HTTPException(404, f"Study '{study.title}' has no series '{name}'. It has: {', '.join(names)}.")
+        return names[name]
+
+    def note_on(self, study_id: str, name: str) -> str:
+        """What is wrong with a series of a study, in words; empty if nothing is."""
+        return self._series_notes.get(study_id, {}).get(name, "")
+
+    def thumbnail(self, study_id: str, series: str = "") -> bytes:
+        """PNG of a series of a study, of the primary without one; 404 if there is none (yet)."""
+        one = self.series(study_id, series) if series else (self.studies or {}).get(study_id)
+        picture = None if one is None else self._cache.thumbnail(one)
         if picture is None:
             raise HTTPException(404, f"There is no picture of study '{self.title_of(study_id)}' yet.")
         return picture

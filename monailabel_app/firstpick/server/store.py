@@ -32,7 +32,7 @@ class Store(Protocol):
         """Return ``unclaimed_labels`` and ``unknown_values`` of the status."""
         ...
 
-    def update(self, studies: Iterable[Study], endings: Mapping[str, str]) -> None:
+    def update(self, studies: Iterable[Study], endings: Mapping[tuple[str, str], str]) -> None:
         """Take over a new listing, and how those studies are served that were read."""
         ...
 

@@ -25,6 +25,7 @@ from firstpick.selection import check_strategy
 from firstpick.server.answers import (
     HeldStudy,
     ListedLabel,
+    ListedSeries,
     Lookalikes,
     NewProposal,
     Reader,
@@ -32,9 +33,11 @@ from firstpick.server.answers import (
     StudyStatus,
 )
 from firstpick.server.desk import NOBODY, Desk
+from firstpick.server.image_facts import list_series
 from firstpick.server.proposer import Proposer
 from firstpick.server.snapshot import Snapshot
 from firstpick.server.store import Store
+from firstpick.sources.series import series_name
 from firstpick.studies import Study
 
 _PATIENCE_S = 25.0
@@ -246,6 +249,15 @@ class Worklist:
             raise HTTPException(404, msg)
         return path
 
+    def series(self, study_id: str) -> list[ListedSeries]:
+        """Return the series of a study, the primary first; a study that is not of several is one."""
+        self._check_listed(study_id)
+        return list_series(self.now.listed()[study_id], self._datastore.served, self.now.note_on)
+
+    def image(self, study_id: str, series: str) -> Path:
+        """Return the file of a series: 503 while it is being prepared, 404 if there is none, 422 if it is broken."""
+        return self._datastore.served.open(study_id, series_name(self.now.series(study_id, series)))
+
     # -- inside
 
     def _check_listed(self, study_id: str) -> None:
@@ -253,8 +265,10 @@ class Worklist:
             raise HTTPException(404, f"Study '{study_id}' is not in {self.now.place}.")
 
     def _live(self, proposal: Proposal) -> LiveProposal:
-        lists = {"failed": self.now.failed, "left_out": self.now.left_out}
-        return with_statuses(proposal, self._desk.statuses(), **lists)
+        now = self.now
+        return with_statuses(
+            proposal, self._desk.statuses(), failed=now.failed, left_out=now.left_out, studies=now.studies or {}
+        )
 
     def _known(self, strategy: str) -> str:
         """Resolve a strategy's name; 404 with the known names."""

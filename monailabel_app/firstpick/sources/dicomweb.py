@@ -21,6 +21,7 @@ from firstpick.sources.eligibility import (
 )
 from firstpick.sources.group import series_id
 from firstpick.sources.names import printable
+from firstpick.sources.series import NO_RULE, SeriesRule, joined
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels import dicom
 from firstpick.voxels.dicom import Instance, Place
@@ -59,6 +60,8 @@ class Pacs:
     access : DicomWeb
     known_facts : callable
         Gives what the headers said of those series that were fetched: a search tells less.
+    series : SeriesRule
+        Which series are one study.
 
     Raises
     ------
@@ -69,7 +72,12 @@ class Pacs:
     when_empty = "May this login not see them any more?"
 
     def __init__(
-        self, address: str, eligibility: Eligibility, access: DicomWeb, known_facts: Callable[[], KnownFacts]
+        self,
+        address: str,
+        eligibility: Eligibility,
+        access: DicomWeb,
+        known_facts: Callable[[], KnownFacts],
+        series: SeriesRule = NO_RULE,
     ) -> None:
         self.address = checked_address(address)
         if not importlib.util.find_spec("dicomweb_client"):
@@ -79,6 +87,7 @@ class Pacs:
         self._eligibility = eligibility
         self._access = access
         self._known_facts = known_facts
+        self._series = series
         self._found: list[tuple[Study, Facts]] = []
         self._odd: list[LeftOut] = []
         self._seen: set[tuple[str, ...]] = set()
@@ -120,12 +129,17 @@ class Pacs:
                 left_out.append(LeftOut(study.study_id, reason, study.title))
             else:
                 kept.append((study, facts))
-        studies, said = notes.without_placeholders(kept)
+        single, said = notes.without_placeholders(kept)
+        # Of visit and description both tell the same; only the search has told of all.
+        told_of = {study.study_id: told for study, told in self._found}
+        studies, apart, also = joined([(study, told_of[study.study_id]) for study in single], self._series)
+        left_out += apart
+        said += also
         for note in said:
             if note not in self._notes:
                 logger.warning("%s", note)
         self._notes = said
-        return sorted(studies), sorted(left_out, key=lambda entry: (entry.study_id, entry.reason))
+        return studies, sorted(left_out, key=lambda entry: (entry.study_id, entry.reason))
 
 
 # -- listing

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from firstpick.sources.names import bare
+from firstpick.sources.uids import visit_id
 from firstpick.studies import Study
 from firstpick.voxels import dicom
 from firstpick.voxels.dicom import Instance
@@ -128,6 +129,8 @@ class Facts:
         Size of a volume in voxels; empty for a picture.
     spacing : tuple of float, or ()
         Spacing of a volume in mm, in the order of `shape`.
+    visit : str
+        Of DICOM only, `firstpick.sources.uids.visit_id`.
     """
 
     modality: str = ""
@@ -140,6 +143,7 @@ class Facts:
     secondary_capture: str = ""
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
+    visit: str = ""
 
 
 def facts_of_file(path: Path) -> Facts:
@@ -173,6 +177,7 @@ def facts_of_instances(instances: Sequence[Instance]) -> Facts:
         secondary_capture=_why_secondary_capture(instances),
         shape=shape,
         spacing=spacing,
+        visit=visit_id(first),
     )
 
 

@@ -19,6 +19,7 @@ from firstpick.sources.masks import why_no_folder_of_studies
 from firstpick.sources.names import printable
 from firstpick.sources.notes import n_files
 from firstpick.sources.plain import Plain, read_plain, studies_of, voxels_in, with_facts
+from firstpick.sources.series import NO_RULE, SeriesRule, joined
 from firstpick.sources.walk import shown, walk
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels import dicom
@@ -57,6 +58,7 @@ def list_studies(
     folder: str | os.PathLike[str],
     eligibility: Eligibility = Eligibility(),  # noqa: B008  frozen
     *,
+    series: SeriesRule = NO_RULE,
     known: MutableMapping[str, Any] | None = None,
     executor: Executor | None = None,
 ) -> tuple[list[Study], list[LeftOut]]:
@@ -67,7 +69,9 @@ def list_studies(
     folder : path
         Is only read, never written to.
     eligibility : Eligibility
-        Which studies to keep.
+        Which files and DICOM series to keep.
+    series : SeriesRule
+        Which of them are one study.
     known : mutable mapping, optional
         What headers said at the last call. Hand in an empty dict at first and the same one, for the same folder and
         `eligibility`, from then on: the headers of files that are unchanged in time and size are not read again. It
@@ -102,8 +106,8 @@ def list_studies(
     tree = _survey(root, eligibility, before)
     if eligibility.needs_geometry:
         tree.headers.plain = with_facts(root, tree.headers.plain, executor)
-    series = group(_dicom_files(tree))
-    of_series = studies_of_series(root, series, before.series, with_geometry=eligibility.needs_geometry)
+    of_dicom = group(_dicom_files(tree))
+    of_series = studies_of_series(root, of_dicom, before.series, with_geometry=eligibility.needs_geometry)
     for study, facts in of_series:
         if study.study_id in tree.headers.series:
             tree.left_out.append(_without(study, "by chance, another series has its id"))
@@ -115,14 +119,17 @@ def list_studies(
             tree.left_out.append(_without(study, reason))
         else:
             kept.append((study, facts))
-    studies, tree.headers.notes = notes.without_placeholders(kept)
-    tree.headers.notes += notes.series_of_one_slice(series)
+    single, tree.headers.notes = notes.without_placeholders(kept)
+    tree.headers.notes += notes.series_of_one_slice(of_dicom)
+    studies, apart, said = joined([(study, facts) for study, (_, facts) in zip(single, kept, strict=True)], series)
+    tree.left_out += apart
+    tree.headers.notes += said
     for note in tree.headers.notes:
         if note not in before.notes:
             logger.warning("%s", note)
     known["headers"] = tree.headers
     left_out = tree.left_out + _others(root, tree)
-    return sorted(studies), sorted(left_out, key=lambda entry: (entry.study_id, entry.reason))
+    return studies, sorted(left_out, key=lambda entry: (entry.study_id, entry.reason))
 
 
 def _without(study: Study, reason: str) -> LeftOut:

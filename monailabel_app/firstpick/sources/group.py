@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -13,6 +11,7 @@ from typing import NamedTuple
 
 from firstpick.sources.eligibility import Facts, facts_of_instances, is_slice
 from firstpick.sources.names import printable
+from firstpick.sources.uids import UID, digits_of, plain_uid
 from firstpick.sources.walk import Folder, Stat, stamp_of
 from firstpick.studies import Study
 from firstpick.voxels import dicom
@@ -21,9 +20,7 @@ from firstpick.voxels.formats import ending_of
 
 _INDEX = "DICOMDIR"  # of the files on a disk: it is DICOM, but nothing to see
 _NOWHERE = Place(0.0)
-_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
-_LONGEST_UID = 64
-_SERIES_ID = re.compile(rf"{_UID.pattern}-[0-9a-f]{{6}}")
+_SERIES_ID = re.compile(rf"{UID.pattern}-[0-9a-f]{{6}}")
 
 
 class Read(NamedTuple):
@@ -193,19 +190,14 @@ def _title(folder: str, head: Instance) -> str:
 def series_id(instance: Instance, folder: str) -> str:
     """Name the series of an instance.
 
-    Its SeriesInstanceUID, ``-`` and the first six hex digits of the SHA-256 of the JSON array of StudyInstanceUID and
-    the hash of PatientID (`Instance.patient`; as stated, even if it is a placeholder): two patients may have one
-    series UID. A text that is no UID is replaced by the UID ``2.25.`` and 128 bits of its SHA-256 as a number.
-    Without any series UID it is the folder that holds the slices, ``/.series-`` and the same digits: it depends on
-    nothing beside, and no study's path, since hidden files are none.
+    Its SeriesInstanceUID (`firstpick.sources.uids.plain_uid`), ``-`` and `firstpick.sources.uids.digits_of`. Without
+    any series UID it is the folder that holds the slices, ``/.series-`` and the same digits: it depends on nothing
+    beside, and no study's path, since hidden files are none.
     """
-    digits = hashlib.sha256(json.dumps([instance.study_uid, instance.patient]).encode()).hexdigest()[:6]
-    uid = instance.series_uid
-    if not uid:
+    digits = digits_of(instance)
+    if not instance.series_uid:
         return f"{folder}/.series-{digits}".removeprefix("/")
-    if not _UID.fullmatch(uid) or len(uid) > _LONGEST_UID:
-        uid = f"2.25.{int(hashlib.sha256(uid.encode()).hexdigest()[:32], 16)}"
-    return f"{uid}-{digits}"
+    return f"{plain_uid(instance.series_uid)}-{digits}"
 
 
 def lowest_folder(paths: Iterable[str]) -> str:

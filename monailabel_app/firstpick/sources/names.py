@@ -38,8 +38,10 @@ def names_of(study: Study) -> set[str]:
     """Collect the names that a table, a label or a mask may give a study.
 
     A file's path, with its ending and without; a series' id, its UID, the folder with its slices, that folder and the
-    UID, and its title.
+    UID, and its title; of several series id and title, and all names of each.
     """
+    if study.series:
+        return {study.study_id, study.title}.union(*map(names_of, study.series))
     if not study.is_series:
         return {study.study_id, bare(study.study_id), study.title}
     uid = _DIGITS.sub("", study.study_id)

@@ -13,6 +13,7 @@ from firstpick.sources.dicomweb import KnownFacts, Pacs
 from firstpick.sources.eligibility import Eligibility, Facts
 from firstpick.sources.fetching import Fetching, fetch_by, fetched, fetching
 from firstpick.sources.folder import list_studies
+from firstpick.sources.series import NO_RULE, SeriesRule
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels.bounds import allow_gb
 from firstpick.voxels.served import serve_file
@@ -39,16 +40,17 @@ class Folder:
 
     when_empty = "Is a disk not mounted?"
 
-    def __init__(self, folder: Path, eligibility: Eligibility) -> None:
+    def __init__(self, folder: Path, eligibility: Eligibility, series: SeriesRule = NO_RULE) -> None:
         self.name = f"The studies folder {folder}"
         self._folder = folder
         self._eligibility = eligibility
+        self._series = series
         self._known: dict[str, Any] = {}
         self._left_out: list[LeftOut] = []
 
     def look(self) -> tuple[list[Study], list[LeftOut]]:
         """List the studies; headers of files that are as they were are not read again."""
-        studies, self._left_out = list_studies(self._folder, self._eligibility, known=self._known)
+        studies, self._left_out = list_studies(self._folder, self._eligibility, series=self._series, known=self._known)
         return studies, self._left_out
 
     def still_there(self, studies: Collection[Study]) -> tuple[list[Study], list[LeftOut]]:
@@ -57,7 +59,11 @@ class Folder:
 
 
 def open_source(
-    studies: str | os.PathLike[str], eligibility: Eligibility, access: DicomWeb, known_facts: Callable[[], KnownFacts]
+    studies: str | os.PathLike[str],
+    eligibility: Eligibility,
+    access: DicomWeb,
+    known_facts: Callable[[], KnownFacts],
+    series: SeriesRule = NO_RULE,
 ) -> Source:
     """Return the source that a folder or an address names.
 
@@ -67,8 +73,8 @@ def open_source(
         If it is no address to be used.
     """
     if is_address(studies):
-        return Pacs(str(studies), eligibility, access, known_facts)
-    return Folder(Path(studies), eligibility)
+        return Pacs(str(studies), eligibility, access, known_facts, series)
+    return Folder(Path(studies), eligibility, series)
 
 
 def make_ready(max_study_gb: float, fetching: Fetching) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "VolumeError",
     "data_files",
     "ending_of",
+    "n_frames",
     "one_sentence",
     "read_geometry",
     "read_stored",
@@ -135,7 +136,7 @@ def data_files(path: Path) -> list[str]:
     return [file.name for file in found if file]
 
 
-def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
+def read_stored(path: Path, files: Sequence[str] = (), frame: int = -1) -> Stored:
     """Read the voxels of a file or of a DICOM series, axes as stored.
 
     Parameters
@@ -144,11 +145,13 @@ def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
         File, or folder with a DICOM series.
     files : sequence of str
         Instances of the series, as paths below the folder; empty for all in the folder, if they are of one series.
+    frame : int
+        Which frame of a NIfTI file is read; -1 for the first, with a note if there are others.
 
     Returns
     -------
     Stored
-        Colour as luminance, of several frames the first.
+        Colour as luminance, of several frames one.
 
     Raises
     ------
@@ -171,7 +174,7 @@ def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
         msg = f"{path.name} is not DICOM, nor does its name end with one of {' '.join(ENDINGS)}."
         raise VolumeError(msg)
     try:
-        return known.read(path)
+        return known.read(path) if frame < 0 else read_nifti(path, frame)
     except Exception as error:
         what = what_is(path)
         if what and known.looks_like and what not in known.looks_like:
@@ -184,6 +187,17 @@ def read_stored(path: Path, files: Sequence[str] = ()) -> Stored:
             msg = f"{path.name} cannot be read: its file {missing} does not exist."
             raise VolumeError(msg) from error
         raise
+
+
+def n_frames(path: Path) -> int:
+    """Count from its header the frames of a NIfTI file; 1 for any other, and for one whose header cannot be read."""
+    if _FORMATS.get(ending_of(path.name)) is not _NIFTI:
+        return 1
+    try:
+        shape = nifti_geometry(path)[0]
+    except Exception:  # noqa: BLE001  whatever is wrong with it, the one who reads the voxels says so
+        return 1
+    return int(np.prod(shape[N_AXES:], dtype=int))
 
 
 def _is_utf8(name: str) -> bool:

@@ -51,20 +51,23 @@ class _Header:
     as_stored: bool  # SimpleITK makes the same of these fields
 
 
-def read_nifti(path: Path) -> Stored:
-    """Read a NIfTI file, or a pair by its header or its voxels; of several frames the first."""
+def read_nifti(path: Path, frame: int = -1) -> Stored:
+    """Read a NIfTI file, or a pair by its header or its voxels: one of its frames, or of several the first."""
     header = _read_header(path)
     dtype = header.fields.get_data_dtype()
     nx, ny, nz = (*header.shape, 1, 1, 1)[:N_AXES]
     slope, intercept = header.scaling
-    offset = header.fields.get_data_offset()
+    n_frames = int(np.prod(header.shape[N_AXES:], dtype=int))
+    if frame >= n_frames:
+        msg = f"{path.name} has {n_frames} frames, and none of the number {frame}."
+        raise VolumeError(msg)
+    offset = header.fields.get_data_offset() + max(frame, 0) * nx * ny * nz * dtype.itemsize
     array, notes = read_raw(header.voxels, (nx, ny, nz), dtype, offset=offset, slope=slope, intercept=intercept)
-    n_frames = header.shape[N_AXES:]
     return Stored(
         array,
         header.affine,
         is_picture=bytes(header.fields["descrip"]).startswith(PICTURE_MARK.encode()),
-        notes=note_first(n_frames, "frames") + note_complex(dtype) + header.notes + notes,
+        notes=(note_first([n_frames], "frames") if frame < 0 else ()) + note_complex(dtype) + header.notes + notes,
         as_stored=header.as_stored and header.voxels == path and len(header.shape) <= N_AXES and dtype.kind != "c",
     )
 

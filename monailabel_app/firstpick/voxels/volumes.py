@@ -67,8 +67,8 @@ def read_volume(study: Study | str | Path) -> Volume:
     Parameters
     ----------
     study : Study, str or Path
-        As listed; or a path: of a file by its ending, which is one of `firstpick.voxels.formats.ENDINGS`, of a
-        DICOM file of any name, or of a folder with one DICOM series.
+        As listed, of one of several series the primary; or a path: of a file by its ending, which is one of
+        `firstpick.voxels.formats.ENDINGS`, of a DICOM file of any name, or of a folder with one DICOM series.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def read_volume(study: Study | str | Path) -> Volume:
         RAS+ by the file's affine. Axes are flipped and exchanged, never resampled: an oblique volume
         keeps its grid, its axes named after the nearest anatomical ones. Slopes and intercepts are
         applied, MONOCHROME1 is inverted, colour becomes luminance (ITU-R BT.601), alpha is ignored.
-        Of several frames, pages, components or stacks in one series the first is taken; NaN and infinity
-        become the smallest finite value.
+        Of several frames, pages, components or stacks in one series the first is taken, unless the study is
+        another frame; NaN and infinity become the smallest finite value.
 
     Raises
     ------
@@ -85,11 +85,14 @@ def read_volume(study: Study | str | Path) -> Volume:
         If the study is missing, cannot be read, is damaged, is too large, holds no voxel or no finite value, or
         names a file outside of the studies folder for its voxels.
     """
-    path, files = (Path(study.source), study.files) if isinstance(study, Study) else (Path(study), ())
+    if isinstance(study, Study):
+        path, files, frame = Path(study.source), study.files, study.frame
+    else:
+        path, files, frame = Path(study), (), -1
     try:
         if isinstance(study, Study) and not files:
             _check_inside(path, study.folder)
-        stored = read_stored(path, files)
+        stored = read_stored(path, files, frame)
         replaced = _make_finite(path.name, stored.array)
         if replaced:
             stored = replace(stored, notes=stored.notes + replaced, as_stored=False)

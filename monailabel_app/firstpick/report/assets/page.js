@@ -66,6 +66,8 @@ function take(data) {
   page.notes = new Map(Object.entries(data.status.notes));
   page.pictures = new Map(Object.entries(data.pictures ?? {}));
   page.lookalikes = new Map(Object.entries(data.lookalikes ?? {}));
+  page.series = new Map(Object.entries(data.series ?? {}));
+  page.seriesPictures = new Map(Object.entries(data.series_pictures ?? {}));
   page.titles = new Map(lists.flat().map((item) => [item.study_id, item.title]));
   const news = [...page.picks.values()].filter((pick) =>
     before.has(pick.study_id) && before.get(pick.study_id).status !== pick.status);
@@ -144,7 +146,7 @@ function showState(text, progress = null) {
 
 /** What, when it changes, changes the page. */
 const essence = (status, proposal) => JSON.stringify([
-  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client, pick.read_by]),
+  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client, pick.read_by, pick.series]),
   status.n_labelled, status.n_skipped, status.n_pool, status.failed.length, status.left_out.length,
   status.readers.map((reader) => ({ ...reader, studies: reader.studies.map((held) => held.study_id) })),
   status.unclaimed_labels,

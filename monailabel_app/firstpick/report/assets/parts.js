@@ -15,7 +15,7 @@ const STATUSES = {
 };
 
 const page = {
-  data: null, // {status, proposal, map, made?, pictures?, lookalikes?}: the server's answers, or the file's
+  data: null, // {status, proposal, map, made?, pictures?, series?, ...}: the server's answers, or the file's
   isLive: false,
   wantsToken: false, // whether the server lets in only who signs in
   rows: new Map(), // study id -> row of map.points
@@ -23,9 +23,12 @@ const page = {
   titles: new Map(), // study id -> what people read
   notes: new Map(), // study id -> what was changed while reading
   pictures: new Map(), // study id -> picture, in a file
+  series: new Map(), // study id -> names of its series, the primary first, in a file
+  seriesPictures: new Map(), // study id -> {name: picture} of its series, in a file
   lookalikes: new Map(), // study id -> rows of map.points, in a file
   chosen: null, // study id in the panel
   alike: [], // its look-alikes
+  names: [], // of its series, if it is of several
   filter: { text: "", status: "", category: null },
   colourBy: "nearest_pick",
 };
@@ -55,13 +58,16 @@ const duration = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : secon
   : `${(seconds / 3600).toFixed(1)} h`);
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
-function picture(studyId) {
-  if (!page.isLive) return page.pictures.get(studyId);
-  return `thumbnail/${studyId.split("/").map(encodeURIComponent).join("/")}`;
+const addressOf = (studyId) => studyId.split("/").map(encodeURIComponent).join("/");
+
+/** Where the picture of a study is, or that of one of its series. */
+function picture(studyId, series = "") {
+  if (page.isLive) return `thumbnail/${addressOf(studyId)}${series && `?series=${encodeURIComponent(series)}`}`;
+  return series ? new Map(Object.entries(page.seriesPictures.get(studyId) ?? {})).get(series) : page.pictures.get(studyId);
 }
 
-function image(studyId, alt = "") {
-  const source = picture(studyId);
+function image(studyId, alt = "", series = "") {
+  const source = picture(studyId, series);
   if (!source) return make("span", { className: "no-picture", textContent: "no picture" });
   const node = make("img", { alt });
   if (page.wantsToken) showFetched(node, source);
@@ -74,6 +80,12 @@ function glyph(symbol, colour) {
   mark.style.color = colour;
   mark.setAttribute("aria-hidden", "true");
   return mark;
+}
+
+/** The pictures of a study's series under their names; of a study that is not of several, nothing. */
+function seriesPictures(studyId, names) {
+  return names.map((name) => make("span", { className: "series" },
+    image(studyId, "", name), make("span", { textContent: name })));
 }
 
 function statusMark(status, client = "", readBy = []) {
@@ -98,6 +110,7 @@ function makeCard(studyId) {
   const card = make("li", {},
     about(studyId, make("button", { type: "button", className: "card", onclick: () => choose(studyId, { focus: true }) },
       make("span", { className: "picture" }, image(studyId), make("span", { className: "rank" })),
+      make("span", { className: "all-series" }),
       make("span", { className: "name" }),
       make("span", { className: "state" }),
       make("span", { className: "reason" }))));
@@ -120,6 +133,10 @@ function drawSheet() {
     card.querySelector(".name").replaceChildren(...broken(titleOf(pick.study_id)));
     card.querySelector(".state").replaceChildren(statusMark(pick.status, pick.client, pick.read_by));
     card.querySelector(".reason").textContent = pick.reason;
+    const strip = card.querySelector(".all-series");
+    const names = JSON.stringify(pick.series);
+    if (strip.dataset.names !== names) strip.replaceChildren(...seriesPictures(pick.study_id, pick.series));
+    strip.dataset.names = names;
   });
   byId("no-picks").hidden = wanted.some((card) => !card.hidden);
 }
@@ -180,15 +197,17 @@ async function choose(studyId, { focus = false } = {}) {
   page.chosen = studyId;
   showPanel(true);
   page.alike = [];
+  page.names = page.picks.get(studyId)?.series ?? [];
   drawPanel();
   drawSheet();
   if (focus) byId("panel").focus();
-  const alike = await lookalikesOf(studyId).catch((error) => {
+  const nothing = (error) => {
     announce(error.message);
     return [];
-  });
+  };
+  const found = await Promise.all([lookalikesOf(studyId).catch(nothing), seriesOf(studyId).catch(nothing)]);
   if (page.chosen !== studyId) return;
-  page.alike = alike;
+  [page.alike, page.names] = found;
   drawPanel();
   drawChosen();
 }
@@ -212,8 +231,17 @@ function closePanel() {
 async function lookalikesOf(studyId) {
   const pick = page.picks.get(studyId);
   if (pick?.lookalikes.length) return pick.lookalikes;
-  if (page.isLive) return (await ask(`lookalikes/${picture(studyId).slice("thumbnail/".length)}`)).lookalikes;
+  if (page.isLive) return (await ask(`lookalikes/${addressOf(studyId)}`)).lookalikes;
   return (page.lookalikes.get(studyId) ?? []).map((row) => page.data.map.points[row].study_id);
+}
+
+/** The names of a study's series; none where it is not of several. */
+async function seriesOf(studyId) {
+  const pick = page.picks.get(studyId);
+  if (pick) return pick.series;
+  if (!page.isLive) return page.series.get(studyId) ?? [];
+  const names = (await ask(`series/${addressOf(studyId)}`)).map((one) => one.name);
+  return names.length > 1 ? names : [];
 }
 
 function drawPanel() {
@@ -237,6 +265,7 @@ function drawPanel() {
   about(studyId, byId("panel-title")).replaceChildren(...broken(titleOf(studyId)));
   byId("panel-body").replaceChildren(
     make("div", { className: "picture" }, image(studyId, `Middle slice of ${titleOf(studyId)}`)),
+    make("div", { className: "all-series" }, ...seriesPictures(studyId, page.names)),
     make("p", {}, statusMark(pick?.status ?? point?.status ?? "open", pick?.client, pick?.read_by)),
     ...facts,
     make("h3", { textContent: "Look-alikes", hidden: !others.length }),
