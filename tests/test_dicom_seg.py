@@ -15,6 +15,7 @@ from firstpick.sources.dicomweb import Pacs
 from firstpick.sources.dicomweb_labels import seg_uid, send_label
 from firstpick.sources.eligibility import Eligibility
 from firstpick.sources.fetching import Fetching, fetch_by
+from firstpick.sources.series import SeriesRule
 from firstpick.sources.source import serve_study
 from firstpick.voxels.label_formats import LabelError
 
@@ -193,3 +194,20 @@ def test_nothing_is_left_here(studies, tmp_path):
     serve_study(study, tmp_path / "served")
     assert list(Path(tmp_path, "fetched").iterdir()) == []
     assert uid(1, 1) in study.source
+
+
+@pytest.mark.slow
+def test_the_label_of_several_series_is_of_their_primary(pacs, tmp_path):
+    pytest.importorskip("monailabel", reason="pip install --no-deps monailabel==0.8.5")
+    rule = SeriesRule("study_uid", primary=("*cor",))
+    studies = Pacs(pacs.address, Eligibility(), DicomWeb(), dict, rule).look()[0]
+    (visit,) = [study for study in studies if [one.name for one in study.series] == ["t2 cor", "t2 ax"]]
+    conf = ("series.by", "study_uid", "series.primary", "*cor", "labels", "[{name: liver, value: 1}]")
+    with Server(pacs.address, tmp_path / "state", *conf) as server:
+        server.wait_until_ready()
+        n_before = len(segs(pacs, visit.primary))
+        names = [one["name"] for one in server.get(f"/firstpick/series/{visit.study_id}")]
+        assert names == ["t2 cor", "t2 ax"]
+        server.upload(visit.study_id, "alice")
+        wait_for(lambda: len(segs(pacs, visit.primary)) == n_before + 1, what="the SEG")
+        assert server.status()["notice"] == ""

@@ -21,6 +21,7 @@ from firstpick.sources.dicomweb import Pacs
 from firstpick.sources.eligibility import Eligibility
 from firstpick.sources.fetching import Fetching, fetch_by, fetched
 from firstpick.sources.folder import list_studies
+from firstpick.sources.series import SeriesRule
 from firstpick.sources.source import at_hand
 from firstpick.voxels.bounds import allow_gb
 from firstpick.voxels.volumes import VolumeError, read_volume
@@ -49,6 +50,19 @@ def in_this_process(tmp_path):
 
 def look(pacs, **eligible):
     return Pacs(pacs.address, Eligibility(**eligible), DicomWeb(), dict).look()
+
+
+def test_the_series_of_a_visit_are_one_study_from_a_folder_and_from_a_pacs(files, pacs):
+    rule = SeriesRule("study_uid", primary=("*cor",))
+    here = by_id(list_studies(files, series=rule)[0])
+    there = by_id(Pacs(pacs.address, Eligibility(), DicomWeb(), dict, rule).look()[0])
+    (study_id,) = [study_id for study_id, study in here.items() if len(study.series) > 1]
+    assert study_id.rpartition("-")[0] == uid(4, 0)
+    assert [one.name for one in there[study_id].series] == ["t2 cor", "t2 ax"]
+    for own, remote in zip(here[study_id].series, there[study_id].series, strict=True):
+        assert (own.study_id, own.name) == (remote.study_id, remote.name)
+        with at_hand(remote) as (fetched_one, _):
+            np.testing.assert_array_equal(read_volume(fetched_one).array, read_volume(own).array)
 
 
 def firstpick(capsys, *arguments):

@@ -280,7 +280,7 @@ def test_the_slicer_module_gets_the_answers_that_it_needs(host, monkeypatch):
     assert send(client.change("reserve", study_id))["client"] == "alice"
     save = client.saveLabel(study_id, FINAL, [{"name": "bright", "value": 2}], 12.5)
     send(save, data=dict(save.form), files={"label": ("label.nii.gz", host.mask(study_id))})
-    (label,) = send(client.labels(study_id))
+    label = send(client.labels(study_id))[0]
     assert (label["client"], label["seconds"]) == ("alice", 12.5)
     assert send(client.listedLabel(label)) == host.mask(study_id)
     host.ask("DELETE", "/datastore/label", params={"id": study_id, "tag": "final"})

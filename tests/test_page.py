@@ -14,7 +14,7 @@ from server_process import Server, wait_for, write_studies
 from firstpick.board.board import Status
 from firstpick.proposal import propose
 from firstpick.report import page_data, report_page
-from firstpick.studies import LeftOut, Pool, Sample
+from firstpick.studies import LeftOut, Pool, Sample, Study
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -31,13 +31,19 @@ def title_of(study_id):
     return study_id.replace("study_", "Knee/T1 sag ")
 
 
-def png(study_id):
+def png(study_id, series=""):
     out = BytesIO()
-    Image.new("L", (160, 160), 60 + sum(study_id.encode()) % 190).save(out, "PNG")
+    Image.new("L", (160, 160), 60 + sum(f"{study_id}{series}".encode()) % 190).save(out, "PNG")
     return out.getvalue()
 
 
-def write_page(path, n_studies, *, names=(), batch_size=4, max_pictures=5000):
+def of_series(study_id, *names):
+    """A study of several series."""
+    series = tuple(Study(f"{study_id}/{name}", "", "", name=name) for name in names)
+    return Study(study_id, "", "", title_of(study_id), series=series)
+
+
+def write_page(path, n_studies, *, names=(), batch_size=4, max_pictures=5000, series=()):
     """Write the page of a pool in two groups of three studies each patient; return its data."""
     rng = np.random.default_rng(0)
     ids = sorted([*names, *(f"study_{number:05d}" for number in range(n_studies - len(names)))])
@@ -57,6 +63,7 @@ def write_page(path, n_studies, *, names=(), batch_size=4, max_pictures=5000):
         "left_out": [LeftOut("1.2.9-0a1b2c", "A localizer.", "Knee scout")],
     }
     statuses = {ids[5]: Status("done", "alice"), batch.picks[0].study_id: Status("reserved", "bob")}
+    lists["studies"] = {study_id: of_series(study_id, *series) for study_id in ids} if series else {}
     data = page_data(batch, pool, statuses, png, **lists, notes={}, groups_are_patients=True, max_pictures=max_pictures)
     path.write_text(report_page(data), encoding="utf-8")
     return data
@@ -358,6 +365,21 @@ def test_names_that_are_markup_stay_text(tmp_path, open_page):
     assert tab.title() == "FirstPick: which studies to annotate first"
 
 
+def test_the_file_shows_all_series_of_picks_and_of_any_other_study(tmp_path, open_page):
+    names = ("t1", "<b>t2</b>", "constructor")
+    data = write_page(tmp_path / "report.html", 20, series=names)
+    tab = open_page((tmp_path / "report.html").as_uri(), offline=True)
+    assert data["proposal"]["picks"][0]["series"] == list(names)
+    first = tab.locator("#sheet .card").first
+    assert first.locator(".series").all_text_contents() == list(names)
+    assert first.locator(".series img").count() == 3
+    assert len({image.get_attribute("src") for image in first.locator(".series img").all()}) == 3
+    tab.mouse.click(*place_of(tab, loneliest(data)))
+    panel = tab.locator("#panel .series")
+    wait_for(lambda: tab.wait_for_timeout(20) or panel.all_text_contents() == list(names), 10)
+    assert tab.locator("#panel .series img").count() == 3
+
+
 def test_the_file_cannot_reach_a_network_even_if_it_wanted_to(small, browser):
     tab = browser.new_page()
     tab.goto(small[0])
@@ -462,6 +484,24 @@ def test_the_servers_page_shows_lookalikes_of_any_study(server, open_page):
 
 
 @pytest.mark.slow
+def test_the_servers_page_shows_the_series_of_any_study(tmp_path, open_page):
+    studies = write_studies(tmp_path / "studies", 8)
+    for number in range(8):
+        (studies / f"study_{number:02d}.nii.gz").rename(studies / f"case{number // 2}_000{number % 2}.nii.gz")
+    with Server(studies, tmp_path / "state", "batch_size", "1", "series.by", "nnunet", "duplicates", "0") as server:
+        server.wait_until_ready()
+        (pick,) = server.picks()
+        tab = open_page(f"http://127.0.0.1:{server.port}/firstpick/")
+        until(tab, "document.querySelectorAll('#sheet .series').length === 2")
+        assert tab.locator("#sheet .series").all_text_contents() == ["0000", "0001"]
+        until(tab, "[...document.querySelectorAll('#sheet .series img')].every((image) => image.naturalWidth > 0)")
+        points = [point["study_id"] for point in server.get("/firstpick/map")["points"]]
+        other = next(row for row, study_id in enumerate(points) if study_id != pick["study_id"])
+        tab.mouse.click(*place_of(tab, other))
+        until(tab, "document.querySelectorAll('#panel .series').length === 2")
+        until(tab, "[...document.querySelectorAll('#panel .series img')].every((image) => image.naturalWidth > 0)")
+
+
 def test_the_servers_page_runs_no_script_but_its_own(server):
     wait_for(server.answers)
     answer = server.ask("GET", "/firstpick/")

@@ -14,6 +14,7 @@ from firstpick.embedding.cache import Cache, Embedded
 from firstpick.embedding.run import embed
 from firstpick.embedding.series import MOST_NAMES, grid_text, pool_series, same_grid
 from firstpick.encoders import EncoderSpec
+from firstpick.evaluate.bench import make_bench
 from firstpick.sources.attributes import read_attribute
 from firstpick.sources.eligibility import Facts
 from firstpick.sources.folder import list_studies
@@ -23,6 +24,7 @@ from firstpick.studies import Slice, Study
 from firstpick.voxels.served import serve_file, served_path
 from firstpick.voxels.views import ViewSpec
 from firstpick.voxels.volumes import Volume, VolumeError, read_volume
+from firstpick.workers import LocalPool
 
 BRATS = r"regex:^(?P<study>.+)_(?P<series>t1|t1ce|t2|flair)$"
 BRAINS = r"regex:^(?P<study>(?:cs_)?patient[0-9]+(?:_study[0-9])?)_(?P<series>.+)$"
@@ -358,6 +360,36 @@ def test_slices_are_those_of_the_primary(tmp_path):
     assert [sample.at for sample in pool.samples] == list(at)
     assert pool.vectors.max() == 0
     cache.close()
+
+
+def test_a_comparison_takes_labels_of_studies_and_joins_their_series(phantom_volume, tmp_path):
+    spec = EncoderSpec("pixels", views=ViewSpec(size=32, per_plane=1))
+    phantom_volume.folder = tmp_path / "studies"
+    for number, name in enumerate(("a_t1", "a_t2", "b_t1", "b_t2", "c_t2")):
+        phantom_volume.nifti(f"{name}.nii", array=phantom_volume.array + 100 * number)
+    table = tmp_path / "classes.csv"
+    table.write_text("study,class\na,one\nb,two\nc_t2,two\n", encoding="utf-8")
+    studies, cache = listed(phantom_volume.folder, BRATS)[0], Cache(tmp_path / "state")
+    benches = {}
+    with LocalPool(n_workers=1) as executor:
+        for pool in ("join", "mean"):
+            work = make_bench(studies, str(table), [spec], cache, executor, series_pool=pool)
+            benches[pool] = _result_of(work)
+    joined_bench, mean = benches["join"], benches["mean"]
+    assert [study.study_id for study in joined_bench.studies] == ["a", "b", "c"]
+    assert joined_bench.classes == ("one", "two", "two")
+    assert joined_bench.features["pixels"].shape[1] == 2 * mean.features["pixels"].shape[1]
+    assert joined_bench.fingerprints != mean.fingerprints
+    cache.close()
+
+
+def _result_of(work):
+    """What a generator returns."""
+    try:
+        while True:
+            next(work)
+    except StopIteration as end:
+        return end.value
 
 
 def test_notes_name_the_series_that_half_of_the_studies_have():

@@ -153,7 +153,7 @@ class Config(_Settings):
     n_workers: int = Field(0, ge=0, description="Embedding processes; 0 for one a core.")
     n_jobs: int = Field(0, ge=0, description="Threads that choose a batch; 0 for one a core.")
     time_limit_s: float = Field(
-        300.0, ge=1, description="Seconds after which reading and encoding one study is given up."
+        300.0, ge=1, description="Seconds after which reading and encoding one study, or one series of it, is given up."
     )
     max_study_gb: float = Field(
         DEFAULT_GB,

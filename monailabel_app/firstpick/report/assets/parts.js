@@ -175,7 +175,7 @@ function drawLists() {
     ["Unusual: unlike most others", proposal.unusual.map((id) => [id, []])],
     ["Copies, counted once", copies],
     ["Left out", status.left_out.map((item) => [item.study_id, [item.reason]])],
-    ["Changed while reading", notes.map((id) => [id, [page.notes.get(id).join(" ")]])],
+    ["Noted while reading", notes.map((id) => [id, [page.notes.get(id).join("; ")]])],
   ];
   const opened = new Set([...byId("lists").querySelectorAll("details[open]")].map((node) => node.dataset.title));
   byId("lists").replaceChildren(...lists.map(([title, rows]) => {
@@ -258,7 +258,7 @@ function drawPanel() {
     if (value) facts.push(make("p", { className: "hint", textContent: `${name}: ${value}` }));
   }
   const notes = page.notes.get(studyId);
-  if (notes) facts.push(make("p", { className: "hint", textContent: notes.join(" ") }));
+  if (notes) facts.push(make("p", { className: "hint", textContent: notes.join("; ") }));
   const others = page.alike.map((id) => make("li", {},
     about(id, make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
       image(id), make("span", {}, ...broken(titleOf(id)))))));
