@@ -16,6 +16,7 @@ from firstpick.embedding.cache import Cache
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.evaluate.labels import find_masks, read_classes
+from firstpick.evaluate.oracle import Truth, truth_of_masks
 from firstpick.evaluate.segmentation import Example, read_example, read_mask
 from firstpick.sources.attributes import read_attribute
 from firstpick.studies import LeftOut, Study
@@ -57,6 +58,8 @@ class Bench:
         Of the encoders.
     notes : tuple of str
         Which encoders, studies and labels were left out, and why.
+    truth : Truth or None
+        For the arms that look at the labels; None before masks are read.
     """
 
     studies: tuple[Study, ...]
@@ -66,6 +69,7 @@ class Bench:
     features: Mapping[str, NDArray[np.float32]]
     fingerprints: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    truth: Truth | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -154,10 +158,11 @@ def make_bench(
         msg = f"None of the {len(labelled)} labelled studies could be read. The first: {notes[-1]}"
         raise ValueError(msg)
     groups = read_attribute(kept, groups_by)
+    classes = tuple(label for s in kept if not isinstance(label := found[s.study_id], Study))
     return Bench(
         studies=tuple(kept),
         groups=tuple(groups[study.study_id] for study in kept),
-        classes=tuple(str(found[s.study_id]) for s in kept if not isinstance(found[s.study_id], Study)),
+        classes=classes,
         masks=tuple(mask for s in kept if isinstance(mask := found[s.study_id], Study)),
         features={
             name: pool.vectors[[row for row, i in enumerate(pool.study_ids) if i in common]]
@@ -165,13 +170,14 @@ def make_bench(
         },
         fingerprints={name: spec.fingerprint() for name, spec in usable.items()},
         notes=tuple(dict.fromkeys(notes)),
+        truth=Truth(classes) if classes else None,
     )
 
 
 def read_examples(
     bench: Bench, names: Mapping[int, str]
 ) -> Generator[Step, None, tuple[Bench, list[Example], tuple[str, ...]]]:
-    """Read studies and masks; return the bench without what cannot be read, the examples, and the labels' names.
+    """Read studies and masks; return the bench of those that can be read, the examples, and the labels' names.
 
     Parameters
     ----------
@@ -211,6 +217,7 @@ def read_examples(
     if len(n_axes) != 1:
         msg = "pictures and volumes cannot be compared together." if n_axes else next(iter(bad.values()))
         raise ValueError(msg)
+    bench = replace(bench, truth=truth_of_masks(list(examples.values())))
     return bench, list(examples.values()), tuple(names.get(value, str(value)) for value in labels)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from firstpick.embedding.cache import Cache
 from firstpick.encoders import ENCODERS, EncoderSpec, encoder_row
-from firstpick.evaluate.arms import RANDOM, all_arms, yuan_hong_encoders
+from firstpick.evaluate.arms import ORACLE, RANDOM, all_arms, told_arms, yuan_hong_encoders
 from firstpick.evaluate.bench import Bench, Step, make_bench, read_examples, read_views
 from firstpick.evaluate.grid import Cells
 from firstpick.evaluate.judges import Judge, class_judges, mask_judges
@@ -48,6 +48,8 @@ class Request:
         ``yuan-hong`` for the arms of the seed paper; empty for none.
     n_draws : int
         Batches that ``random`` draws on each split; the others are compared with their mean.
+    n_starts : int
+        Batches that every other arm chooses on each split, each with another seed; their mean counts.
     tests : bool
         Whether differences are tested.
     """
@@ -64,6 +66,7 @@ class Request:
     train: bool = False
     preset: str = ""
     n_draws: int = 10
+    n_starts: int = 5
     tests: bool = True
 
     def __post_init__(self) -> None:
@@ -72,6 +75,9 @@ class Request:
             raise ValueError(msg)
         if self.n_draws < 1:
             msg = f"random draws must be 1 or more; got {self.n_draws}."
+            raise ValueError(msg)
+        if self.n_starts < 1:
+            msg = f"starts must be 1 or more; got {self.n_starts}."
             raise ValueError(msg)
         if not (self.encoders and self.strategies and self.scalings):
             msg = "a comparison needs one or more encoders, strategies and scalings."
@@ -142,12 +148,12 @@ def run_comparison(
             left_out=left_out,
         )
         bench, judges = yield from _judges(bench, request, label_names or {}, cache.path.parent)
+        encoders = [name for name in request.encoders if name in bench.features]
+        n_draws, n_starts = request.n_draws, request.n_starts
         plan = Plan(
-            arms=all_arms(
-                request.strategies,
-                [name for name in request.encoders if name in bench.features],
-                request.scalings,
-                n_draws=request.n_draws,
+            arms=(
+                *all_arms(request.strategies, encoders, request.scalings, n_draws=n_draws, n_starts=n_starts),
+                *told_arms(encoders, with_masks=bool(bench.masks), n_draws=n_draws, n_starts=n_starts),
             ),
             budgets=request.budgets,
             n_seeds=request.n_seeds,
@@ -192,13 +198,15 @@ def _facts(bench: Bench, plan: Plan, outcome: Outcome) -> str:
     held_out = "groups" if len(groups) < len(bench.studies) else "studies"
     guards = plan.guards
     n_draws = sum(arm.strategy == RANDOM.strategy for arm in plan.arms)
+    n_starts = sum(arm.strategy == ORACLE for arm in plan.arms) // len({a.encoder for a in plan.arms if a.encoder})
     return (
         f"{len(bench.studies)} studies of {len(groups)} groups, {kind}. {plan.n_seeds} splits, "
         f"{plan.test_fraction:.0%} of the {held_out} held out (test part over pool: {outcome.test_ratio:.2f}). "
         f"Every arm, random too, keeps to: copies from a cosine of {guards.duplicates:g} on count once, studies of a "
         f"group {guards.max_per_group or 'without limit'}, unusual studies: {guards.outliers}. "
-        f"Random draws {n_draws} batches on each split: the others are compared with their mean; its spread and worst "
-        f"split are those of one draw. Every arm is trained in the same way, with the same seed on the same split."
+        f"Random draws {n_draws} batches on each split, and every other arm chooses {n_starts}, each with another "
+        f"seed: means are compared; spread and worst split are those of one batch. Every arm is trained in the same "
+        f"way, with the same seed on the same split."
     )
 
 

@@ -18,7 +18,7 @@ from firstpick.evaluate.segmentation import Example, mask_measures
 N_SLICES = 8
 SIZE = 168
 N_KEPT = 64
-RECIPE = 1
+RECIPE = 2
 _MAX_PATCHES = 20_000
 _PRESENT = 0.5  # of a patch, from which on it is of a label
 
@@ -29,14 +29,30 @@ class Patches:
 
     Attributes
     ----------
-    features : ndarray of shape (n_studies, n_patches, 64), float32
-        Principal components of the patch tokens, with equal spread.
+    tokens : ndarray of shape (n_studies, n_patches, dim), float16
+        What the encoder gave.
     label : ndarray of shape (n_studies, n_patches), uint8
         What most of each patch is.
     """
 
-    features: NDArray[np.float32]
+    tokens: NDArray[np.float16]
     label: NDArray[np.uint8]
+
+    def reduced(self, pool: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Project all tokens on the 64 principal components of those of a pool, with equal spread there.
+
+        Returns
+        -------
+        ndarray of shape (n_studies, n_patches, 64), float32
+        """
+        from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+        flat = self.tokens[pool].reshape(-1, self.tokens.shape[-1])
+        sample = flat[:: max(1, len(flat) // _MAX_PATCHES)].astype(np.float32)
+        with threadpool_limits(1):  # the same sums, whatever the cores
+            model = PCA(min(N_KEPT, *sample.shape), whiten=True, random_state=0).fit(sample)
+            return np.stack([model.transform(rows.astype(np.float32)).astype(np.float32) for rows in self.tokens])
 
 
 def cached_patches(
@@ -53,17 +69,17 @@ def cached_patches(
     path = folder / f"patches-{hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as kept:
-            patches = Patches(kept["features"], kept["label"])
+            patches = Patches(kept["tokens"], kept["label"])
     else:
         tokens, labels = [], []
         for done, (rows, label) in enumerate(_encode(examples, encoder), start=1):
             tokens.append(rows)
             labels.append(label)
             yield done
-        patches = Patches(_reduce(np.stack(tokens)), np.stack(labels))
+        patches = Patches(np.stack(tokens), np.stack(labels))
         fresh = path.with_suffix(f".{os.getpid()}.part")  # another comparison may share the folder
         with fresh.open("wb") as file:
-            np.savez(file, features=patches.features, label=patches.label)
+            np.savez(file, tokens=patches.tokens, label=patches.label)
         fresh.replace(path)
     yield patches
 
@@ -73,6 +89,7 @@ def patch_probe(
     y: NDArray[np.uint8],
     X_test: NDArray[np.float32],
     y_test: NDArray[np.uint8],
+    half: NDArray[np.intp],
     names: Sequence[str],
     seed: int,
 ) -> dict[str, float]:
@@ -82,6 +99,8 @@ def patch_probe(
     ----------
     X, X_test : ndarray of shape (n_studies, n_patches, dim), float32
     y, y_test : ndarray of shape (n_studies, n_patches), uint8
+    half : ndarray of shape (n_studies,), intp
+        In which half of the test part each study is.
     names : sequence of str
         Of the labels.
     seed : int
@@ -90,15 +109,15 @@ def patch_probe(
     Returns
     -------
     dict
-        ``dice`` and ``dice: NAME``, as in `firstpick.evaluate.segmentation.mask_measures`. A patch is too coarse for
-        distances.
+        ``dice``, its halves and ``dice: NAME``, as in `firstpick.evaluate.segmentation.mask_measures`. A patch is too
+        coarse for distances.
     """
     rows, labels = X.reshape(-1, X.shape[-1]), y.ravel()
     if len(rows) > _MAX_PATCHES:
         some = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_PATCHES, replace=False))
         rows, labels = rows[some], labels[some]
     found = _predict(rows, labels, X_test.reshape(-1, X.shape[-1])).reshape(y_test.shape)
-    return mask_measures(list(found), list(y_test), [(1.0,)] * len(found), names, distances=False)
+    return mask_measures(list(found), list(y_test), [(1.0,)] * len(found), names, half, distances=False)
 
 
 def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -152,15 +171,3 @@ def _slices(example: Example, side: int) -> tuple[NDArray[np.float32], NDArray[n
         return pictures.numpy(), np.zeros((len(pictures), side, side), np.uint8)
     present = foreground.sum(dim=1) >= _PRESENT
     return pictures.numpy(), (present * (foreground.argmax(dim=1) + 1)).numpy().astype(np.uint8)
-
-
-def _reduce(tokens: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Keep the principal components of all patches, found on a part of them."""
-    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
-
-    flat = tokens.reshape(-1, tokens.shape[-1])
-    n_kept = min(N_KEPT, *flat.shape)
-    sample = flat[:: max(1, len(flat) // _MAX_PATCHES)].astype(np.float32)
-    model = PCA(n_kept, whiten=True, random_state=0).fit(sample)
-    rows = [model.transform(study.astype(np.float32)).astype(np.float32) for study in tokens]
-    return np.stack(rows)

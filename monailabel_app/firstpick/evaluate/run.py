@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.evaluate.arms import RANDOM, Arm, choose_batches, recipe_of
+from firstpick.evaluate.arms import RANDOM, Arm, choose_batches, is_told, recipe_of
 from firstpick.evaluate.bench import Bench, Step
+from firstpick.evaluate.classification import HALVES
 from firstpick.evaluate.convergence import convergence
 from firstpick.evaluate.grid import Cell, Cells, complete
 from firstpick.evaluate.judges import Judge
@@ -25,7 +26,7 @@ class Plan:
     Attributes
     ----------
     arms : tuple of Arm
-        ``random`` is among them, once or in several draws.
+        ``random`` is among them. Each of them in one draw or several.
     budgets : tuple of int
         Sizes of the first batch, rising.
     n_seeds : int
@@ -161,6 +162,7 @@ def compare(
             for batch in batches
             if not judge.encoder or batch.arm.encoder != judge.encoder
         ]
+        judged.sort(key=lambda item: item[0].seed)  # what is made of a split's pool is made once
         found = complete((cell for _, cell in judged), cells, executor, n_waiting=n_waiting)
         yield from _steps(f"Judging, {judge.name}", found)
         for batch, cell in judged:
@@ -206,6 +208,7 @@ def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell
             seeds_of(seed, arm.draw)[0],
             plan.guards,
             plan.n_components,
+            bench.truth.of(split.pool) if bench.truth and is_told(arm) else None,
         ),
     )
 
@@ -220,12 +223,17 @@ def _judgement(bench: Bench, plan: Plan, judge: Judge, batch: _Batch, split: Spl
             **judge.recipe,
         },
         function=judge.function,
-        arguments=lambda: judge.arguments(batch.rows, split.test, seeds_of(batch.seed)[1]),
+        arguments=lambda: judge.arguments(batch.rows, split, seeds_of(batch.seed)[1]),
     )
 
 
 def _results(judge: str, batch: _Batch, measures: dict[str, float]) -> list[Result]:
-    return [Result(judge, measure, batch.budget, batch.seed, batch.arm, value) for measure, value in measures.items()]
+    """Of single halves of the test part, only those of random batches count: they tell luck."""
+    return [
+        Result(judge, measure, batch.budget, batch.seed, batch.arm, value)
+        for measure, value in measures.items()
+        if batch.arm.strategy == RANDOM.strategy or not measure.endswith(HALVES)
+    ]
 
 
 def _class_counts(bench: Bench, batches: Sequence[_Batch]) -> Iterator[Result]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.evaluate.classification import HALVES
 from firstpick.studies import Study
 from firstpick.voxels.volumes import VolumeError, read_volume
 
@@ -103,6 +104,7 @@ def crop_size(examples: Sequence[Example]) -> tuple[int, ...]:
 def segment(
     examples: Sequence[Example],
     tests: Sequence[Example],
+    half: NDArray[np.intp],
     names: Sequence[str],
     crop: tuple[int, ...],
     seed: int,
@@ -113,6 +115,8 @@ def segment(
     Parameters
     ----------
     examples, tests : sequence of Example
+    half : ndarray of shape (n_tests,), intp
+        In which half of the test part each study is.
     names : sequence of str
         Of the labels.
     crop : tuple of int
@@ -159,7 +163,7 @@ def segment(
                 image = torch.from_numpy(test.image)[None, None].to(device)
                 logits = sliding_window_inference(image, crop, 4, model, overlap=0.25)
                 found.append(logits[0].argmax(dim=0).cpu().numpy().astype(np.uint8))
-        return mask_measures(found, [t.label for t in tests], [t.spacing for t in tests], names)
+        return mask_measures(found, [t.label for t in tests], [t.spacing for t in tests], names, half)
 
 
 def mask_measures(
@@ -167,6 +171,7 @@ def mask_measures(
     labels: Sequence[NDArray[np.uint8]],
     spacings: Sequence[tuple[float, ...]],
     names: Sequence[str],
+    half: NDArray[np.intp],
     *,
     distances: bool = True,
 ) -> dict[str, float]:
@@ -175,7 +180,8 @@ def mask_measures(
     Returns
     -------
     dict
-        ``dice``, ``hd95`` and the same for each label, ``dice: NAME``.
+        ``dice``, ``hd95`` and the same for each label, ``dice: NAME``; ``dice`` of both halves of the test part
+        too (`HALVES`).
 
     Notes
     -----
@@ -184,15 +190,21 @@ def mask_measures(
     count. Distances are symmetric, by MONAI, in mm (pixels for pictures). A label that no test study has gives NaN.
     """
     dice: dict[str, list[float]] = {name: [] for name in names}
+    halves: list[dict[str, list[float]]] = [{name: [] for name in names} for _ in HALVES]
     distance: dict[str, list[float]] = {name: [] for name in names}
-    for mask, reference, spacing in zip(found, labels, spacings, strict=True):
+    for mask, reference, spacing, place in zip(found, labels, spacings, half, strict=True):
         for number, name in enumerate(names, start=1):
             a, b = mask == number, reference == number
             if a.any() or b.any():
                 dice[name].append(float(2 * (a & b).sum() / (a.sum() + b.sum())))
+                halves[place][name].append(dice[name][-1])
                 if distances:
                     distance[name].append(_hd95(a, b, spacing))
-    return _means("dice", dice) | (_means("hd95", distance) if distances else {})
+    return {
+        **_means("dice", dice),
+        **(_means("hd95", distance) if distances else {}),
+        **{f"dice, {name}": _means("", values)[""] for name, values in zip(HALVES, halves, strict=True)},
+    }
 
 
 def _means(what: str, values: Mapping[str, Sequence[float]]) -> dict[str, float]:
