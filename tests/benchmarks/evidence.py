@@ -75,14 +75,14 @@ EMBEDDINGS = {
 }
 """What may be set of the default encoder; pictures have the first few."""
 N_OF_PICTURES = 7
-LIBRARY, FEW = tuple(sorted(set(STRATEGIES) - {"random"})), ("kmeans", "facility_location", "typiclust", "ward")
+LIBRARY, FEW = tuple(sorted(set(STRATEGIES) - {"random"})), ("kmeans", "facility_location", "ward")
 EFFORTS = {
     "pools": {
         "classes": Effort(LIBRARY, (5, 10, 20, 50), n_splits=12, n_draws=40, n_starts=5),
         "masks": Effort(LIBRARY, (5, 10, 20, 50), n_splits=6, n_draws=40, n_starts=5),
     },
     "pools-quick": {
-        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=3, n_draws=20, n_starts=5),
+        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=2, n_draws=20, n_starts=5),
         "masks": Effort(FEW, (5, 10, 20), n_splits=2, n_draws=20, n_starts=5),
     },
     "pools-train": {

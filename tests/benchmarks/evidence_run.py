@@ -81,7 +81,7 @@ def run_pool(name, kind, effort, *, data, out, embeddings, n_workers, train=Fals
         specs = [EncoderSpec(one) for one in dict.fromkeys((SELECTS, *JUDGES))]
         labels, by = str(prepared.labels), config.groups.by
         bench = _watch(make_bench(studies, labels, specs, cache, executor, groups_by=by, left_out=left_out), name)
-        bench, judges = _judges(bench, state, name, train=train)
+        bench, judges = _judges(bench, state, name, executor, n_waiting=n_workers + 1, train=train)
         splits = [
             make_split(
                 len(bench.studies), seed, test_fraction=TEST_FRACTION, groups=bench.groups, classes=bench.classes
@@ -105,11 +105,11 @@ def _settings(prepared):
     return [word for word in prepared.options if word != "--conf"]
 
 
-def _judges(bench, state, name, *, train):
+def _judges(bench, state, name, executor, *, n_waiting, train):
     if bench.classes:
         return bench, class_judges(bench, JUDGES, _watch(read_views(bench), name) if train else None)
     bench, examples, labels = _watch(read_examples(bench, {}), name)
-    for found in cached_patches(examples, SELECTS, state, bench.fingerprint):
+    for found in cached_patches(examples, SELECTS, state, bench.fingerprint, executor, n_waiting=n_waiting):
         if isinstance(found, Patches):
             return bench, mask_judges(examples, labels, found, encoder=SELECTS, train=train)
     msg = f"{name} has no patches."

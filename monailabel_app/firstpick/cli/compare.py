@@ -18,6 +18,7 @@ from firstpick.evaluate.command import PRESETS, Request, n_workers_for, run_comp
 from firstpick.workers import LocalPool
 
 _N_DRAWS_TRAINED, _N_STARTS_TRAINED = 3, 1  # of random and of the others, with real training
+_PICTURE = 2  # axes of what most encoders see
 _CELL_LIMIT_S = 6 * 3600.0  # one training, however slow the machine
 
 
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> None:
     with session(options) as opened:
         config, spec = opened.config, opened.config.encoder_spec
         n_workers = n_workers_for(config.n_workers)
+        possible = (name for name, row in ENCODERS.items() if config.unit == "volume" or row.ndim == _PICTURE)
         with LocalPool(
             n_workers=n_workers, **{**config.limits(opened.cache.path.parent), "time_limit_s": _CELL_LIMIT_S}
         ) as executor:
@@ -76,8 +78,10 @@ def run(options: argparse.Namespace) -> None:
                 opened.cache,
                 executor,
                 specs={
-                    name: spec if name == config.encoder else EncoderSpec(name, views=replace(spec.views, size=0))
-                    for name in {*ENCODERS, *request.encoders, *request.judges}
+                    name: spec
+                    if name == config.encoder
+                    else EncoderSpec(name, views=replace(spec.views, size=0), unit=config.unit)
+                    for name in {*possible, *request.encoders, *request.judges}
                 },
                 guards=config.guards,
                 n_components=config.n_components,

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.evaluate.oracle import Truth, balanced, draw_foreground
+from firstpick.evaluate.plain_slices import middle, strided
 from firstpick.selection import NESTED, SCALINGS, Guards, check_strategy, select
+from firstpick.studies import Sample
 
 #: The seed paper's encoders (arXiv 2402.02561), as far as there is one like it here; foundation encoders follow.
 _PAPER_BASELINES = ("pixels", "efficientnet-lite0")
@@ -39,6 +41,8 @@ class Arm:
 
 RANDOM = Arm("random")
 FOREGROUND = Arm("random, by foreground")
+PLAIN_SLICES = (Arm("middle slices"), Arm("strided slices"))
+"""What people do without a strategy, where slices are chosen."""
 ORACLE = "oracle"
 """The strategy of the arm that is told the labels."""
 TOLD = (FOREGROUND.strategy, ORACLE)
@@ -135,17 +139,25 @@ def choose_batches(
     guards: Guards,
     n_components: int,
     truth: Truth | None,
+    samples: Sequence[Sample] = (),
 ) -> list[list[int]]:
     """Choose a first batch of each size; rows of ``X``, the most useful first.
 
     A strategy of which a small batch is the start of a larger one is asked once. ``truth`` is for the arms that look
-    at the labels.
+    at the labels, ``samples`` says which slices the rows are. Neither `FOREGROUND` nor `PLAIN_SLICES` keep to how far
+    apart slices must lie.
     """
+    if replace(arm, draw=0) in PLAIN_SLICES:
+        plain = middle if arm.strategy == PLAIN_SLICES[0].strategy else strided
+        return [plain(budget, samples, seed=seed) for budget in budgets]
     if truth is not None and arm.strategy == FOREGROUND.strategy:
         longest = draw_foreground(max(budgets), truth, groups=groups, seed=seed, max_per_group=guards.max_per_group)
         return [longest[:budget] for budget in budgets]
+    slices = [(s.study_id, s.at.plane, s.at.position_mm) for s in samples if s.at is not None] or None
     if truth is not None:
-        return [balanced(X, budget, truth, groups=groups, seed=seed, guards=guards) for budget in budgets]
+        return [
+            balanced(X, budget, truth, groups=groups, slices=slices, seed=seed, guards=guards) for budget in budgets
+        ]
     scaling, n_components = components_of(arm.scaling or "l2", n_components)
 
     def ask(budget: int) -> list[int]:
@@ -157,6 +169,7 @@ def choose_batches(
             scaling=scaling,
             n_components=n_components,
             groups=groups or None,
+            slices=slices,
             guards=guards,
             n_jobs=1,
         )

@@ -58,7 +58,14 @@ def truth_of_masks(examples: Sequence[Example]) -> Truth:
 
 
 def balanced(
-    X: NDArray[np.float32], n_select: int, truth: Truth, *, groups: Sequence[str], seed: int, guards: Guards
+    X: NDArray[np.float32],
+    n_select: int,
+    truth: Truth,
+    *,
+    groups: Sequence[str],
+    seed: int,
+    guards: Guards,
+    slices: Sequence[tuple[str, str, float]] | None = None,
 ) -> list[int]:
     """Choose the same number of each stratum, and in each the rows nearest to the centres of k-means on unit rows.
 
@@ -74,6 +81,8 @@ def balanced(
     seed : int
     guards : Guards
         Kept to, but for how strata share the batch.
+    slices : sequence of (str, str, float), optional
+        As `firstpick.selection.select` has it.
 
     Returns
     -------
@@ -87,6 +96,7 @@ def balanced(
         seed=seed,
         groups=groups or None,
         strata=truth.strata,
+        slices=slices,
         guards=replace(guards, share="equal"),
         n_jobs=1,
     )

@@ -6,20 +6,31 @@ import hashlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.evaluate.grid import result_of
 from firstpick.evaluate.segmentation import Example, mask_measures
+from firstpick.workers import Executor
+
+if TYPE_CHECKING:
+    from firstpick.encoders.network import NetworkEncoder
 
 N_SLICES = 8
 SIZE = 168
 N_KEPT = 64
 RECIPE = 2
 _MAX_PATCHES = 20_000
+_N_AT_ONCE = 4  # studies
 _PRESENT = 0.5  # of a patch, from which on it is of a label
 
 
@@ -56,9 +67,27 @@ class Patches:
 
 
 def cached_patches(
-    examples: Sequence[Example], encoder: str, folder: Path, fingerprint: str
+    examples: Sequence[Example], encoder: str, folder: Path, fingerprint: str, executor: Executor, *, n_waiting: int
 ) -> Iterator[int | Patches]:
     """Encode the slices of all studies, or read them from an earlier run; yield how many are done, then the patches.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+    encoder : str
+        One that has patches.
+    folder : Path
+    fingerprint : str
+        Of the data set.
+    executor : Executor
+        Where studies are encoded, a few at a time.
+    n_waiting : int
+        How often that may be under way at a time.
+
+    Raises
+    ------
+    OSError
+        If a worker process died.
 
     Notes
     -----
@@ -72,10 +101,16 @@ def cached_patches(
             patches = Patches(kept["tokens"], kept["label"])
     else:
         tokens, labels = [], []
-        for done, (rows, label) in enumerate(_encode(examples, encoder), start=1):
-            tokens.append(rows)
-            labels.append(label)
-            yield done
+        todo = iter([examples[at : at + _N_AT_ONCE] for at in range(0, len(examples), _N_AT_ONCE)])
+        running: deque[Future[list[tuple[NDArray[np.float16], NDArray[np.uint8]]]]] = deque()
+        while True:
+            running.extend(executor.submit(_encode, some, encoder) for some in islice(todo, n_waiting - len(running)))
+            if not running:
+                break
+            for rows, label in result_of(running.popleft()):
+                tokens.append(rows)
+                labels.append(label)
+            yield len(tokens)
         patches = Patches(np.stack(tokens), np.stack(labels))
         fresh = path.with_suffix(f".{os.getpid()}.part")  # another comparison may share the folder
         with fresh.open("wb") as file:
@@ -131,7 +166,20 @@ def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.fl
         return np.asarray(model.predict(X_test), np.uint8)
 
 
-def _encode(examples: Sequence[Example], encoder: str) -> Iterator[tuple[NDArray[np.float16], NDArray[np.uint8]]]:
+def _encode(examples: Sequence[Example], encoder: str) -> list[tuple[NDArray[np.float16], NDArray[np.uint8]]]:
+    """Encode the slices of some studies: their patches, and what each is."""
+    network, side = _network(encoder)
+    found = []
+    for example in examples:
+        pictures, label = _slices(example, side)
+        tokens = network.patch_rows(np.repeat(pictures[..., None], 3, axis=-1))
+        found.append((tokens.reshape(-1, tokens.shape[-1]).astype(np.float16), label.ravel()))
+    return found
+
+
+@lru_cache(maxsize=1)
+def _network(encoder: str) -> tuple[NetworkEncoder, int]:
+    """Build an encoder, once in a process, and say how many patches lie along a side."""
     from firstpick.encoders import EncoderSpec, build_encoder  # noqa: PLC0415
     from firstpick.encoders.network import NetworkEncoder  # noqa: PLC0415 - torch
     from firstpick.voxels.views import ViewSpec  # noqa: PLC0415
@@ -140,11 +188,7 @@ def _encode(examples: Sequence[Example], encoder: str) -> Iterator[tuple[NDArray
     if not isinstance(network, NetworkEncoder):
         msg = f"encoder '{encoder}' has no patches: take one of the DINOv2 family for the stand-in."
         raise TypeError(msg)
-    side = math.isqrt(network.patch_rows(np.zeros((1, SIZE, SIZE, 3), np.float32)).shape[1])
-    for example in examples:
-        pictures, label = _slices(example, side)
-        tokens = network.patch_rows(np.repeat(pictures[..., None], 3, axis=-1))
-        yield tokens.reshape(-1, tokens.shape[-1]).astype(np.float16), label.ravel()
+    return network, math.isqrt(network.patch_rows(np.zeros((1, SIZE, SIZE, 3), np.float32)).shape[1])
 
 
 def _slices(example: Example, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -16,6 +16,7 @@ from firstpick.evaluate.grid import Cell, Cells, complete
 from firstpick.evaluate.judges import Judge
 from firstpick.evaluate.splits import Split, make_split, seeds_of
 from firstpick.selection import Guards
+from firstpick.studies import Sample
 from firstpick.workers import Executor
 
 
@@ -142,7 +143,7 @@ def compare(
     smallest = min(len(split.pool) for split in splits)
     if plan.budgets[-1] >= smallest:
         msg = (
-            f"a budget of {plan.budgets[-1]} takes the whole pool of {smallest} studies; "
+            f"a budget of {plan.budgets[-1]} takes the whole pool of {smallest} {bench.unit}; "
             f"take smaller budgets than that, or a smaller test part than {plan.test_fraction}."
         )
         raise ValueError(msg)
@@ -209,6 +210,7 @@ def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell
             plan.guards,
             plan.n_components,
             bench.truth.of(split.pool) if bench.truth and is_told(arm) else None,
+            tuple(bench.samples[row] for row in split.pool) if bench.slices else (),
         ),
     )
 
@@ -219,12 +221,17 @@ def _judgement(bench: Bench, plan: Plan, judge: Judge, batch: _Batch, split: Spl
         recipe={
             "work": "judge",
             "split": _split_recipe(bench, plan, batch.seed),
-            "batch": [bench.studies[row].study_id for row in batch.rows],
+            "batch": [_name(bench.samples[row]) for row in batch.rows],
             **judge.recipe,
         },
         function=judge.function,
         arguments=lambda: judge.arguments(batch.rows, split, seeds_of(batch.seed)[1]),
     )
+
+
+def _name(sample: Sample) -> str | list[object]:
+    """What a recipe calls a row: the study, or the study and which slice of it."""
+    return sample.study_id if sample.at is None else [sample.study_id, sample.at.plane, sample.at.index]
 
 
 def _results(judge: str, batch: _Batch, measures: dict[str, float]) -> list[Result]:

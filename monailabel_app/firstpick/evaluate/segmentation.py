@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.evaluate.classification import HALVES
-from firstpick.studies import Study
+from firstpick.studies import Slice, Study
 from firstpick.voxels.volumes import VolumeError, read_volume
 
 N_STEPS = {2: 150, 3: 100}
@@ -21,6 +21,7 @@ _CROP = {2: 128, 3: 48}
 _BATCH = {2: 8, 3: 2}
 _RATE = 5e-3
 _FOREGROUND_FIRST = 0.67  # part of the crops that are laid around a labelled voxel, as in nnU-Net
+_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _MULTIPLE = 8  # the network halves three times
 
 
@@ -67,19 +68,42 @@ def read_example(study: Study, mask: Study, values: Sequence[int]) -> Example:
     VolumeError
         If one of them cannot be read, or their sizes differ.
     """
-    from scipy.ndimage import zoom  # noqa: PLC0415 - slow to import
+    image, label, spacing = _read(study, mask, values)
+    if image.shape[2] == 1:
+        image, label, spacing = image[..., 0], label[..., 0], spacing[:2]
+    return _ready(image, label, spacing)
 
+
+def read_slices(study: Study, mask: Study, values: Sequence[int], slices: Sequence[Slice]) -> list[Example]:
+    """Read slices of a study with those of its mask, each a picture of its own; else as `read_example`."""
+    image, label, spacing = _read(study, mask, values)
+    found = []
+    for at in slices:
+        axis = _AXES[at.plane]
+        where = tuple(at.index if own == axis else slice(None) for own in range(3))
+        found.append(_ready(image[where], label[where], np.delete(spacing, axis)))
+    return found
+
+
+def _read(
+    study: Study, mask: Study, values: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]]:
+    """Voxels, numbered labels and spacing of a study."""
     volume = read_volume(study)
     found = read_mask(mask)
     if found.shape != volume.array.shape:
         msg = f"{study.study_id} has {volume.array.shape} voxels, but its mask {found.shape}: they must be on one grid."
         raise VolumeError(msg)
-    image, spacing = volume.array, np.array(volume.spacing)
     label = np.zeros(found.shape, np.uint8)
     for number, value in enumerate(values, start=1):
         label[found == value] = number
-    if image.shape[2] == 1:
-        image, label, spacing = image[..., 0], label[..., 0], spacing[:2]
+    return volume.array, label, np.array(volume.spacing)
+
+
+def _ready(image: NDArray[np.float32], label: NDArray[np.uint8], spacing: NDArray[np.float64]) -> Example:
+    """Shrink what is too large, and scale intensities."""
+    from scipy.ndimage import zoom  # noqa: PLC0415 - slow to import
+
     shrink = min(1.0, MAX_SIDE[image.ndim] / max(image.shape))
     if shrink < 1:
         before = np.array(image.shape)
