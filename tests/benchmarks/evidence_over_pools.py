@@ -29,6 +29,7 @@ LIBRARY = ", dinov2-s, l2"
 BEST = "best strategy on the other pools"
 RANDOM = "random"
 N_DRAWN = 10_000
+_OFTEN = 0.025
 
 
 class Pool:
@@ -62,10 +63,7 @@ def _matrix(cells):
 def interval(values, reference=None):
     """Mean over the pools, or the ratio of two sums, and its 95 % interval by drawing pools anew.
 
-    Examples
-    --------
-    >>> interval(np.array([1.0, 1.0]), np.array([2.0, 2.0]))
-    (0.5, 0.5, 0.5)
+    A ratio has no interval (NaN) where more than one draw in forty has nothing above 0 to divide by.
     """
     values = np.asarray(values)
     drawn = np.random.default_rng(0).integers(len(values), size=(N_DRAWN, len(values)))
@@ -73,8 +71,11 @@ def interval(values, reference=None):
         return (float(values.mean()), *map(float, np.percentile(values[drawn].mean(axis=1), (2.5, 97.5))))
     reference = np.asarray(reference)
     below = reference[drawn].sum(axis=1)
-    ratios = np.where(below > 0, values[drawn].sum(axis=1) / np.where(below > 0, below, 1), np.nan)
-    return (float(values.sum() / reference.sum()), *map(float, np.nanpercentile(ratios, (2.5, 97.5))))
+    ratio = float(values.sum() / reference.sum()) if reference.sum() > 0 else np.nan
+    if np.mean(below <= 0) > _OFTEN:
+        return ratio, np.nan, np.nan
+    ratios = values[drawn].sum(axis=1)[below > 0] / below[below > 0]
+    return (ratio, *map(float, np.percentile(ratios, (2.5, 97.5))))
 
 
 def lines_of(pools, kind):
@@ -196,10 +197,12 @@ def table_of(lines, kind):
 
 
 def _cell(line, arm):
-    share = "" if arm == ORACLE else f"; {line['share']:.0%} ({line['share_low']:.0%} to {line['share_high']:.0%})"
-    if line["budget"] != "all":
-        share = "" if arm == ORACLE else f"; {line['share']:.0%}"
-    return f"{line['gain']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f}){share}"
+    """Gain with its interval, and the share of the oracle's where that gains anything."""
+    gain = f"{line['gain']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f})"
+    if arm == ORACLE or np.isnan(line["share_low"]):
+        return gain
+    ends = f" ({line['share_low']:.0%} to {line['share_high']:.0%})" if line["budget"] == "all" else ""
+    return f"{gain}; {line['share']:.0%}{ends}"
 
 
 def headroom_table(lines):
