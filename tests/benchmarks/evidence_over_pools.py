@@ -2,7 +2,7 @@
 
 Run by hand after ``evidence.py pools``, on whatever of it is finished:
 
-    python tests/benchmarks/evidence_over_pools.py evidence/pools --out tests/benchmarks/evidence/pools
+    python tests/benchmarks/evidence_over_pools.py evidence/pools --readme monailabel_app/firstpick/evaluate/README.md
 
 The pool is the unit: splits of one pool tell of that pool alone. A gain is an arm's mean over its starts and splits,
 less that of random batches of the same size; intervals (95 %) come of drawing pools anew 10,000 times. A share is the
@@ -29,6 +29,7 @@ LIBRARY = ", dinov2-s, l2"
 BEST = "best strategy on the other pools"
 RANDOM = "random"
 N_DRAWN = 10_000
+BEGIN, END = "<!-- begin: evidence_over_pools.py -->", "<!-- end: evidence_over_pools.py -->"
 _OFTEN = 0.025
 
 
@@ -139,7 +140,7 @@ def claims_of(pools):
     """The seed paper's claims: the default's arm against each baseline, and its spread over splits and starts."""
     lines = []
     for kind, other in ((k, o) for k in ("classes", "masks") for o in (RANDOM, PIXELS, IMAGENET)):
-        gains, ratios = [], []
+        gains, spreads = [], []
         for pool in (pool for pool in pools if pool.kind == kind):
             cells = [
                 (pool.gain(judge, DEFAULT, budget, other), *_spreads(pool, judge, budget, other))
@@ -148,9 +149,9 @@ def claims_of(pools):
             ]
             if cells:
                 gains.append(np.mean([cell[0] for cell in cells]))
-                ratios.append(np.mean([cell[1] for cell in cells]) / np.mean([cell[2] for cell in cells]))
+                spreads.append(np.mean([cell[1:] for cell in cells], axis=0))
         if gains:
-            mean, spread = interval(gains), interval(ratios)
+            mean, spread = interval(gains), interval(*np.transpose(spreads))
             lines.append(
                 {
                     "kind": kind, "against": other, "n_pools": len(gains), "gain": mean[0], "low": mean[1],
@@ -175,6 +176,43 @@ def write(path, lines):
         writer = csv.DictWriter(file, lines[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in line.items()} for line in lines)
+
+
+def summary_of(lines, rooms, pools, kind):
+    """The few lines that the manual shows: the oracle, the default, the best of the library, random."""
+    own = [line for line in lines if line["kind"] == kind and line["arm"] in (ORACLE, DEFAULT, BEST)]
+    text = table_of(own, kind).splitlines()
+    n_columns = text[0].count("|") - 1
+    for judge in dict.fromkeys(room["judge"] for room in rooms if room["kind"] == kind):
+        found = [room for room in rooms if (room["kind"], room["judge"]) == (kind, judge)]
+        ends = [f"{room['worst']:+.3f} / {room['best']:+.3f}" for room in found]
+        cells = [judge, "random: worst / best batch in twenty", *ends]
+        text.append("| " + " | ".join([*cells, *[""] * (n_columns - len(cells))]) + " |")
+    n_pools = sum(pool.kind == kind for pool in pools)
+    return f"**{n_pools} pools with {kind}.**\n\n" + "\n".join(text)
+
+
+def claims_table(claims):
+    """A line for each claim and kind of pool."""
+    rows = [
+        [
+            line["kind"], line["against"], f"{line['gain']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f})",
+            f"{line['pools_won']} of {line['n_pools']}",
+            f"{line['spread_ratio']:.2f} ({line['spread_low']:.2f} to {line['spread_high']:.2f})",
+        ]
+        for line in claims
+    ]  # fmt: skip
+    return markdown([["labels", "the default against", "difference", "pools won", "spread over starts, ratio"], *rows])
+
+
+def put_between(path, text):
+    """Replace what lies between the two marks of a file."""
+    old = path.read_text(encoding="utf-8")
+    if old.count(BEGIN) != 1 or old.count(END) != 1:
+        msg = f"{path} must hold the lines {BEGIN} and {END} once each."
+        raise ValueError(msg)
+    head, tail = old.split(BEGIN)[0], old.split(END)[1]
+    path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
 
 
 def table_of(lines, kind):
@@ -233,6 +271,7 @@ def main():
     parser = argparse.ArgumentParser(description="Put what the comparisons on all pools say in one place.")
     parser.add_argument("evidence", type=Path, help="folder that evidence.py pools wrote")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "evidence" / "pools")
+    parser.add_argument("--readme", type=Path, help="a file whose tables, between two marks, are written anew")
     options = parser.parse_args()
     pools = [Pool(path.parent) for path in sorted(options.evidence.glob("*/headroom.csv"))]
     if not pools:
@@ -250,7 +289,11 @@ def main():
         text += [f"## {n_pools} pools with {kind}: gain over random, and share of the oracle's", table_of(lines, kind)]
         text += [f"## What random batches do, {kind}", headroom_table([r for r in rooms if r["kind"] == kind])]
         text += [f"## Gain of the default, of that of the oracle, on each pool: {kind}", pools_table(pools, kind)]
+    text += ["## The seed paper's claims over all pools", claims_table(claims)]
     (options.out / "tables.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    if options.readme:
+        shown = [summary_of(lines, rooms, pools, kind) for kind in kinds]
+        put_between(options.readme, "\n\n".join(["", *shown, claims_table(claims), ""]))
 
 
 if __name__ == "__main__":
