@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
@@ -21,6 +22,8 @@ from evidence_over_pools import (
     lines_of,
     table_of,
 )
+from evidence_pools import LEAST, MOST, prepare
+from evidence_run import Effort, run_pool
 
 WARD = "ward, dinov2-s, l2"
 
@@ -102,3 +105,45 @@ def test_the_table_has_a_line_for_each_arm_the_oracle_first(pools):
     lines = table_of(lines_of(pools, "classes"), "classes").splitlines()
     assert lines[2].startswith("| probe | oracle, dinov2-s, l2 | +0.250")
     assert "10% (-25% to 33%)" in lines[3]
+
+
+def pictures(folder, classes):
+    """A pool of grey pictures, brighter in the class ``b``, with a table of classes and patients."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    lines = ["study,class,group"]
+    for number, label in enumerate(classes):
+        array = rng.integers(0, 120, (32, 32)) + 100 * (label == "b")
+        Image.fromarray(array.astype(np.uint8)).save(folder / "images" / f"{number:03}.png")
+        lines.append(f"{number:03},{label},patient {number // 2}")
+    (folder / "labels.csv").write_text("\n".join([*lines, "none,a,nobody"]))
+
+
+def test_a_pool_has_at_most_so_many_studies_and_no_class_that_cannot_be_learnt(tmp_path):
+    pictures(tmp_path / "data" / "head_ct", ["a"] * 300 + ["b"] * 200 + ["c"] * (LEAST - 1))
+    prepared = prepare("head_ct", "classes", tmp_path / "data", tmp_path / "out")
+    with prepared.labels.open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert MOST - LEAST < len(lines) <= MOST
+    assert {line["class"] for line in lines} == {"a", "b"}
+    assert {Path(line["study"]).suffix for line in lines} == {".png"}  # called as FirstPick calls them
+    assert prepared.options == ("--conf", "groups.by", f"csv:{prepared.labels}#group")
+    again = prepare("head_ct", "classes", tmp_path / "data", tmp_path / "again").labels
+    assert again.read_text(encoding="utf-8") == prepared.labels.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_pool_is_compared_once_whatever_interrupts_and_budgets_that_do_not_fit_are_left_out(tmp_path):
+    pictures(tmp_path / "data" / "head_ct", ["a", "a", "b", "b"] * 8)
+    effort = Effort(("kmeans",), (4, 50), n_splits=2, n_draws=2, n_starts=1)
+    places = {"data": tmp_path / "data", "out": tmp_path / "out", "embeddings": tmp_path}
+    run_pool("head_ct", "classes", effort, **places, n_workers=1)
+    found = tmp_path / "out" / "head_ct-classes" / "results.csv"
+    before = found.read_bytes()
+    budgets = {line["budget"] for line in csv.DictReader(before.decode().splitlines())}
+    assert budgets == {"4"}
+    own = Pool(found.parent)
+    assert not np.isnan(own.gain("probe on pixels", DEFAULT, 4))
+    assert np.isnan(own.gain("probe on pixels", "kmeans, pixels, l2", 4))  # no judge of its own features
+    run_pool("head_ct", "classes", effort, **places, n_workers=1)
+    assert found.read_bytes() == before
