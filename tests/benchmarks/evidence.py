@@ -30,6 +30,7 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from evidence_pools import CLASSES, MASKS, prepare
@@ -107,6 +108,7 @@ def main():
     pools.add_argument(
         "--only", default="", metavar="A,B,...", help="pools, or NAME-classes and NAME-masks (default all)"
     )
+    pools.add_argument("--splits", type=int, metavar="N", help="of each pool (more go on from those that are done)")
     pools.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default one a core)")
     pools.add_argument("--train", action="store_true", help="networks from scratch too, for random and the default")
     options, more = parser.parse_known_args()
@@ -143,7 +145,9 @@ def run_pools(options):
         if not only or {name, f"{name}-{kind}"} & set(only):
             start = time.monotonic()
             places = {"data": options.data, "out": options.out / folder, "embeddings": options.out}
-            run_pool(name, kind, EFFORTS[folder][kind], **places, n_workers=options.workers, train=options.train)
+            effort = EFFORTS[folder][kind]
+            effort = replace(effort, n_splits=options.splits or effort.n_splits)
+            run_pool(name, kind, effort, **places, n_workers=options.workers, train=options.train)
             print(f"{name}, {kind}: {time.monotonic() - start:.0f} s", flush=True)
     return 0
 

@@ -97,7 +97,8 @@ def run_pool(name, kind, effort, *, data, out, embeddings, n_workers, train=Fals
             guards=config.guards,
         )
         outcome = _watch(compare(bench, judges, plan, cells, executor, n_waiting=2 * n_workers + 1), name)
-    title = f"{name}: {len(bench.studies)} studies, {len(set(bench.classes)) or 'masks'}"
+    what = f"{len(set(bench.classes))} classes" if bench.classes else "masks"
+    title = f"{name}: {len(bench.studies)} studies, {what}"
     return write_outputs(out / f"{name}-{kind}", outcome, title=title, notes=bench.notes, tests=True)
 
 
