@@ -17,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from evidence_figures import pools as draw_pools
 
 from firstpick.evaluate.arms import FOREGROUND
 from firstpick.evaluate.tables import markdown
@@ -262,6 +263,12 @@ def pools_table(pools, kind):
     return markdown([["pool", *(f"{judge.removeprefix('probe on ')}, {budget}" for judge, budget in keys)], *rows])
 
 
+def _overall(pool):
+    """Pool, and what the default and the oracle gain over all judges and budgets."""
+    cells = sorted({(judge, budget) for judge, _, budget in pool.values})
+    return (pool.name, *(np.nanmean([pool.gain(judge, arm, at) for judge, at in cells]) for arm in (DEFAULT, ORACLE)))
+
+
 def _both(pool, judge, budget):
     gains = [pool.gain(judge, arm, budget) for arm in (DEFAULT, ORACLE)]
     return "" if np.isnan(gains).any() else " of ".join(f"{gain:+.3f}" for gain in gains)
@@ -291,6 +298,9 @@ def main():
         text += [f"## Gain of the default, of that of the oracle, on each pool: {kind}", pools_table(pools, kind)]
     text += ["## The seed paper's claims over all pools", claims_table(claims)]
     (options.out / "tables.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    draw_pools(
+        {kind: [_overall(pool) for pool in pools if pool.kind == kind] for kind in kinds}, options.out / "pools.png"
+    )
     if options.readme:
         shown = [summary_of(lines, rooms, pools, kind) for kind in kinds]
         put_between(options.readme, "\n\n".join(["", *shown, claims_table(claims), ""]))
