@@ -23,6 +23,7 @@ from firstpick.evaluate.arms import FOREGROUND
 from firstpick.evaluate.tables import markdown
 
 DECIDING = ("auroc", "dice")
+COUNTER, STEPS = "k-means", "iterations"
 DEFAULT = "kmeans, dinov2-s, l2"
 ORACLE = "oracle, dinov2-s, l2"
 IMAGENET, PIXELS = "kmeans, efficientnet-lite0, l2", "kmeans, pixels, l2"
@@ -42,10 +43,12 @@ class Pool:
         found = defaultdict(dict)
         with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
-                if line["measure"] in DECIDING:
+                if line["measure"] in (*DECIDING, STEPS):
                     key = (line["judge"], line["arm"], int(line["budget"]))
                     found[key][int(line["draw"]), int(line["seed"])] = float(line["value"] or "nan")
-        self.values = {key: _matrix(cells) for key, cells in found.items()}
+        values = {key: _matrix(cells) for key, cells in found.items()}
+        self.values = {key: value for key, value in values.items() if key[0] != COUNTER}
+        self.steps = {(arm, budget): value for (judge, arm, budget), value in values.items() if judge == COUNTER}
         with (folder / "headroom.csv").open(newline="", encoding="utf-8") as file:
             self.headroom = {(line["judge"], int(line["budget"])): line for line in csv.DictReader(file)}
 
@@ -161,6 +164,36 @@ def claims_of(pools):
                 }
             )  # fmt: skip
     return lines
+
+
+def steps_of(pools):
+    """How many steps k-means takes on the default's features for each that it takes on others; means over the pools."""
+    lines = []
+    for other in (PIXELS, IMAGENET):
+        ratios = []
+        for pool in pools:
+            budgets = [budget for arm, budget in pool.steps if arm == DEFAULT]
+            if budgets:
+                own, base = (sum(pool.steps[arm, budget].mean() for budget in budgets) for arm in (DEFAULT, other))
+                ratios.append(own / base)
+        if ratios:
+            mean = interval(ratios)
+            n_fewer = int((np.array(ratios) < 1).sum())
+            lines.append({"against": other, "n_pools": len(ratios), "ratio": mean[0], "low": mean[1], "high": mean[2]})
+            lines[-1]["pools_with_fewer"] = n_fewer
+    return lines
+
+
+def steps_table(lines):
+    """A line for each encoder that the default's is compared with."""
+    rows = [
+        [line["against"], f"{line['ratio']:.2f} ({line['low']:.2f} to {line['high']:.2f})",
+         f"{line['pools_with_fewer']} of {line['n_pools']}"]
+        for line in lines
+    ]  # fmt: skip
+    return markdown(
+        [["steps of k-means on the default's features, to one on those of", "ratio", "fewer on pools"], *rows]
+    )
 
 
 def _spreads(pool, judge, budget, other):
@@ -287,8 +320,8 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [line for kind in kinds for line in lines_of(pools, kind)]
     rooms = [line for kind in kinds for line in headroom_of(pools, kind)]
-    claims = claims_of(pools)
-    for name, found in (("gains", lines), ("headroom", rooms), ("claims", claims)):
+    claims, steps = claims_of(pools), steps_of(pools)
+    for name, found in (("gains", lines), ("headroom", rooms), ("claims", claims), ("steps", steps)):
         write(options.out / f"{name}.csv", found)
     text = []
     for kind in kinds:
@@ -296,14 +329,14 @@ def main():
         text += [f"## {n_pools} pools with {kind}: gain over random, and share of the oracle's", table_of(lines, kind)]
         text += [f"## What random batches do, {kind}", headroom_table([r for r in rooms if r["kind"] == kind])]
         text += [f"## Gain of the default, of that of the oracle, on each pool: {kind}", pools_table(pools, kind)]
-    text += ["## The seed paper's claims over all pools", claims_table(claims)]
+    text += ["## The seed paper's claims over all pools", claims_table(claims), steps_table(steps)]
     (options.out / "tables.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     draw_pools(
         {kind: [_overall(pool) for pool in pools if pool.kind == kind] for kind in kinds}, options.out / "pools.png"
     )
     if options.readme:
         shown = [summary_of(lines, rooms, pools, kind) for kind in kinds]
-        put_between(options.readme, "\n\n".join(["", *shown, claims_table(claims), ""]))
+        put_between(options.readme, "\n\n".join(["", *shown, claims_table(claims), steps_table(steps), ""]))
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ def run_pool(name, kind, effort, *, data, out, embeddings, n_workers, train=Fals
             n_seeds=effort.n_splits,
             test_fraction=TEST_FRACTION,
             guards=config.guards,
+            with_convergence=kind == "classes",
         )
         outcome = _watch(compare(bench, judges, plan, cells, executor, n_waiting=2 * n_workers + 1), name)
     what = f"{len(set(bench.classes))} classes" if bench.classes else "masks"

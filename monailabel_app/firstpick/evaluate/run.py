@@ -255,7 +255,7 @@ def _convergence(
     bench: Bench, plan: Plan, splits: Sequence[Split], cells: Cells, executor: Executor
 ) -> Generator[Step, None, list[Result]]:
     """Count the steps of k-means for every pair of encoder and scaling, one after the other: they are timed."""
-    pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm.strategy != RANDOM.strategy})
+    pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm.encoder})
     wanted = [
         (_Batch(Arm("kmeans", encoder, scaling), budget, seed, split.pool), encoder, scaling)
         for encoder, scaling in pairs
