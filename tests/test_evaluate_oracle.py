@@ -261,11 +261,12 @@ def test_where_a_class_is_rare_the_oracle_gains_and_a_strategy_that_sees_noise_d
 
 def test_steps_of_kmeans_are_counted_on_features_alone(tmp_path):
     bench = replace(planted(), truth=Truth(planted().classes, tuple(map(float, range(132)))))
-    arms = (RANDOM, KMEANS, *told_arms(["pixels"], with_masks=True, n_draws=1, n_starts=1))
+    reduced = Arm("kmeans", "pixels", "pca:4")
+    arms = (RANDOM, KMEANS, reduced, *told_arms(["pixels"], with_masks=True, n_draws=1, n_starts=1))
     plan = Plan(arms, (4,), n_seeds=1, with_convergence=True)
     with closing(Cells(tmp_path)) as cells, ThreadPoolExecutor(1) as executor:
         outcome = finish(compare(bench, [], plan, cells, executor, n_waiting=2))
-    assert {r.arm for r in outcome.results if r.measure == "iterations"} == {KMEANS}
+    assert {r.arm for r in outcome.results if r.measure == "iterations"} == {KMEANS, reduced}
 
 
 def test_a_judge_is_scaled_by_the_pool_alone():

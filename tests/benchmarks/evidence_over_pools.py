@@ -322,7 +322,8 @@ def main():
     rooms = [line for kind in kinds for line in headroom_of(pools, kind)]
     claims, steps = claims_of(pools), steps_of(pools)
     for name, found in (("gains", lines), ("headroom", rooms), ("claims", claims), ("steps", steps)):
-        write(options.out / f"{name}.csv", found)
+        if found:
+            write(options.out / f"{name}.csv", found)
     text = []
     for kind in kinds:
         n_pools = sum(pool.kind == kind for pool in pools)

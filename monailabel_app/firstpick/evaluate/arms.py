@@ -151,7 +151,8 @@ def choose_batches(
         plain = middle if arm.strategy == PLAIN_SLICES[0].strategy else strided
         return [plain(budget, samples, seed=seed) for budget in budgets]
     if truth is not None and arm.strategy == FOREGROUND.strategy:
-        longest = draw_foreground(max(budgets), truth, groups=groups, seed=seed, max_per_group=guards.max_per_group)
+        limit = 0 if samples else guards.max_per_group  # a patient's slices are no studies
+        longest = draw_foreground(max(budgets), truth, groups=groups, seed=seed, max_per_group=limit)
         return [longest[:budget] for budget in budgets]
     slices = [(s.study_id, s.at.plane, s.at.position_mm) for s in samples if s.at is not None] or None
     if truth is not None:

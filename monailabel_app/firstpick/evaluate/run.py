@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.evaluate.arms import RANDOM, Arm, choose_batches, is_told, recipe_of
+from firstpick.evaluate.arms import RANDOM, Arm, choose_batches, components_of, is_told, recipe_of
 from firstpick.evaluate.bench import Bench, Step
 from firstpick.evaluate.classification import HALVES
 from firstpick.evaluate.convergence import convergence
@@ -275,8 +275,7 @@ def _convergence(
             arguments=lambda: (
                 bench.features[encoder][batch.rows],
                 batch.budget,
-                scaling,
-                plan.n_components,
+                *components_of(scaling, plan.n_components),
                 seeds_of(batch.seed)[0],
             ),
         )
