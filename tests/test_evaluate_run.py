@@ -334,7 +334,7 @@ def command(folder, out, *more):
     return [
         *("compare", str(folder / "pictures"), "--labels", str(folder / "labels.csv"), "--out", str(folder / out)),
         *("--state", str(folder / "state"), "--encoders", "pixels", "--budgets", "3,6", "--seeds", "6"),
-        *("--random-draws", "2"),
+        *("--random-draws", "2", "--starts", "1"),
         *("--strategies", "kmeans,ward,typiclust,consensus", "--conf", "n_workers", "1", *more),
     ]
 

@@ -83,8 +83,8 @@ EFFORTS = {
         "masks": Effort(LIBRARY, (5, 10, 20, 50), n_splits=6, n_draws=40, n_starts=5),
     },
     "pools-quick": {
-        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=2, n_draws=20, n_starts=5),
-        "masks": Effort(FEW, (5, 10, 20), n_splits=2, n_draws=20, n_starts=5),
+        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=3, n_draws=20, n_starts=5),
+        "masks": Effort(FEW, (5, 10, 20), n_splits=3, n_draws=20, n_starts=5),
     },
     "pools-train": {
         "classes": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_starts=1),
