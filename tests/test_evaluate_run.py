@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from firstpick.cli import main
 from firstpick.database import StoreError
@@ -227,22 +228,37 @@ def test_clustering_finds_a_rare_class_that_chance_misses(tmp_path):
 def test_a_probe_that_saw_one_class_predicts_it():
     X = np.array([[0.0], [1.0], [2.0], [3.0]], np.float32)
     y = np.array([0, 0, 1, 1])
-    assert probe(X[:2], y[:2], X, y) == {"auroc": 0.5, "auprc": 0.5, "balanced_accuracy": 0.5}
-    assert probe(X[[0, 3]], y[[0, 3]], X, y) == {"auroc": 1.0, "auprc": 1.0, "balanced_accuracy": 1.0}
+    half = np.array([0, 1, 0, 1])
+    assert set(probe(X[:2], y[:2], X, y, half).values()) == {0.5}
+    assert set(probe(X[[0, 3]], y[[0, 3]], X, y, half).values()) == {1.0}
 
 
 def test_measures_are_means_over_the_classes():
     # class 0 ranked 1st and 3rd of three with one miss between: AUROC .5, average precision (1 + 2/3) / 2
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
-    found = class_measures(probabilities, np.array([0, 1, 0]))
+    found = class_measures(probabilities, np.array([0, 1, 0]), np.array([0, 0, 1]))
     assert found["auroc"] == pytest.approx(0.5)
     assert found["auprc"] == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
     assert found["balanced_accuracy"] == pytest.approx((1 / 2 + 0) / 2)
+    assert found["auroc, half 0"] == 1.0  # .9 before .6
+    assert np.isnan(found["auroc, half 1"])  # one study
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auroc_is_that_of_scikit_learn_with_ties_too(seed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(3, size=40)
+    probabilities = rng.integers(5, size=(40, 3)) / 5
+    found = class_measures(probabilities, y, np.arange(40) % 2)
+    for name, rows in (("auroc", slice(None)), ("auroc, half 1", slice(1, None, 2))):
+        each = [roc_auc_score(y[rows] == c, probabilities[rows, c]) for c in range(3)]
+        assert found[name] == pytest.approx(np.mean(each))
 
 
 def test_a_class_that_the_test_part_lacks_does_not_count():
-    found = class_measures(np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]), np.array([0, 1]))
-    assert found == {"auroc": 1.0, "auprc": 1.0, "balanced_accuracy": 1.0}
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]] * 2)
+    found = class_measures(probabilities, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+    assert set(found.values()) == {1.0}
 
 
 @pytest.mark.slow
@@ -251,16 +267,17 @@ def test_a_small_network_learns_bright_from_dark_the_same_way_twice():
     rng = np.random.default_rng(0)
     y = np.arange(24) % 2
     views = (rng.integers(0, 60, (24, 2, 32, 32)) + 150 * y[:, None, None, None]).astype(np.uint8)
-    first = network(views[:12], y[:12], views[12:], y[12:], 2, seed=1, n_steps=12)
+    half = np.arange(12) // 6
+    first = network(views[:12], y[:12], views[12:], y[12:], half, 2, seed=1, n_steps=12)
     assert first["auroc"] > 0.95
-    assert network(views[:12], y[:12], views[12:], y[12:], 2, seed=1, n_steps=12) == first
+    assert network(views[:12], y[:12], views[12:], y[12:], half, 2, seed=1, n_steps=12) == first
 
 
 def test_everything_is_written_and_the_page_needs_no_other_file(tmp_path):
     outcome = run(make_bench(), tmp_path / "one", strategies=["kmeans", "ward"])
     files = write_outputs(tmp_path / "one", outcome, title="<Title>", notes=["a & b"], tests=True)
     names = {path.name for path in files}
-    assert {"results.csv", "summary.csv", "tables.md", "index.html"} < names
+    assert {"results.csv", "summary.csv", "headroom.csv", "tables.md", "index.html"} < names
     assert {"curve-probe-on-judging.png", "difference-probe-on-judging.png"} < names
     page = (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
     assert "&lt;Title&gt;" in page
@@ -269,9 +286,12 @@ def test_everything_is_written_and_the_page_needs_no_other_file(tmp_path):
     assert "http" not in page
     with (tmp_path / "one" / "results.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 3 * 2 * 4 * 4  # arms, budgets, seeds, measures
+    assert len(lines) == 3 * 2 * 4 * 4 + 2 * 4 * 2  # arms, budgets, seeds, measures; halves of the test part for random
     table = ranks_of([tmp_path / "one", tmp_path / "one"])
     assert [row[0] for row in table[1:]] == [row[0] for row in sorted(table[1:], key=lambda row: float(row[-1]))]
+    with (tmp_path / "one" / "summary.csv").open("a", encoding="utf-8") as file:
+        file.write("probe on judging,auroc,area,oracle,oracle,,,1,4,0.99" + "," * 12)
+    assert ranks_of([tmp_path / "one", tmp_path / "one"]) == table  # what looks at the labels is not ranked
     with pytest.raises(ValueError, match=r"holds no summary\.csv"):
         ranks_of([tmp_path])
 
@@ -314,7 +334,7 @@ def command(folder, out, *more):
     return [
         *("compare", str(folder / "pictures"), "--labels", str(folder / "labels.csv"), "--out", str(folder / out)),
         *("--state", str(folder / "state"), "--encoders", "pixels", "--budgets", "3,6", "--seeds", "6"),
-        *("--random-draws", "2"),
+        *("--random-draws", "2", "--starts", "1"),
         *("--strategies", "kmeans,ward,typiclust,consensus", "--conf", "n_workers", "1", *more),
     ]
 
@@ -329,6 +349,9 @@ def command(folder, out, *more):
         ({"--budgets": "6,3"}, "budgets must be one or more rising numbers"),
         ({"--seeds": "0"}, "seeds must be 1 or more"),
         ({"--random-draws": "0"}, "random draws must be 1 or more; got 0"),
+        ({"--starts": "0"}, "starts must be 1 or more; got 0"),
+        ({"--scalings": "whiten:0"}, "scaling 'whiten:0' is not known. Of a number of components"),
+        ({"--scalings": "l2:8"}, "scaling 'l2:8' is not known. Of a number of components, 1 or more, write pca:16"),
     ],
 )
 def test_a_users_error_is_one_line(pictures, capsys, change, message):

@@ -24,7 +24,7 @@ def mask(*columns, n=8):
 
 def test_dice_and_distance_by_hand():
     # 2 columns against 2, one in common: Dice 2*8 / 32; each border column is 1 away from the other's, 2 mm apart
-    found = mask_measures([mask(2, 3)], [mask(3, 4)], [(2.0, 1.0)], ["organ"])
+    found = mask_measures([mask(2, 3)], [mask(3, 4)], [(2.0, 1.0)], ["organ"], [0])
     assert found["dice"] == found["dice: organ"] == pytest.approx(0.5)
     assert found["hd95"] == pytest.approx(2.0)
 
@@ -32,7 +32,7 @@ def test_dice_and_distance_by_hand():
 def test_a_missed_label_costs_the_diagonal_and_one_that_nobody_has_does_not_count():
     empty = mask()
     spacing = [(3.0, 4.0)] * 3
-    found = mask_measures([empty, mask(1), empty], [mask(1), empty, empty], spacing, ["organ", "other"])
+    found = mask_measures([empty, mask(1), empty], [mask(1), empty, empty], spacing, ["organ", "other"], [0, 1, 1])
     assert found["dice: organ"] == 0.0
     assert found["hd95: organ"] == pytest.approx(8 * 5.0)  # 8 voxels of 3 and of 4 mm
     assert np.isnan(found["dice: other"])
@@ -41,8 +41,9 @@ def test_a_missed_label_costs_the_diagonal_and_one_that_nobody_has_does_not_coun
 
 def test_the_mean_is_over_labels_not_over_studies():
     two = mask(1) + 2 * mask(5)
-    found = mask_measures([two, mask(1)], [two, mask(2)], [(1.0, 1.0)] * 2, ["a", "b"])
+    found = mask_measures([two, mask(1)], [two, mask(2)], [(1.0, 1.0)] * 2, ["a", "b"], [0, 1])
     assert (found["dice: a"], found["dice: b"], found["dice"]) == (0.5, 1.0, 0.75)
+    assert (found["dice, half 0"], found["dice, half 1"]) == (1.0, 0.0)
 
 
 def as_study(path):
@@ -116,16 +117,17 @@ def test_the_stand_in_learns_what_a_patch_is():
     rng = np.random.default_rng(0)
     label = rng.integers(0, 3, (10, 40)).astype(np.uint8)
     X = (np.eye(3)[label] * 4 + rng.normal(size=(10, 40, 3))).astype(np.float32)
-    found = patch_probe(X[:3], label[:3], X[3:], label[3:], ["a", "b"], 0)
+    half = np.arange(7) % 2
+    found = patch_probe(X[:3], label[:3], X[3:], label[3:], half, ["a", "b"], 0)
     assert found["dice"] > 0.9
-    assert set(found) == {"dice", "dice: a", "dice: b"}
-    shuffled = patch_probe(X[:3], rng.permuted(label[:3], axis=1), X[3:], label[3:], ["a", "b"], 0)
+    assert set(found) == {"dice", "dice: a", "dice: b", "dice, half 0", "dice, half 1"}
+    shuffled = patch_probe(X[:3], rng.permuted(label[:3], axis=1), X[3:], label[3:], half, ["a", "b"], 0)
     assert shuffled["dice"] < 0.6
 
 
 def test_a_batch_without_a_label_predicts_background():
     X, label = np.zeros((2, 4, 3), np.float32), np.zeros((2, 4), np.uint8)
-    assert patch_probe(X, label, X, label + 1, ["a"], 0)["dice"] == 0.0
+    assert patch_probe(X, label, X, label + 1, [0, 1], ["a"], 0)["dice"] == 0.0
 
 
 @pytest.mark.slow
@@ -144,7 +146,7 @@ def test_a_segmenter_finds_a_bright_block_the_same_way_twice(phantom_volume):
         examples.append(read_example(as_study(image), as_study(on_top), [1]))
     crop = crop_size(examples)
     assert crop == (16, 16, 16)
-    first = segment(examples[:4], examples[4:], ["block"], crop, 3, 25)
+    first = segment(examples[:4], examples[4:], [0, 1], ["block"], crop, 3, 25)
     assert first["dice"] > 0.8
     assert first["hd95"] < 5
-    assert segment(examples[:4], examples[4:], ["block"], crop, 3, 25) == first
+    assert segment(examples[:4], examples[4:], [0, 1], ["block"], crop, 3, 25) == first

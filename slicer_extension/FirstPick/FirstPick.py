@@ -354,6 +354,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.batchProgress.maximum = max(len(picks), 1)
         ui.batchProgress.value = len(picks) - (logic.worklist.openPicks if logic.worklist else 0)
         ui.progressLabel.text = logic.worklist.progressText() if logic.worklist else ""
+        ui.progressLabel.toolTip = logic.worklist.outlook if logic.worklist else ""
         lines = readersLines(logic.status["readers"], logic.client.reader) if logic.status else []
         more = [_("and {n} more").format(n=len(lines) - SHOWN)] if len(lines) > SHOWN else []
         ui.readersLabel.text = "\n".join([*lines[:SHOWN], *more])

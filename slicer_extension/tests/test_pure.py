@@ -78,6 +78,7 @@ def test_texts_of_a_line():
     ]
     assert [row.statusText("alice") for row in one.picks] == ["done by you", "in progress by bob", "done", "open"]
     assert one.progressText() == "2 of 4 segmented; with what was labelled they cover 100 % of 12."
+    assert one.outlook == GOLDEN["outlook"]["text"] != ""
 
 
 @pytest.mark.parametrize(

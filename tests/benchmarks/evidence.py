@@ -1,6 +1,13 @@
 """Our own evidence: the comparisons from which the tables of its READMEs and the defaults come.
 
-Run by hand, a data set and a stage at a time; what is done is kept, so it may be stopped at will:
+Run by hand; what is done is kept, so it may be stopped at will. All pools of `evidence_pools.py`, by one command:
+
+    python tests/benchmarks/evidence.py pools --quick --out evidence
+    python tests/benchmarks/evidence_over_pools.py evidence/pools-quick
+
+Each pool's embeddings and patch features lie in ``state-NAME`` of the folder, its numbers in ``pools-quick/NAME-KIND``
+(``pools`` without ``--quick``, ``pools-train`` with ``--train``): a pool that is done costs seconds the next time.
+Four data sets in more depth, one data set and one stage at a time:
 
     python tests/benchmarks/evidence.py mednist grid --out evidence
     python tests/benchmarks/evidence.py hippocampus train --out evidence
@@ -15,22 +22,27 @@ with k-means' steps), ``train`` and ``own`` (its arms, and our default: two budg
 scratch), ``embedding`` (blocks, tokens, pooling and views of the default encoder). `evidence_summary.py` sums up.
 """
 
+# ruff: noqa: T201  a script prints
+
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from evidence_pools import CLASSES, MASKS, prepare
+from evidence_run import Effort, run_pool
 
 from firstpick.cli import main as firstpick
 from firstpick.encoders import ENCODERS
 from firstpick.selection import STRATEGIES
-from firstpick.voxels.volumes import read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-SETS = ("mednist", "hippocampus", "slices", "membrane")
+KINDS = {"mednist": "classes", "hippocampus": "masks", "slices": "masks", "membrane": "masks"}
+SETS = tuple(KINDS)
 PACKAGED = ("pixels", "efficientnet-lite0", "dinov2-s", "medsam-lite")
 GRID_ENCODERS = ("dinov2-s", "efficientnet-lite0", "medsam-lite", "pixels", "random-init")
 SCALINGS = "l2,none,standardise,pca,whiten"
@@ -64,83 +76,81 @@ EMBEDDINGS = {
 }
 """What may be set of the default encoder; pictures have the first few."""
 N_OF_PICTURES = 7
-N_SECTIONS, TILE = 5, 128
+LIBRARY, FEW = tuple(sorted(set(STRATEGIES) - {"random"})), ("kmeans", "facility_location", "ward")
+EFFORTS = {
+    "pools": {
+        "classes": Effort(LIBRARY, (5, 10, 20, 50), n_splits=12, n_draws=40, n_starts=5),
+        "masks": Effort(LIBRARY, (5, 10, 20, 50), n_splits=6, n_draws=40, n_starts=5),
+    },
+    "pools-quick": {
+        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=3, n_draws=20, n_starts=5),
+        "masks": Effort(FEW, (5, 10, 20), n_splits=3, n_draws=20, n_starts=5),
+    },
+    "pools-train": {
+        "classes": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_starts=1),
+        "masks": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_starts=1),
+    },
+}
+"""What is run on each pool, by the folder that it is written to."""
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Run one comparison of our evidence.")
-    parser.add_argument("data_set", choices=SETS)
-    parser.add_argument("stage", choices=sorted(STAGES))
+    parser = argparse.ArgumentParser(description="Run the comparisons of our evidence.")
+    parser.add_argument("data_set", choices=("pools", *SETS))
+    parser.add_argument("stage", choices=sorted(STAGES), nargs="?", help="of a single data set")
     parser.add_argument("--out", type=Path, default=Path("evidence"), help="folder for all of it (default evidence)")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with mednist, hippocampus and membrane")
     parser.add_argument("--encoders", default="", metavar="A,B,...", help="of the grid (default: those of the table)")
     parser.add_argument("--seeds", default="", help="splits (default 20, for train 5)")
     parser.add_argument("--budgets", default="", help="labels (default 5,10,20,50, for train 10,20)")
+    pools = parser.add_argument_group("all pools")
+    pools.add_argument("--quick", action="store_true", help="few strategies and splits")
+    pools.add_argument(
+        "--only", default="", metavar="A,B,...", help="pools, or NAME-classes and NAME-masks (default all)"
+    )
+    pools.add_argument("--splits", type=int, metavar="N", help="of each pool (more go on from those that are done)")
+    pools.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default one a core)")
+    pools.add_argument("--train", action="store_true", help="networks from scratch too, for random and the default")
     options, more = parser.parse_known_args()
+    if options.data_set == "pools":
+        return run_pools(options)
+    if not options.stage:
+        parser.error("a single data set needs a stage")
+    if options.train:
+        parser.error("--train is for pools; a single data set has the stage train")
     is_training = options.stage in ("train", "own")
     encoders = options.encoders or ",".join(name for name in GRID_ENCODERS if name in ENCODERS)
-    images, labels, own = prepared(options.data_set, options.data, options.out)
-    command = ["compare", str(images), "--labels", str(labels)]
-    command += ["--state", str(options.out / f"state-{options.data_set}"), *own, *STAGES[options.stage](encoders)]
+    found = prepare(options.data_set, KINDS[options.data_set], options.data, options.out, whole=True)
+    command = ["compare", str(found.images), "--labels", str(found.labels)]
+    command += ["--state", str(options.out / f"state-{options.data_set}"), *found.options]
+    command += STAGES[options.stage](encoders)
     command += ["--seeds", options.seeds or ("5" if is_training else "20")]
     command += ["--budgets", options.budgets or ("10,20" if is_training else "5,10,20,50"), *more]
     folder = options.out / f"{options.data_set}-{options.stage}"
     if options.stage != "embedding":
-        sys.exit(firstpick([*command, "--out", str(folder)]))
+        return firstpick([*command, "--out", str(folder)])
     for name in list(EMBEDDINGS)[: None if options.data_set == "hippocampus" else N_OF_PICTURES]:
         settings = [part for key, value in EMBEDDINGS[name].items() for part in ("--conf", key, str(value))]
         if code := firstpick([*command, *settings, "--out", str(folder / name)]):
-            sys.exit(code)
+            return code
+    return 0
 
 
-def prepared(data_set, data, out):
-    """Images, labels, and what else the command needs."""
-    if data_set == "mednist":
-        return data / "mednist" / "images", data / "mednist" / "labels.csv", []
-    if data_set == "hippocampus":
-        return data / "hippocampus" / "images", data / "hippocampus" / "labels", []
-    folder = out / f"data-{data_set}"
-    if not (folder / "complete").exists():
-        (write_slices if data_set == "slices" else write_tiles)(data, folder)
-        (folder / "complete").touch()
-    own = ["--conf", "groups.by", "id:^(hippocampus_[0-9]+)"]
-    if data_set == "membrane":
-        own = ["--no-tests", "--conf", "groups.by", "folder", "--conf", "groups.max", "0"]
-    return folder / "images", folder / "labels", own
-
-
-def write_slices(data, folder, *, every=4):
-    """Write every fourth axial slice of each volume and its mask."""
-    for path in sorted((data / "hippocampus" / "images").glob("*.nii.gz")):
-        volume = read_volume(path).array
-        label = read_volume(data / "hippocampus" / "labels" / path.name).array
-        low, high = np.percentile(volume, (0.5, 99.5))
-        scaled = (np.clip((volume - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-        for z in range(every // 2, volume.shape[2], every):
-            name = f"{path.name.removesuffix('.nii.gz')}_{z:02}.png"
-            save(folder / "images" / name, scaled[..., z].T[::-1])
-            save(folder / "labels" / name, label[..., z].astype(np.uint8).T[::-1])
-
-
-def write_tiles(data, folder):
-    """Cut each section into tiles; sections that lie side by side share a folder, which is their group."""
-    for path in sorted((data / "membrane" / "images").glob("*.png")):
-        section = int(path.stem)
-        image = np.array(Image.open(path).convert("L"))
-        cells = np.array(Image.open(data / "membrane" / "labels" / path.name).convert("L"))
-        membrane = (cells < 128).astype(np.uint8)
-        for y in range(0, image.shape[0], TILE):
-            for x in range(0, image.shape[1], TILE):
-                name = f"block_{section // N_SECTIONS}/section_{section:02}_{y:03}_{x:03}.png"
-                where = np.s_[y : y + TILE, x : x + TILE]
-                save(folder / "images" / name, image[where])
-                save(folder / "labels" / name, membrane[where])
-
-
-def save(path, array):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(array)).save(path)
+def run_pools(options):
+    """Compare on every pool, one after the other, and say how long each took."""
+    folder = "pools-train" if options.train else "pools-quick" if options.quick else "pools"
+    wanted = [(name, kind) for kind, names in (("classes", CLASSES), ("masks", MASKS)) for name in names]
+    only = [name for name in options.only.split(",") if name]
+    for name, kind in wanted:
+        if not only or {name, f"{name}-{kind}"} & set(only):
+            start = time.monotonic()
+            places = {"data": options.data, "out": options.out / folder, "embeddings": options.out}
+            effort = EFFORTS[folder][kind]
+            effort = replace(effort, n_splits=options.splits or effort.n_splits)
+            run_pool(name, kind, effort, **places, n_workers=options.workers, train=options.train)
+            print(f"{name}, {kind}: {time.monotonic() - start:.0f} s", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,6 +26,26 @@ def draw(found, out):
         figure.savefig(out / f"{name}.png", dpi=90, metadata={"Software": None})
 
 
+def pools(gains, out):
+    """What the default and the oracle gain on each pool: a panel for each kind, the pool with the largest gain on top.
+
+    ``gains`` is kind to a list of (pool, gain of the default, gain of the oracle).
+    """
+    figure, axes = panels(len(gains), 4.6, 0.6 + 0.24 * max(map(len, gains.values())))
+    for axis, (kind, unsorted) in zip(axes, gains.items(), strict=True):
+        lines, measure = sorted(unsorted, key=lambda line: line[1]), "AUROC" if kind == "classes" else "Dice"
+        axis.axvline(0, color=GREY, linewidth=1)
+        for y, (_, own, oracle) in enumerate(lines):
+            axis.plot([0, own], [y, y], color=COLOURS[0], linewidth=1.5)
+            axis.plot(own, y, "o", color=COLOURS[0], label="the default" if not y else None)
+            axis.plot(oracle, y, "D", color=COLOURS[1], markerfacecolor="none", label="the oracle" if not y else None)
+        axis.set_yticks(range(len(lines)), [name for name, _, _ in lines], fontsize=8)
+        axis.set_title(f"pools with {kind}", fontsize=10, loc="left")
+        axis.set_xlabel(f"gain over random, {measure}, all budgets and judges", fontsize=9)
+    axes[0].legend(fontsize=8, frameon=False, loc="lower right")
+    figure.savefig(out, dpi=90, metadata={"Software": None})
+
+
 def panels(n, width, height):
     figure = Figure(figsize=(width * n, height), layout="constrained")
     axes = figure.subplots(1, n, squeeze=False)[0]

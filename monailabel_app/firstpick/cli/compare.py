@@ -17,7 +17,8 @@ from firstpick.evaluate.bench import Step
 from firstpick.evaluate.command import PRESETS, Request, n_workers_for, run_comparison
 from firstpick.workers import LocalPool
 
-_N_DRAWS_TRAINED = 3  # of random, with real training
+_N_DRAWS_TRAINED, _N_STARTS_TRAINED = 3, 1  # of random and of the others, with real training
+_PICTURE = 2  # axes of what most encoders see
 _CELL_LIMIT_S = 6 * 3600.0  # one training, however slow the machine
 
 
@@ -46,6 +47,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--seeds", dest="n_seeds", type=int, default=Request.n_seeds, metavar="N", help="splits (default 20)")
     text = "batches of random on each split (default 10; 3 with --train)"
     add("--random-draws", dest="n_draws", type=int, metavar="N", help=text)
+    text = "batches of every other arm on each split, with other seeds (default 5; 1 with --train)"
+    add("--starts", dest="n_starts", type=int, metavar="N", help=text)
     add("--test-fraction", type=float, default=Request.test_fraction, metavar="X", help="default 0.2")
     add("--preset", default="", choices=PRESETS, help="the arms of a paper, and k-means' steps")
     how = command.add_mutually_exclusive_group()
@@ -59,10 +62,13 @@ def run(options: argparse.Namespace) -> None:
     """Compare on labelled data, with a bar for each stage."""
     if options.n_draws is None:
         options.n_draws = _N_DRAWS_TRAINED if options.train else Request.n_draws
+    if options.n_starts is None:
+        options.n_starts = _N_STARTS_TRAINED if options.train else Request.n_starts
     request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
     with session(options) as opened:
         config, spec = opened.config, opened.config.encoder_spec
         n_workers = n_workers_for(config.n_workers)
+        possible = (name for name, row in ENCODERS.items() if config.unit == "volume" or row.ndim == _PICTURE)
         with LocalPool(
             n_workers=n_workers, **{**config.limits(opened.cache.path.parent), "time_limit_s": _CELL_LIMIT_S}
         ) as executor:
@@ -72,8 +78,10 @@ def run(options: argparse.Namespace) -> None:
                 opened.cache,
                 executor,
                 specs={
-                    name: spec if name == config.encoder else EncoderSpec(name, views=replace(spec.views, size=0))
-                    for name in {*ENCODERS, *request.encoders, *request.judges}
+                    name: spec
+                    if name == config.encoder
+                    else EncoderSpec(name, views=replace(spec.views, size=0), unit=config.unit)
+                    for name in {*possible, *request.encoders, *request.judges}
                 },
                 guards=config.guards,
                 n_components=config.n_components,

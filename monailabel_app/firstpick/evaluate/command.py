@@ -10,7 +10,15 @@ from pathlib import Path
 
 from firstpick.embedding.cache import Cache
 from firstpick.encoders import ENCODERS, EncoderSpec, encoder_row
-from firstpick.evaluate.arms import RANDOM, all_arms, yuan_hong_encoders
+from firstpick.evaluate.arms import (
+    ORACLE,
+    PLAIN_SLICES,
+    RANDOM,
+    all_arms,
+    draws_of,
+    told_arms,
+    yuan_hong_encoders,
+)
 from firstpick.evaluate.bench import Bench, Step, make_bench, read_examples, read_views
 from firstpick.evaluate.grid import Cells
 from firstpick.evaluate.judges import Judge, class_judges, mask_judges
@@ -48,6 +56,8 @@ class Request:
         ``yuan-hong`` for the arms of the seed paper; empty for none.
     n_draws : int
         Batches that ``random`` draws on each split; the others are compared with their mean.
+    n_starts : int
+        Batches that every other arm chooses on each split, each with another seed; their mean counts.
     tests : bool
         Whether differences are tested.
     """
@@ -64,6 +74,7 @@ class Request:
     train: bool = False
     preset: str = ""
     n_draws: int = 10
+    n_starts: int = 5
     tests: bool = True
 
     def __post_init__(self) -> None:
@@ -72,6 +83,9 @@ class Request:
             raise ValueError(msg)
         if self.n_draws < 1:
             msg = f"random draws must be 1 or more; got {self.n_draws}."
+            raise ValueError(msg)
+        if self.n_starts < 1:
+            msg = f"starts must be 1 or more; got {self.n_starts}."
             raise ValueError(msg)
         if not (self.encoders and self.strategies and self.scalings):
             msg = "a comparison needs one or more encoders, strategies and scalings."
@@ -145,13 +159,16 @@ def run_comparison(
             series_pool=series_pool,
             left_out=left_out,
         )
-        bench, judges = yield from _judges(bench, request, label_names or {}, cache.path.parent)
+        bench, judges = yield from _judges(
+            bench, request, label_names or {}, cache.path.parent, executor, n_waiting=n_workers + 1
+        )
+        encoders = [name for name in request.encoders if name in bench.features]
+        n_draws, n_starts = request.n_draws, request.n_starts
         plan = Plan(
-            arms=all_arms(
-                request.strategies,
-                [name for name in request.encoders if name in bench.features],
-                request.scalings,
-                n_draws=request.n_draws,
+            arms=(
+                *all_arms(request.strategies, encoders, request.scalings, n_draws=n_draws, n_starts=n_starts),
+                *(one for arm in PLAIN_SLICES for one in draws_of(arm, n_starts) if bench.slices),
+                *told_arms(encoders, with_masks=bool(bench.masks), n_draws=n_draws, n_starts=n_starts),
             ),
             budgets=request.budgets,
             n_seeds=request.n_seeds,
@@ -164,14 +181,20 @@ def run_comparison(
     return write_outputs(
         request.out,
         outcome,
-        title=f"Which studies to label first: {len(bench.studies)} studies compared",
+        title=f"Which studies to label first: {len(bench.studies)} {bench.unit} compared",
         notes=[_facts(bench, plan, outcome), *bench.notes],
         tests=request.tests,
     )
 
 
 def _judges(
-    bench: Bench, request: Request, label_names: Mapping[int, str], state: Path
+    bench: Bench,
+    request: Request,
+    label_names: Mapping[int, str],
+    state: Path,
+    executor: Executor,
+    *,
+    n_waiting: int,
 ) -> Generator[Step, None, tuple[Bench, list[Judge]]]:
     """Prepare what judges learn from."""
     if bench.classes:
@@ -181,7 +204,8 @@ def _judges(
         return bench, class_judges(bench, [name for name in names if name in bench.features], views)
     bench, examples, labels = yield from read_examples(bench, label_names)
     patches: Patches | None = None
-    for found in cached_patches(examples, _PATCH_ENCODER, state, bench.fingerprint):
+    work = cached_patches(examples, _PATCH_ENCODER, state, bench.fingerprint, executor, n_waiting=n_waiting)
+    for found in work:
         if isinstance(found, Patches):
             patches = found
         else:
@@ -193,16 +217,18 @@ def _facts(bench: Bench, plan: Plan, outcome: Outcome) -> str:
     """Say in a few sentences what was compared."""
     groups = {group or f" {row}" for row, group in enumerate(bench.groups)}
     kind = f"{len(set(bench.classes))} classes" if bench.classes else "masks"
-    held_out = "groups" if len(groups) < len(bench.studies) else "studies"
+    held_out = "groups" if len(groups) < len(bench.studies) else bench.unit
     guards = plan.guards
     n_draws = sum(arm.strategy == RANDOM.strategy for arm in plan.arms)
+    n_starts = sum(arm.strategy == ORACLE for arm in plan.arms) // len({a.encoder for a in plan.arms if a.encoder})
     return (
-        f"{len(bench.studies)} studies of {len(groups)} groups, {kind}. {plan.n_seeds} splits, "
+        f"{len(bench.studies)} {bench.unit} of {len(groups)} groups, {kind}. {plan.n_seeds} splits, "
         f"{plan.test_fraction:.0%} of the {held_out} held out (test part over pool: {outcome.test_ratio:.2f}). "
         f"Every arm, random too, keeps to: copies from a cosine of {guards.duplicates:g} on count once, studies of a "
         f"group {guards.max_per_group or 'without limit'}, unusual studies: {guards.outliers}. "
-        f"Random draws {n_draws} batches on each split: the others are compared with their mean; its spread and worst "
-        f"split are those of one draw. Every arm is trained in the same way, with the same seed on the same split."
+        f"Random draws {n_draws} batches on each split, and every other arm chooses {n_starts}, each with another "
+        f"seed: means are compared; spread and worst split are those of one batch. Every arm is trained in the same "
+        f"way, with the same seed on the same split."
     )
 
 

@@ -124,12 +124,13 @@ def complete(cells: Iterable[Cell], store: Cells, executor: Executor, *, n_waiti
             return
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
-            store.put(running.pop(future), _result(future))
+            store.put(running.pop(future), result_of(future))
             n_done += 1
         yield n_done, len(wanted)
 
 
-def _result(future: Future[Any]) -> Any:
+def result_of(future: Future[Any]) -> Any:
+    """Return what a worker made; OSError, with what to do, if its process died."""
     try:
         return future.result()
     except ProcessExpired as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from firstpick.evaluate import classification, segmentation
 from firstpick.evaluate.bench import Bench
 from firstpick.evaluate.patches import N_KEPT, N_SLICES, SIZE, Patches, patch_probe
 from firstpick.evaluate.segmentation import Example
-from firstpick.selection.scaling import standardise
+from firstpick.evaluate.splits import Split
 
-RECIPE = 1
+RECIPE = 2
 """Raised by hand whenever a judge gives other numbers for the same batch."""
 
 Rows = NDArray[np.intp]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Judge:
     function : callable
         Of a module; gives a dict of measures.
     arguments : callable
-        Makes its arguments from the batch, the test rows and a seed.
+        Makes its arguments from the rows of the batch, the split and a seed. What features are scaled or projected by
+        is measured on the split's pool alone: the test part is as unknown as it will be.
     encoder : str
         Whose features it learns from: it must not judge a batch that the same features chose. Empty for none.
     """
@@ -44,23 +46,45 @@ class Judge:
     primary: str
     recipe: Mapping[str, Any]
     function: Callable[..., dict[str, float]]
-    arguments: Callable[[Rows, Rows, int], tuple[Any, ...]]
+    arguments: Callable[[Rows, Split, int], tuple[Any, ...]]
     encoder: str = ""
+
+
+def _for_each_split(make: Callable[[Rows], Made]) -> Callable[[Split], Made]:
+    """Make something of a split's pool, and keep it until another split is asked for."""
+    last: list[tuple[Split, Made]] = []
+
+    def made(split: Split) -> Made:
+        if not last or last[0][0] is not split:
+            last[:] = [(split, make(split.pool))]
+        return last[0][1]
+
+    return made
 
 
 def class_judges(bench: Bench, encoders: Sequence[str], views: NDArray[np.uint8] | None) -> list[Judge]:
     """Judges of a classification: linear probes on the features of some encoders, and a network if there are views."""
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - slow to import
+
     names = sorted(set(bench.classes))
     y = np.array([names.index(label) for label in bench.classes], np.intp)
 
     def probe(encoder: str) -> Judge:
-        X = standardise(bench.features[encoder])
+        X = bench.features[encoder]
+        scaled = _for_each_split(lambda pool: StandardScaler().fit(X[pool]).transform(X))
+
         return Judge(
             name=f"probe on {encoder}",
             primary="auroc",
             recipe={"judge": "probe", "version": RECIPE, "features": bench.fingerprints[encoder]},
             function=classification.probe,
-            arguments=lambda rows, test, _: (X[rows], y[rows], X[test], y[test]),
+            arguments=lambda rows, split, _: (
+                scaled(split)[rows],
+                y[rows],
+                scaled(split)[split.test],
+                y[split.test],
+                split.half,
+            ),
             encoder=encoder,
         )
 
@@ -72,7 +96,15 @@ def class_judges(bench: Bench, encoders: Sequence[str], views: NDArray[np.uint8]
                 primary="auroc",
                 recipe={"judge": "network", "version": RECIPE, "steps": classification.N_STEPS},
                 function=classification.network,
-                arguments=lambda rows, test, seed: (views[rows], y[rows], views[test], y[test], len(names), seed),
+                arguments=lambda rows, split, seed: (
+                    views[rows],
+                    y[rows],
+                    views[split.test],
+                    y[split.test],
+                    split.half,
+                    len(names),
+                    seed,
+                ),
             )
         )
     return judges
@@ -84,6 +116,7 @@ def mask_judges(
     """Judges of a segmentation: the stand-in on frozen patches, and a network that is really trained."""
     judges = []
     if patches is not None:
+        features, label = _for_each_split(patches.reduced), patches.label
         judges.append(
             Judge(
                 name="patches",
@@ -96,11 +129,12 @@ def mask_judges(
                     "labels": list(names),
                 },
                 function=patch_probe,
-                arguments=lambda rows, test, seed: (
-                    patches.features[rows],
-                    patches.label[rows],
-                    patches.features[test],
-                    patches.label[test],
+                arguments=lambda rows, split, seed: (
+                    features(split)[rows],
+                    label[rows],
+                    features(split)[split.test],
+                    label[split.test],
+                    split.half,
                     names,
                     seed,
                 ),
@@ -121,9 +155,10 @@ def mask_judges(
                     "labels": list(names),
                 },
                 function=segmentation.segment,
-                arguments=lambda rows, test, seed: (
+                arguments=lambda rows, split, seed: (
                     [examples[row] for row in rows],
-                    [examples[row] for row in test],
+                    [examples[row] for row in split.test],
+                    split.half,
                     names,
                     crop,
                     seed,

@@ -10,7 +10,7 @@ from pathlib import Path
 from firstpick.evaluate.figures import describe, figures_of
 from firstpick.evaluate.run import Outcome
 from firstpick.evaluate.summary import summarise
-from firstpick.evaluate.tables import markdown, sections, write_results, write_summary
+from firstpick.evaluate.tables import markdown, sections, write_headroom, write_results, write_summary
 
 READING = (
     "Mean ± standard deviation over the splits; in brackets the paired difference to random with its 95 % interval "
@@ -27,6 +27,14 @@ MASKS = (
     "the study. The stand-in 'patches' learns from features of one encoder, which may be kin to those that selected; "
     "'network' is trained from scratch on the voxels."
 )
+HEADROOM = (
+    "The oracle is told the labels: as many of each class (of each tertile of the foreground and its labels), in each "
+    "the studies nearest to the centres of k-means on the features named. An arm's share of its gain is the arm's "
+    "difference to random over the oracle's on the same features, with Fieller's interval on the corrected variances; "
+    "without an interval where the oracle's gain is not told from 0. Where the oracle gains nothing, neither can a "
+    "strategy. Of the best random batches, most is luck where little is left on the other half of the test part."
+)
+_FILES = ("results.csv", "summary.csv", "headroom.csv", "tables.md", "index.html")
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
@@ -53,16 +61,19 @@ def write_outputs(folder: Path, outcome: Outcome, *, title: str, notes: Sequence
     Returns
     -------
     list of Path
-        ``results.csv``, ``summary.csv``, ``tables.md``, ``index.html`` and the figures.
+        ``results.csv``, ``summary.csv``, ``headroom.csv``, ``tables.md``, ``index.html`` and the figures.
     """
     rows = summarise(outcome)
     tables = sections(rows, outcome, tests=tests)
     figures = figures_of(rows, outcome, tests=tests)
     reading = [READING if tests else READING_WITHOUT_TESTS]
+    if any(row.of_oracle is not None for row in rows):
+        reading.append(HEADROOM)
     if "dice" in outcome.primary.values():
         reading.append(MASKS)
     write_results(folder / "results.csv", outcome)
     write_summary(folder / "summary.csv", rows, outcome.primary)
+    write_headroom(folder / "headroom.csv", outcome)
     text = [f"# {title}", *notes, *reading]
     for name, table in tables:
         text += [f"## {name}", markdown(table)]
@@ -70,7 +81,7 @@ def write_outputs(folder: Path, outcome: Outcome, *, title: str, notes: Sequence
     for name, data in figures.items():
         (folder / name).write_bytes(data)
     (folder / "index.html").write_text(_page(title, [*notes, *reading], tables, figures), encoding="utf-8")
-    return [folder / name for name in ("results.csv", "summary.csv", "tables.md", "index.html", *figures)]
+    return [folder / name for name in (*_FILES, *figures)]
 
 
 def _page(

@@ -6,20 +6,31 @@ import hashlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.evaluate.grid import result_of
 from firstpick.evaluate.segmentation import Example, mask_measures
+from firstpick.workers import Executor
+
+if TYPE_CHECKING:
+    from firstpick.encoders.network import NetworkEncoder
 
 N_SLICES = 8
 SIZE = 168
 N_KEPT = 64
-RECIPE = 1
+RECIPE = 2
 _MAX_PATCHES = 20_000
+_N_AT_ONCE = 4  # studies
 _PRESENT = 0.5  # of a patch, from which on it is of a label
 
 
@@ -29,20 +40,54 @@ class Patches:
 
     Attributes
     ----------
-    features : ndarray of shape (n_studies, n_patches, 64), float32
-        Principal components of the patch tokens, with equal spread.
+    tokens : ndarray of shape (n_studies, n_patches, dim), float16
+        What the encoder gave.
     label : ndarray of shape (n_studies, n_patches), uint8
         What most of each patch is.
     """
 
-    features: NDArray[np.float32]
+    tokens: NDArray[np.float16]
     label: NDArray[np.uint8]
+
+    def reduced(self, pool: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Project all tokens on the 64 principal components of those of a pool, with equal spread there.
+
+        Returns
+        -------
+        ndarray of shape (n_studies, n_patches, 64), float32
+        """
+        from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+        flat = self.tokens[pool].reshape(-1, self.tokens.shape[-1])
+        sample = flat[:: max(1, len(flat) // _MAX_PATCHES)].astype(np.float32)
+        with threadpool_limits(1):  # the same sums, whatever the cores
+            model = PCA(min(N_KEPT, *sample.shape), whiten=True, random_state=0).fit(sample)
+            return np.stack([model.transform(rows.astype(np.float32)).astype(np.float32) for rows in self.tokens])
 
 
 def cached_patches(
-    examples: Sequence[Example], encoder: str, folder: Path, fingerprint: str
+    examples: Sequence[Example], encoder: str, folder: Path, fingerprint: str, executor: Executor, *, n_waiting: int
 ) -> Iterator[int | Patches]:
     """Encode the slices of all studies, or read them from an earlier run; yield how many are done, then the patches.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+    encoder : str
+        One that has patches.
+    folder : Path
+    fingerprint : str
+        Of the data set.
+    executor : Executor
+        Where studies are encoded, a few at a time.
+    n_waiting : int
+        How often that may be under way at a time.
+
+    Raises
+    ------
+    OSError
+        If a worker process died.
 
     Notes
     -----
@@ -53,17 +98,23 @@ def cached_patches(
     path = folder / f"patches-{hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as kept:
-            patches = Patches(kept["features"], kept["label"])
+            patches = Patches(kept["tokens"], kept["label"])
     else:
         tokens, labels = [], []
-        for done, (rows, label) in enumerate(_encode(examples, encoder), start=1):
-            tokens.append(rows)
-            labels.append(label)
-            yield done
-        patches = Patches(_reduce(np.stack(tokens)), np.stack(labels))
+        todo = iter([examples[at : at + _N_AT_ONCE] for at in range(0, len(examples), _N_AT_ONCE)])
+        running: deque[Future[list[tuple[NDArray[np.float16], NDArray[np.uint8]]]]] = deque()
+        while True:
+            running.extend(executor.submit(_encode, some, encoder) for some in islice(todo, n_waiting - len(running)))
+            if not running:
+                break
+            for rows, label in result_of(running.popleft()):
+                tokens.append(rows)
+                labels.append(label)
+            yield len(tokens)
+        patches = Patches(np.stack(tokens), np.stack(labels))
         fresh = path.with_suffix(f".{os.getpid()}.part")  # another comparison may share the folder
         with fresh.open("wb") as file:
-            np.savez(file, features=patches.features, label=patches.label)
+            np.savez(file, tokens=patches.tokens, label=patches.label)
         fresh.replace(path)
     yield patches
 
@@ -73,6 +124,7 @@ def patch_probe(
     y: NDArray[np.uint8],
     X_test: NDArray[np.float32],
     y_test: NDArray[np.uint8],
+    half: NDArray[np.intp],
     names: Sequence[str],
     seed: int,
 ) -> dict[str, float]:
@@ -82,6 +134,8 @@ def patch_probe(
     ----------
     X, X_test : ndarray of shape (n_studies, n_patches, dim), float32
     y, y_test : ndarray of shape (n_studies, n_patches), uint8
+    half : ndarray of shape (n_studies,), intp
+        In which half of the test part each study is.
     names : sequence of str
         Of the labels.
     seed : int
@@ -90,15 +144,15 @@ def patch_probe(
     Returns
     -------
     dict
-        ``dice`` and ``dice: NAME``, as in `firstpick.evaluate.segmentation.mask_measures`. A patch is too coarse for
-        distances.
+        ``dice``, its halves and ``dice: NAME``, as in `firstpick.evaluate.segmentation.mask_measures`. A patch is too
+        coarse for distances.
     """
     rows, labels = X.reshape(-1, X.shape[-1]), y.ravel()
     if len(rows) > _MAX_PATCHES:
         some = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_PATCHES, replace=False))
         rows, labels = rows[some], labels[some]
     found = _predict(rows, labels, X_test.reshape(-1, X.shape[-1])).reshape(y_test.shape)
-    return mask_measures(list(found), list(y_test), [(1.0,)] * len(found), names, distances=False)
+    return mask_measures(list(found), list(y_test), [(1.0,)] * len(found), names, half, distances=False)
 
 
 def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -112,7 +166,20 @@ def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.fl
         return np.asarray(model.predict(X_test), np.uint8)
 
 
-def _encode(examples: Sequence[Example], encoder: str) -> Iterator[tuple[NDArray[np.float16], NDArray[np.uint8]]]:
+def _encode(examples: Sequence[Example], encoder: str) -> list[tuple[NDArray[np.float16], NDArray[np.uint8]]]:
+    """Encode the slices of some studies: their patches, and what each is."""
+    network, side = _network(encoder)
+    found = []
+    for example in examples:
+        pictures, label = _slices(example, side)
+        tokens = network.patch_rows(np.repeat(pictures[..., None], 3, axis=-1))
+        found.append((tokens.reshape(-1, tokens.shape[-1]).astype(np.float16), label.ravel()))
+    return found
+
+
+@lru_cache(maxsize=1)
+def _network(encoder: str) -> tuple[NetworkEncoder, int]:
+    """Build an encoder, once in a process, and say how many patches lie along a side."""
     from firstpick.encoders import EncoderSpec, build_encoder  # noqa: PLC0415
     from firstpick.encoders.network import NetworkEncoder  # noqa: PLC0415 - torch
     from firstpick.voxels.views import ViewSpec  # noqa: PLC0415
@@ -121,11 +188,7 @@ def _encode(examples: Sequence[Example], encoder: str) -> Iterator[tuple[NDArray
     if not isinstance(network, NetworkEncoder):
         msg = f"encoder '{encoder}' has no patches: take one of the DINOv2 family for the stand-in."
         raise TypeError(msg)
-    side = math.isqrt(network.patch_rows(np.zeros((1, SIZE, SIZE, 3), np.float32)).shape[1])
-    for example in examples:
-        pictures, label = _slices(example, side)
-        tokens = network.patch_rows(np.repeat(pictures[..., None], 3, axis=-1))
-        yield tokens.reshape(-1, tokens.shape[-1]).astype(np.float16), label.ravel()
+    return network, math.isqrt(network.patch_rows(np.zeros((1, SIZE, SIZE, 3), np.float32)).shape[1])
 
 
 def _slices(example: Example, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -152,15 +215,3 @@ def _slices(example: Example, side: int) -> tuple[NDArray[np.float32], NDArray[n
         return pictures.numpy(), np.zeros((len(pictures), side, side), np.uint8)
     present = foreground.sum(dim=1) >= _PRESENT
     return pictures.numpy(), (present * (foreground.argmax(dim=1) + 1)).numpy().astype(np.uint8)
-
-
-def _reduce(tokens: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Keep the principal components of all patches, found on a part of them."""
-    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
-
-    flat = tokens.reshape(-1, tokens.shape[-1])
-    n_kept = min(N_KEPT, *flat.shape)
-    sample = flat[:: max(1, len(flat) // _MAX_PATCHES)].astype(np.float32)
-    model = PCA(n_kept, whiten=True, random_state=0).fit(sample)
-    rows = [model.transform(study.astype(np.float32)).astype(np.float32) for study in tokens]
-    return np.stack(rows)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.evaluate.arms import RANDOM, Arm, choose_batches, recipe_of
+from firstpick.evaluate.arms import RANDOM, Arm, choose_batches, components_of, is_told, recipe_of
 from firstpick.evaluate.bench import Bench, Step
+from firstpick.evaluate.classification import HALVES
 from firstpick.evaluate.convergence import convergence
 from firstpick.evaluate.grid import Cell, Cells, complete
 from firstpick.evaluate.judges import Judge
 from firstpick.evaluate.splits import Split, make_split, seeds_of
 from firstpick.selection import Guards
+from firstpick.studies import Sample
 from firstpick.workers import Executor
 
 
@@ -25,7 +27,7 @@ class Plan:
     Attributes
     ----------
     arms : tuple of Arm
-        ``random`` is among them, once or in several draws.
+        ``random`` is among them. Each of them in one draw or several.
     budgets : tuple of int
         Sizes of the first batch, rising.
     n_seeds : int
@@ -141,7 +143,7 @@ def compare(
     smallest = min(len(split.pool) for split in splits)
     if plan.budgets[-1] >= smallest:
         msg = (
-            f"a budget of {plan.budgets[-1]} takes the whole pool of {smallest} studies; "
+            f"a budget of {plan.budgets[-1]} takes the whole pool of {smallest} {bench.unit}; "
             f"take smaller budgets than that, or a smaller test part than {plan.test_fraction}."
         )
         raise ValueError(msg)
@@ -161,6 +163,7 @@ def compare(
             for batch in batches
             if not judge.encoder or batch.arm.encoder != judge.encoder
         ]
+        judged.sort(key=lambda item: item[0].seed)  # what is made of a split's pool is made once
         found = complete((cell for _, cell in judged), cells, executor, n_waiting=n_waiting)
         yield from _steps(f"Judging, {judge.name}", found)
         for batch, cell in judged:
@@ -206,6 +209,8 @@ def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell
             seeds_of(seed, arm.draw)[0],
             plan.guards,
             plan.n_components,
+            bench.truth.of(split.pool) if bench.truth and is_told(arm) else None,
+            tuple(bench.samples[row] for row in split.pool) if bench.slices else (),
         ),
     )
 
@@ -216,16 +221,26 @@ def _judgement(bench: Bench, plan: Plan, judge: Judge, batch: _Batch, split: Spl
         recipe={
             "work": "judge",
             "split": _split_recipe(bench, plan, batch.seed),
-            "batch": [bench.studies[row].study_id for row in batch.rows],
+            "batch": [_name(bench.samples[row]) for row in batch.rows],
             **judge.recipe,
         },
         function=judge.function,
-        arguments=lambda: judge.arguments(batch.rows, split.test, seeds_of(batch.seed)[1]),
+        arguments=lambda: judge.arguments(batch.rows, split, seeds_of(batch.seed)[1]),
     )
 
 
+def _name(sample: Sample) -> str | list[object]:
+    """What a recipe calls a row: the study, or the study and which slice of it."""
+    return sample.study_id if sample.at is None else [sample.study_id, sample.at.plane, sample.at.index]
+
+
 def _results(judge: str, batch: _Batch, measures: dict[str, float]) -> list[Result]:
-    return [Result(judge, measure, batch.budget, batch.seed, batch.arm, value) for measure, value in measures.items()]
+    """Of single halves of the test part, only those of random batches count: they tell luck."""
+    return [
+        Result(judge, measure, batch.budget, batch.seed, batch.arm, value)
+        for measure, value in measures.items()
+        if batch.arm.strategy == RANDOM.strategy or not measure.endswith(HALVES)
+    ]
 
 
 def _class_counts(bench: Bench, batches: Sequence[_Batch]) -> Iterator[Result]:
@@ -240,7 +255,7 @@ def _convergence(
     bench: Bench, plan: Plan, splits: Sequence[Split], cells: Cells, executor: Executor
 ) -> Generator[Step, None, list[Result]]:
     """Count the steps of k-means for every pair of encoder and scaling, one after the other: they are timed."""
-    pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm.strategy != RANDOM.strategy})
+    pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm.encoder})
     wanted = [
         (_Batch(Arm("kmeans", encoder, scaling), budget, seed, split.pool), encoder, scaling)
         for encoder, scaling in pairs
@@ -260,8 +275,7 @@ def _convergence(
             arguments=lambda: (
                 bench.features[encoder][batch.rows],
                 batch.budget,
-                scaling,
-                plan.n_components,
+                *components_of(scaling, plan.n_components),
                 seeds_of(batch.seed)[0],
             ),
         )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.studies import Study
+from firstpick.evaluate.classification import HALVES
+from firstpick.studies import Slice, Study
 from firstpick.voxels.volumes import VolumeError, read_volume
 
 N_STEPS = {2: 150, 3: 100}
@@ -20,6 +21,7 @@ _CROP = {2: 128, 3: 48}
 _BATCH = {2: 8, 3: 2}
 _RATE = 5e-3
 _FOREGROUND_FIRST = 0.67  # part of the crops that are laid around a labelled voxel, as in nnU-Net
+_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _MULTIPLE = 8  # the network halves three times
 
 
@@ -66,19 +68,42 @@ def read_example(study: Study, mask: Study, values: Sequence[int]) -> Example:
     VolumeError
         If one of them cannot be read, or their sizes differ.
     """
-    from scipy.ndimage import zoom  # noqa: PLC0415 - slow to import
+    image, label, spacing = _read(study, mask, values)
+    if image.shape[2] == 1:
+        image, label, spacing = image[..., 0], label[..., 0], spacing[:2]
+    return _ready(image, label, spacing)
 
+
+def read_slices(study: Study, mask: Study, values: Sequence[int], slices: Sequence[Slice]) -> list[Example]:
+    """Read slices of a study with those of its mask, each a picture of its own; else as `read_example`."""
+    image, label, spacing = _read(study, mask, values)
+    found = []
+    for at in slices:
+        axis = _AXES[at.plane]
+        where = tuple(at.index if own == axis else slice(None) for own in range(3))
+        found.append(_ready(image[where], label[where], np.delete(spacing, axis)))
+    return found
+
+
+def _read(
+    study: Study, mask: Study, values: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]]:
+    """Voxels, numbered labels and spacing of a study."""
     volume = read_volume(study)
     found = read_mask(mask)
     if found.shape != volume.array.shape:
         msg = f"{study.study_id} has {volume.array.shape} voxels, but its mask {found.shape}: they must be on one grid."
         raise VolumeError(msg)
-    image, spacing = volume.array, np.array(volume.spacing)
     label = np.zeros(found.shape, np.uint8)
     for number, value in enumerate(values, start=1):
         label[found == value] = number
-    if image.shape[2] == 1:
-        image, label, spacing = image[..., 0], label[..., 0], spacing[:2]
+    return volume.array, label, np.array(volume.spacing)
+
+
+def _ready(image: NDArray[np.float32], label: NDArray[np.uint8], spacing: NDArray[np.float64]) -> Example:
+    """Shrink what is too large, and scale intensities."""
+    from scipy.ndimage import zoom  # noqa: PLC0415 - slow to import
+
     shrink = min(1.0, MAX_SIDE[image.ndim] / max(image.shape))
     if shrink < 1:
         before = np.array(image.shape)
@@ -103,6 +128,7 @@ def crop_size(examples: Sequence[Example]) -> tuple[int, ...]:
 def segment(
     examples: Sequence[Example],
     tests: Sequence[Example],
+    half: NDArray[np.intp],
     names: Sequence[str],
     crop: tuple[int, ...],
     seed: int,
@@ -113,6 +139,8 @@ def segment(
     Parameters
     ----------
     examples, tests : sequence of Example
+    half : ndarray of shape (n_tests,), intp
+        In which half of the test part each study is.
     names : sequence of str
         Of the labels.
     crop : tuple of int
@@ -159,7 +187,7 @@ def segment(
                 image = torch.from_numpy(test.image)[None, None].to(device)
                 logits = sliding_window_inference(image, crop, 4, model, overlap=0.25)
                 found.append(logits[0].argmax(dim=0).cpu().numpy().astype(np.uint8))
-        return mask_measures(found, [t.label for t in tests], [t.spacing for t in tests], names)
+        return mask_measures(found, [t.label for t in tests], [t.spacing for t in tests], names, half)
 
 
 def mask_measures(
@@ -167,6 +195,7 @@ def mask_measures(
     labels: Sequence[NDArray[np.uint8]],
     spacings: Sequence[tuple[float, ...]],
     names: Sequence[str],
+    half: NDArray[np.intp],
     *,
     distances: bool = True,
 ) -> dict[str, float]:
@@ -175,7 +204,8 @@ def mask_measures(
     Returns
     -------
     dict
-        ``dice``, ``hd95`` and the same for each label, ``dice: NAME``.
+        ``dice``, ``hd95`` and the same for each label, ``dice: NAME``; ``dice`` of both halves of the test part
+        too (`HALVES`).
 
     Notes
     -----
@@ -184,15 +214,21 @@ def mask_measures(
     count. Distances are symmetric, by MONAI, in mm (pixels for pictures). A label that no test study has gives NaN.
     """
     dice: dict[str, list[float]] = {name: [] for name in names}
+    halves: list[dict[str, list[float]]] = [{name: [] for name in names} for _ in HALVES]
     distance: dict[str, list[float]] = {name: [] for name in names}
-    for mask, reference, spacing in zip(found, labels, spacings, strict=True):
+    for mask, reference, spacing, place in zip(found, labels, spacings, half, strict=True):
         for number, name in enumerate(names, start=1):
             a, b = mask == number, reference == number
             if a.any() or b.any():
                 dice[name].append(float(2 * (a & b).sum() / (a.sum() + b.sum())))
+                halves[place][name].append(dice[name][-1])
                 if distances:
                     distance[name].append(_hd95(a, b, spacing))
-    return _means("dice", dice) | (_means("hd95", distance) if distances else {})
+    return {
+        **_means("dice", dice),
+        **(_means("hd95", distance) if distances else {}),
+        **{f"dice, {name}": _means("", values)[""] for name, values in zip(HALVES, halves, strict=True)},
+    }
 
 
 def _means(what: str, values: Mapping[str, Sequence[float]]) -> dict[str, float]:

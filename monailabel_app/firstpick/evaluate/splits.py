@@ -18,10 +18,13 @@ class Split:
     ----------
     pool, test : ndarray of intp
         Sorted; together all rows, none in both.
+    half : ndarray of intp
+        In which half of the test part each row of ``test`` lies, 0 or 1: whole groups, and half of each class.
     """
 
     pool: NDArray[np.intp]
     test: NDArray[np.intp]
+    half: NDArray[np.intp]
 
     @property
     def test_ratio(self) -> float:
@@ -88,7 +91,36 @@ def make_split(
         pool, test = train_test_split(
             rows, test_size=test_fraction, random_state=seed, stratify=list(classes) if len(classes) else None
         )
-    return Split(np.sort(pool).astype(np.intp), np.sort(test).astype(np.intp))
+    pool, test = np.sort(pool).astype(np.intp), np.sort(test).astype(np.intp)
+    kinds = [classes[row] if len(classes) else "" for row in test]
+    return Split(pool, test, halve(kinds, [names[row] if names else str(row) for row in test], seed))
+
+
+def halve(kinds: Sequence[str], groups: Sequence[str], seed: int) -> NDArray[np.intp]:
+    """Cut rows into two halves, whole groups each, in which every kind is about as frequent.
+
+    Group by group, the largest first and those alike in an order drawn by the seed, each goes to the half that has
+    fewer of its kinds so far, of equal ones to the smaller.
+
+    Examples
+    --------
+    >>> kinds = ["a", "a", "b", "b"]
+    >>> sorted(zip(kinds, halve(kinds, ["1", "2", "3", "4"], 0).tolist(), strict=True))
+    [('a', 0), ('a', 1), ('b', 0), ('b', 1)]
+    """
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    order = np.random.default_rng(seed).permutation(sorted(members))
+    counts = (Counter[str](), Counter[str]())
+    half = np.zeros(len(groups), np.intp)
+    for group in sorted(order, key=lambda name: -len(members[name])):
+        own = Counter(kinds[row] for row in members[group])
+        alike = [sum(own[kind] * count[kind] for kind in own) for count in counts]
+        place = min((0, 1), key=lambda i: (alike[i], counts[i].total()))
+        half[members[group]] = place
+        counts[place].update(own)
+    return half
 
 
 def seeds_of(seed: int, draw: int = 0) -> tuple[int, int]:

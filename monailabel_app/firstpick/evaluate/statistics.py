@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,6 +67,55 @@ def corrected_t(values: ArrayLike, test_ratio: float, *, confidence: float = 0.9
         return Estimate(mean, mean, mean, 1.0 if mean == 0 else 0.0)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
     return Estimate(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, n - 1)))
+
+
+def ratio_of(values: ArrayLike, reference: ArrayLike, test_ratio: float, *, confidence: float = 0.95) -> Estimate:
+    """Estimate the ratio of two means over the same random splits, by Fieller's theorem on the corrected variances.
+
+    Parameters
+    ----------
+    values, reference : array_like of shape (n_splits,)
+        Paired numbers, such as the gains of an arm and of the oracle.
+    test_ratio : float
+        Size of the test part over that of the part learnt from.
+    confidence : float
+
+    Returns
+    -------
+    Estimate
+        All NaN where the mean of ``reference`` is not above 0; without an interval where it is not known to be, or
+        there is one split only. ``p`` is that of the ratio being 0, as `corrected_t` has it.
+
+    Notes
+    -----
+    The interval holds every ratio ``r`` for which the mean of ``values - r * reference`` is not told from 0 by
+    `corrected_t`: the roots of a quadratic.
+
+    Examples
+    --------
+    Half as much on every split.
+
+    >>> found = ratio_of([3.0, 4.0, 5.0], [6.0, 8.0, 10.0], test_ratio=0.0)
+    >>> found.mean, round(found.low, 9), round(found.high, 9)
+    (0.5, 0.5, 0.5)
+    """
+    a, b = np.asarray(values, np.float64), np.asarray(reference, np.float64)
+    n = len(a)
+    nothing = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
+    if not n or not b.mean() > 0:
+        return nothing
+    ratio = float(a.mean() / b.mean())
+    if n < 2:  # noqa: PLR2004 - no variance
+        return replace(nothing, mean=ratio)
+    p = corrected_t(a, test_ratio).p
+    factor = (1 / n + test_ratio) * float(stats.t.ppf((1 + confidence) / 2, n - 1)) ** 2
+    (saa, sab), (_, sbb) = np.cov(a, b) * factor
+    square = b.mean() ** 2 - sbb
+    if square <= 0:
+        return replace(nothing, mean=ratio, p=p)
+    middle = a.mean() * b.mean() - sab
+    width = np.sqrt(max(middle**2 - square * (a.mean() ** 2 - saa), 0.0))
+    return Estimate(ratio, float((middle - width) / square), float((middle + width) / square), p)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -8,9 +8,10 @@ from itertools import groupby
 
 import numpy as np
 
-from firstpick.evaluate.arms import RANDOM, Arm
+from firstpick.evaluate.arms import ORACLE, RANDOM, Arm, is_told
+from firstpick.evaluate.classification import HALVES
 from firstpick.evaluate.run import Outcome, Result
-from firstpick.evaluate.statistics import Estimate, area, corrected_t, holm, rank_correlation
+from firstpick.evaluate.statistics import Estimate, area, corrected_t, holm, rank_correlation, ratio_of
 
 AREA = 0
 """Stands for the budget where a row is about the area under the curve over all budgets."""
@@ -26,13 +27,16 @@ class Row:
     budget : int
         `AREA` for the mean height of the curve over the logarithm of the budget.
     mean : Estimate
-        Of the arm; for ``random``, of the mean over its draws on each split.
+        Of the arm: of the mean over its draws on each split.
     spread, worst : float
-        Standard deviation over the splits, and the worst of them; for ``random``, of one draw, on average.
+        Standard deviation over the splits, and the worst of them, of one draw, on average.
     difference : Estimate or None
         To the mean of ``random`` on the same splits; None for ``random`` itself, and where nothing is tested.
     p_holm : float
         Its p-value, corrected for the number of arms by Holm.
+    of_oracle : Estimate or None
+        The difference over that of the oracle on the same features (`firstpick.evaluate.arms.told_arms`); None for
+        ``random`` and the oracle, and where there is no oracle.
     """
 
     judge: str
@@ -45,6 +49,7 @@ class Row:
     worst: float
     difference: Estimate | None = None
     p_holm: float = float("nan")
+    of_oracle: Estimate | None = None
 
 
 def is_lower_better(measure: str) -> bool:
@@ -56,10 +61,11 @@ def summarise(outcome: Outcome) -> list[Row]:
     """Summarise every measure of every judge at every budget, and over all budgets.
 
     A split whose value is NaN for an arm (no test study had the label) does not count for it. Holm's correction counts
-    the arms other than ``random`` of one judge, measure and budget.
+    the strategies' arms of one judge, measure and budget, neither ``random`` nor what looks at the labels.
     """
     rows: list[Row] = []
-    for (judge, measure), found in groupby(outcome.results, key=lambda result: (result.judge, result.measure)):
+    whole = (result for result in outcome.results if not result.measure.endswith(HALVES))
+    for (judge, measure), found in groupby(whole, key=lambda result: (result.judge, result.measure)):
         curves = _curves(found)
         budgets = sorted({at for draws in curves.values() for by_budget in draws.values() for at in by_budget})
         for budget in [*budgets, *([AREA] if len(budgets) > 1 else [])]:
@@ -97,11 +103,13 @@ def _compared(
     base = means.get(RANDOM, {})
     worst = max if is_lower_better(measure) else min
     arms = list(means)
-    differences = []
-    for arm in arms:
-        paired = [value - base[seed] for seed, value in means[arm].items() if seed in base]
-        differences.append(corrected_t(paired, test_ratio) if paired and arm != RANDOM else None)
-    corrected = holm([found.p if found else float("nan") for found in differences])
+    gains = {
+        arm: {seed: value - base[seed] for seed, value in means[arm].items() if seed in base}
+        for arm in arms
+        if arm != RANDOM
+    }
+    differences = [corrected_t(list(gains[arm].values()), test_ratio) if gains.get(arm) else None for arm in arms]
+    corrected = holm([d.p if d and not is_told(arm) else np.nan for arm, d in zip(arms, differences, strict=True)])
     return [
         Row(
             judge,
@@ -114,9 +122,20 @@ def _compared(
             worst=float(np.mean([worst(draw.values()) for draw in values[arm] if draw])),
             difference=difference,
             p_holm=float(p),
+            of_oracle=_of_oracle(arm, gains, test_ratio),
         )
         for arm, difference, p in zip(arms, differences, corrected, strict=True)
     ]
+
+
+def _of_oracle(arm: Arm, gains: Mapping[Arm, Mapping[int, float]], test_ratio: float) -> Estimate | None:
+    """Compare an arm's gains with those of the oracle on the same features; one without features, with the first."""
+    oracles = [one for one in gains if one.strategy == ORACLE and arm.encoder in ("", one.encoder)]
+    if arm not in gains or arm.strategy == ORACLE or not oracles:
+        return None
+    own, best = gains[arm], gains[oracles[0]]
+    seeds = [seed for seed in own if seed in best]
+    return ratio_of([own[seed] for seed in seeds], [best[seed] for seed in seeds], test_ratio)
 
 
 def _mean_over(draws: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -136,7 +155,10 @@ def agreement(rows: Collection[Row], primary: Mapping[str, str]) -> list[tuple[s
     gains = {
         (row.judge, row.budget, row.arm): row.difference.mean
         for row in rows
-        if row.difference is not None and primary.get(row.judge) == row.measure and row.budget != AREA
+        if row.difference is not None
+        and not is_told(row.arm)
+        and primary.get(row.judge) == row.measure
+        and row.budget != AREA
     }
     found = []
     judges = sorted({judge for judge, _, _ in gains})

@@ -85,6 +85,7 @@ class WorkList:
         self.nPool = proposal["n_pool"]
         self.coverage = tuple(proposal["coverage"])
         self.note = proposal["note"]
+        self.outlook = (proposal.get("outlook") or {}).get("text", "")
         self.points = points
         picks = [_pickRow(pick) for pick in proposal["picks"]]
         picked = {row.studyId for row in picks}
