@@ -97,7 +97,7 @@ def test_no_study_ever_holds_series_of_two_patients_and_nothing_vanishes_unsaid(
     pairs = [
         (
             Study(f"{folder}/{number}", "", f"/{number}", f"{folder}/{name}", patient=patient, folder=folder),
-            Facts("MR", name),
+            Facts("MR", name, visit=visit),
         )
         for number, (folder, name, patient, visit) in enumerate(found)
     ]
