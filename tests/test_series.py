@@ -411,11 +411,10 @@ def _result_of(work):
 
 
 def test_notes_name_the_series_that_half_of_the_studies_have():
-    studies = joined(
-        files("a_t1.nii", "a_t2.nii", "b_t1.nii", "b_t2.nii", "c_t1.nii", "x_flair.nii"), SeriesRule(BRATS)
-    )[0]
+    found = files("a_t1.nii", "a_t2.nii", "b_T1.nii", "b_T2.nii", "c_t1.nii", "x_flair.nii")
+    studies = joined(found, SeriesRule(r"regex:^(?P<study>.)_(?P<series>.+)$"))[0]
     notes = notes_on(studies, {"a": ("t1: first of 2 frames taken",)}, {"a": {"t2": "has another grid than t1"}})
-    lacking = {"c": ["it has no t2"], "x": ["it has no t1", "it has no t2"]}
+    lacking = {"c": ["it has no T2"], "x": ["it has no t1", "it has no T2"]}
     assert notes == {"a": ["t1: first of 2 frames taken", "t2 has another grid than t1"], **lacking}
 
 

@@ -166,13 +166,14 @@ def notes_on(
         By study id, of those with anything: also the series that it lacks and half of the studies of several have.
     """
     several = [study for study in studies if study.series]
-    counts = Counter(one.name for study in several for one in study.series)
+    shown = {one.name.casefold(): one.name for study in several for one in study.series}
+    counts = Counter(one.name.casefold() for study in several for one in study.series)
     usual = sorted(name for name, n in counts.items() if 2 * n >= len(several))
     found = {study_id: [*said] for study_id, said in notes.items()}
     for study in several:
-        names = {one.name for one in study.series}
+        names = {one.name.casefold() for one in study.series}
         said = [f"{name} {what}" for name, what in odd.get(study.study_id, {}).items()]
-        said += [f"it has no {name}" for name in usual if name not in names]
+        said += [f"it has no {shown[name]}" for name in usual if name not in names]
         if said:
             found.setdefault(study.study_id, []).extend(said)
     return found
