@@ -83,15 +83,23 @@ def test_a_series_that_is_missing_changes_neither_ids_nor_what_is_in_other_studi
             assert left.primary == changed[0].primary
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["t1", "t2", "t3"]), st.sampled_from(["", "p", "q"]))))
+SERIES = st.tuples(
+    st.sampled_from("ab"),
+    st.sampled_from(["t1", "t2", "t3"]),
+    st.sampled_from(["", "p", "q"]),
+    st.sampled_from(["", "1", "2"]),
+)
+
+
+@given(st.lists(SERIES))
 @settings(max_examples=100, deadline=None)
 def test_no_study_ever_holds_series_of_two_patients_and_nothing_vanishes_unsaid(found):
     pairs = [
         (
             Study(f"{folder}/{number}", "", f"/{number}", f"{folder}/{name}", patient=patient, folder=folder),
-            Facts("MR", name),
+            Facts("MR", name, visit=visit),
         )
-        for number, (folder, name, patient) in enumerate(found)
+        for number, (folder, name, patient, visit) in enumerate(found)
     ]
     studies, left_out, _ = joined(pairs, SeriesRule("folder"))
     for study in studies:
@@ -110,6 +118,16 @@ def test_a_series_of_another_patient_is_left_out_and_that_is_said():
     (item,) = left_out
     assert item.study_id == "a_t2.nii"
     assert item.reason == "its headers name another patient than those of a_t1.nii, with which it would be one study"
+
+
+def test_of_patients_with_a_placeholder_for_an_id_the_visits_tell():
+    found = [
+        (Study(f"p/{name}", "", "", f"p/{name}", patient=patient, folder="p"), Facts("MR", name, visit=visit))
+        for name, patient, visit in (("a", "", "1"), ("b", "", "1"), ("c", "", "2"), ("d", "", ""), ("e", "P", "1"))
+    ]
+    studies, left_out, _ = joined(found, SeriesRule("folder"))
+    assert named(studies) == {"p": ["a", "b", "d", "e"]}
+    assert [(item.study_id, "another visit" in item.reason) for item in left_out] == [("p/c", True)]
 
 
 def test_of_two_series_of_one_name_the_first_is_taken_and_both_are_said():
@@ -393,11 +411,10 @@ def _result_of(work):
 
 
 def test_notes_name_the_series_that_half_of_the_studies_have():
-    studies = joined(
-        files("a_t1.nii", "a_t2.nii", "b_t1.nii", "b_t2.nii", "c_t1.nii", "x_flair.nii"), SeriesRule(BRATS)
-    )[0]
+    found = files("a_t1.nii", "a_t2.nii", "b_T1.nii", "b_T2.nii", "c_t1.nii", "x_flair.nii")
+    studies = joined(found, SeriesRule(r"regex:^(?P<study>.)_(?P<series>.+)$"))[0]
     notes = notes_on(studies, {"a": ("t1: first of 2 frames taken",)}, {"a": {"t2": "has another grid than t1"}})
-    lacking = {"c": ["it has no t2"], "x": ["it has no t1", "it has no t2"]}
+    lacking = {"c": ["it has no T2"], "x": ["it has no t1", "it has no T2"]}
     assert notes == {"a": ["t1: first of 2 frames taken", "t2 has another grid than t1"], **lacking}
 
 

@@ -88,7 +88,8 @@ def joined(
         ``study_uid`` `firstpick.sources.uids.visit_id`, of ``4d`` the file's path; it does not depend on which series
         there are. What the rule does not fit is a study of its own.
     left_out : list of LeftOut
-        Series whose name another one of the study has, and those whose headers name another patient.
+        Series whose name another one of the study has, and those whose headers name another patient; where they name
+        none (or a placeholder), another visit.
     notes : list of str
         How many the rule does not fit.
 
@@ -113,8 +114,9 @@ def joined(
             alone.append(study)
     studies: list[Study] = []
     left_out: list[LeftOut] = []
+    visits = {study.study_id: facts.visit for study, facts in found}
     for study_id, members_of in together.items():
-        study, apart = _one_study(study_id, members_of, rule)
+        study, apart = _one_study(study_id, members_of, visits, rule)
         studies.append(study)
         left_out += apart
     own = [study for study in alone if study.study_id not in together]
@@ -164,13 +166,14 @@ def notes_on(
         By study id, of those with anything: also the series that it lacks and half of the studies of several have.
     """
     several = [study for study in studies if study.series]
-    counts = Counter(one.name for study in several for one in study.series)
+    shown = {one.name.casefold(): one.name for study in several for one in study.series}
+    counts = Counter(one.name.casefold() for study in several for one in study.series)
     usual = sorted(name for name, n in counts.items() if 2 * n >= len(several))
     found = {study_id: [*said] for study_id, said in notes.items()}
     for study in several:
-        names = {one.name for one in study.series}
+        names = {one.name.casefold() for one in study.series}
         said = [f"{name} {what}" for name, what in odd.get(study.study_id, {}).items()]
-        said += [f"it has no {name}" for name in usual if name not in names]
+        said += [f"it has no {shown[name]}" for name in usual if name not in names]
         if said:
             found.setdefault(study.study_id, []).extend(said)
     return found
@@ -241,7 +244,9 @@ def _name(text: str) -> str:
 # -- one study
 
 
-def _one_study(study_id: str, members: Sequence[Study], rule: SeriesRule) -> tuple[Study, list[LeftOut]]:
+def _one_study(
+    study_id: str, members: Sequence[Study], visits: Mapping[str, str], rule: SeriesRule
+) -> tuple[Study, list[LeftOut]]:
     """Make one study of its series, sorted by their ids; and say which are not of it, and why."""
     by_name: dict[str, Study] = {}
     left_out = []
@@ -255,12 +260,15 @@ def _one_study(study_id: str, members: Sequence[Study], rule: SeriesRule) -> tup
     in_order = [by_name[name] for name in sorted(by_name)]
     primary = _primary(in_order, rule.primary)
     in_order = [primary, *(member for member in in_order if member is not primary)]
-    of_whom = next((member for member in in_order if member.patient), primary)
-    series = tuple(member for member in in_order if member.patient in ("", of_whom.patient))
+    series: list[Study] = []
     for member in in_order:
-        if member not in series:
-            reason = f"its headers name another patient than those of {of_whom.title}, with which it would be one study"
-            left_out.append(LeftOut(member.study_id, reason, member.title))
+        other = next((other for other in series if not _may_be_one(member, other, visits)), None)
+        if other is None:
+            series.append(member)
+            continue
+        who = "patient" if member.patient and other.patient else "visit, and not whether it is the same patient,"
+        reason = f"its headers name another {who} than those of {other.title}, with which it would be one study"
+        left_out.append(LeftOut(member.study_id, reason, member.title))
     stamp = hashlib.sha256(json.dumps([(one.name, one.stamp) for one in series]).encode()).hexdigest()[:16]
     title = _common_title(series) if rule.by == "study_uid" else study_id
     study = replace(
@@ -268,11 +276,19 @@ def _one_study(study_id: str, members: Sequence[Study], rule: SeriesRule) -> tup
         study_id=study_id,
         stamp=stamp,
         title=printable(title or study_id),
-        patient=of_whom.patient,
+        patient=next((one.patient for one in series if one.patient), ""),
         name="",
-        series=series,
+        series=tuple(series),
     )
     return study, left_out
+
+
+def _may_be_one(one: Study, other: Study, visits: Mapping[str, str]) -> bool:
+    """Tell whether headers allow two series to be of one patient: where one names none, by their visits."""
+    if one.patient and other.patient:
+        return one.patient == other.patient
+    own, others = visits.get(one.study_id, ""), visits.get(other.study_id, "")
+    return not own or not others or own == others
 
 
 def _primary(series: Sequence[Study], wanted: Sequence[str]) -> Study:
