@@ -14,7 +14,7 @@ if missing := [name for name in needed if importlib.util.find_spec(name) is None
     pytest.skip(f"radiology needs {', '.join(missing)}", allow_module_level=True)
 
 from host_app import Host, changed  # noqa: E402
-from server_process import write_studies  # noqa: E402
+from server_process import wait_for, write_studies  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +31,7 @@ def radiology(tmp_path_factory):
     main.write_text(changed(main.read_text(encoding="utf-8")), encoding="utf-8")
     studies = write_studies(folder / "studies", 5)
     with Host(main.parent, studies, folder / "state", "batch_size", "3", of_host=OF_HOST) as server:
+        wait_for(server.answers, 180, "all that the app imports")
         server.wait_until_ready()
         yield server
 
