@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from server_process import Server
+from server_process import Server, wait_for
 
 README = Path(__file__).parents[1] / "monailabel_app" / "README.md"
 
@@ -31,3 +31,7 @@ class Host(Server):
         for key, value in zip(of_host[::2], of_host[1::2], strict=True):
             command += ["--conf", key, value]
         super().__init__(studies, state, "state_dir", str(state), *conf, command=command, prefix="firstpick.")
+
+    def wait_until_ready(self, state="ready"):
+        wait_for(self.answers, 180, "all that the app imports")
+        return super().wait_until_ready(state)

@@ -335,7 +335,7 @@ def test_with_authentication_on_tokens_are_asked_for_as_in_our_own_app(tmp_path,
         monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", "true")
         monkeypatch.setenv("MONAI_LABEL_AUTH_REALM_URI", provider.realm)
         with Host(write_app(tmp_path / "app"), write_studies(tmp_path / "studies", 2), tmp_path / "state") as server:
-            wait_for(lambda: server.process.poll() is not None or is_up(server), 60, "the server")
+            wait_for(lambda: server.process.poll() is not None or is_up(server), 120, "the server")
             for path in ("/firstpick/status", "/firstpick/proposal", "/firstpick/thumbnail/study_00"):
                 server.get(path, 401)
             assert server.signed_in(provider.token("user")).status()["strategy"] == "kmeans"
@@ -384,7 +384,7 @@ def test_studies_in_a_pacs_end_the_start_with_the_way_that_works(tmp_path, monke
     tool.chmod(0o755)
     monkeypatch.setenv("MONAI_LABEL_DICOMWEB_CACHE_PATH", str(tmp_path / "cache"))
     with Host(tmp_path / "app", "http://127.0.0.1:9/dicom-web", tmp_path / "state") as server:
-        assert server.process.wait(60) != 0
+        assert server.process.wait(120) != 0
         said = server.log.read_text()
     assert "FirstPick cannot start. The studies of this app are in a PACS" in said
     assert "firstpick serve --studies http://127.0.0.1:9/dicom-web" in said

@@ -86,16 +86,18 @@ def with_firstpick(app: App) -> App:
     def and_counted(self: Any, image_id: str, label_id: str) -> Any:
         result = on_save_label(self, image_id, label_id)
         if _is_server():
-            _services(self).store.label_saved(image_id)
-            _services(self).worklist.label_saved()
+            services = _services(self)
+            services.store.label_saved(image_id)
+            services.worklist.label_saved()
         return result
 
     @functools.wraps(on_init_complete)
     def and_started(self: Any) -> None:
         on_init_complete(self)
         if _is_server():
-            _add_routes(sys.modules["monailabel.app"].app, _services(self))
-            _services(self).start()
+            services = _services(self)
+            _add_routes(sys.modules["monailabel.app"].app, services)
+            services.start()
 
     app.init_strategies, app.next_sample = with_ours, without_scoring
     app.on_save_label, app.on_init_complete = and_counted, and_started

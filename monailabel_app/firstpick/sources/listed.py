@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from firstpick.sources.eligibility import Eligibility, why_left_out
 from firstpick.sources.names import printable
 from firstpick.sources.plain import Plain, read_plain, studies_of, with_facts
-from firstpick.sources.walk import Folder, Stat, lies_in
+from firstpick.sources.walk import Folder, Stat, lies_in, shown
 from firstpick.studies import LeftOut, Study
 from firstpick.voxels.formats import ENDINGS, ending_of
 
@@ -49,8 +50,9 @@ class Listed:
         self._known = self._read(root, ids)
         studies = []
         for found, facts in studies_of(root, self._known):
-            study_id = ids[found.source]
-            study = replace(found, study_id=study_id, title=printable(study_id))
+            path = os.path.normpath(found.source)
+            study_id = ids[path]
+            study = replace(found, study_id=study_id, source=path, title=printable(study_id))
             if reason := why_left_out(study, facts, self._eligibility):
                 left_out[study_id] = reason
             else:
@@ -68,9 +70,10 @@ class Listed:
         """Sort out what is not read: ids by the path of their file, and reasons by id."""
         ids: dict[str, str] = {}
         left_out = {}
-        for study_id, path in sorted(paths.items()):
+        for study_id, given in sorted(paths.items()):
+            path = given and os.path.normpath(given)
             if reason := self._why_not(root, path):
-                left_out[study_id] = reason
+                left_out[shown(study_id)] = reason
             elif (other := ids.setdefault(path, study_id)) != study_id:
                 left_out[study_id] = f"its file is that of {printable(other)}"
         return ids, left_out
@@ -79,6 +82,8 @@ class Listed:
         ending = ending_of(Path(path).name)
         if not path:
             return "no file is given of it"
+        if shown(path) != path:
+            return "its name is not UTF-8: rename it"
         if Path(path).is_dir():
             return "a folder, not a file"
         if ending not in ENDINGS:
@@ -106,12 +111,9 @@ def _looked_into(path: Path, root: Path) -> Folder:
     """Look what lies in one folder."""
     relative = os.path.relpath(path, root).replace(os.sep, "/")
     folder = Folder(path, "" if relative == "." else relative)
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_file():
-                    stat = entry.stat()
-                    folder.files[entry.name] = Stat(stat.st_size, stat.st_mtime_ns, (stat.st_dev, stat.st_ino))
-    except FileNotFoundError:
-        return folder
+    with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_file():
+                stat = entry.stat()
+                folder.files[entry.name] = Stat(stat.st_size, stat.st_mtime_ns, (stat.st_dev, stat.st_ino))
     return folder
