@@ -112,15 +112,15 @@ def test_no_strategy_is_told_the_labels():
     assert not {ORACLE, FOREGROUND.strategy} & set(STRATEGIES)
     with pytest.raises(ValueError, match="strategy 'oracle' is not known"):
         all_arms([ORACLE], ["pixels"], ["l2"])
-    arms = told_arms(["pixels", "dinov2-s"], with_masks=False, n_draws=3, n_starts=2)
+    arms = told_arms(["pixels", "dinov2-s"], with_masks=False, n_draws=3, n_repeats=2)
     assert all(is_told(arm) for arm in arms)
     assert [arm.name for arm in arms if not arm.draw] == ["oracle, pixels, l2", "oracle, dinov2-s, l2"]
 
 
 def test_a_scaling_may_name_its_number_of_components():
     assert components_of("whiten:4", 32) == ("whiten", 4)
-    assert recipe_of(Arm("kmeans", "pixels", "pca:4"), NO_GUARDS, 32)["n_components"] == 4
-    assert recipe_of(Arm("kmeans", "pixels", "pca"), NO_GUARDS, 32)["n_components"] == 32
+    assert recipe_of(Arm("kmeans", "pixels", "pca:4"), NO_GUARDS, 32, 6)["n_components"] == 4
+    assert recipe_of(Arm("kmeans", "pixels", "pca"), NO_GUARDS, 32, 6)["n_components"] == 32
     X = np.random.default_rng(0).normal(size=(60, 20)).astype(np.float32)
 
     def batch(scaling, n_components):
@@ -242,12 +242,17 @@ def finish(work):
 def test_where_a_class_is_rare_the_oracle_gains_and_a_strategy_that_sees_noise_does_not(tmp_path):
     bench = planted()
     arms = (
-        *all_arms(["kmeans"], ["pixels"], ["l2"], n_draws=10, n_starts=5),
-        *told_arms(["pixels"], with_masks=False, n_draws=10, n_starts=2),
+        *all_arms(["kmeans"], ["pixels"], ["l2"], n_draws=10, n_repeats=5),
+        *told_arms(["pixels"], with_masks=False, n_draws=10, n_repeats=2),
     )
     with closing(Cells(tmp_path)) as cells, ThreadPoolExecutor(1) as executor:
         work = compare(
-            bench, class_judges(bench, ["judging"], None), Plan(arms, (6,), n_seeds=8), cells, executor, n_waiting=2
+            bench,
+            class_judges(bench, ["judging"], None),
+            Plan(arms, (6,), n_seeds=8, starts=1),
+            cells,
+            executor,
+            n_waiting=2,
         )
         outcome = finish(work)
     rows = {row.arm: row for row in summarise(outcome) if row.measure == "auroc"}
@@ -262,7 +267,7 @@ def test_where_a_class_is_rare_the_oracle_gains_and_a_strategy_that_sees_noise_d
 def test_steps_of_kmeans_are_counted_on_features_alone(tmp_path):
     bench = replace(planted(), truth=Truth(planted().classes, tuple(map(float, range(132)))))
     reduced = Arm("kmeans", "pixels", "pca:4")
-    arms = (RANDOM, KMEANS, reduced, *told_arms(["pixels"], with_masks=True, n_draws=1, n_starts=1))
+    arms = (RANDOM, KMEANS, reduced, *told_arms(["pixels"], with_masks=True, n_draws=1, n_repeats=1))
     plan = Plan(arms, (4,), n_seeds=1, with_convergence=True)
     with closing(Cells(tmp_path)) as cells, ThreadPoolExecutor(1) as executor:
         outcome = finish(compare(bench, [], plan, cells, executor, n_waiting=2))

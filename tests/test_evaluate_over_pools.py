@@ -135,7 +135,7 @@ def test_a_pool_has_at_most_so_many_studies_and_no_class_that_cannot_be_learnt(t
 @pytest.mark.slow
 def test_a_pool_is_compared_once_whatever_interrupts_and_budgets_that_do_not_fit_are_left_out(tmp_path):
     pictures(tmp_path / "data" / "head_ct", ["a", "a", "b", "b"] * 8)
-    effort = Effort(("kmeans",), (4, 50), n_splits=2, n_draws=2, n_starts=1)
+    effort = Effort(("kmeans",), (4, 50), n_splits=2, n_draws=2, n_repeats=1)
     places = {"data": tmp_path / "data", "out": tmp_path / "out", "embeddings": tmp_path}
     run_pool("head_ct", "classes", effort, **places, n_workers=1)
     found = tmp_path / "out" / "head_ct-classes" / "results.csv"

@@ -79,16 +79,16 @@ N_OF_PICTURES = 7
 LIBRARY, FEW = tuple(sorted(set(STRATEGIES) - {"random"})), ("kmeans", "facility_location", "ward")
 EFFORTS = {
     "pools": {
-        "classes": Effort(LIBRARY, (5, 10, 20, 50), n_splits=12, n_draws=40, n_starts=5),
-        "masks": Effort(LIBRARY, (5, 10, 20, 50), n_splits=6, n_draws=40, n_starts=5),
+        "classes": Effort(LIBRARY, (5, 10, 20, 50), n_splits=12, n_draws=40, n_repeats=5),
+        "masks": Effort(LIBRARY, (5, 10, 20, 50), n_splits=6, n_draws=40, n_repeats=5),
     },
     "pools-quick": {
-        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=3, n_draws=20, n_starts=5),
-        "masks": Effort(FEW, (5, 10, 20), n_splits=3, n_draws=20, n_starts=5),
+        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=3, n_draws=20, n_repeats=5),
+        "masks": Effort(FEW, (5, 10, 20), n_splits=3, n_draws=20, n_repeats=5),
     },
     "pools-train": {
-        "classes": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_starts=1),
-        "masks": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_starts=1),
+        "classes": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_repeats=1),
+        "masks": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_repeats=1),
     },
 }
 """What is run on each pool, by the folder that it is written to."""

@@ -4,7 +4,7 @@ Run by hand after ``evidence.py pools``, on whatever of it is finished:
 
     python tests/benchmarks/evidence_over_pools.py evidence/pools --readme monailabel_app/firstpick/evaluate/README.md
 
-The pool is the unit: splits of one pool tell of that pool alone. A gain is an arm's mean over its starts and splits,
+The pool is the unit: splits of one pool tell of that pool alone. A gain is an arm's mean over its repeats and splits,
 less that of random batches of the same size; intervals (95 %) come of drawing pools anew 10,000 times. A share is the
 sum of an arm's gains over that of the oracle's. Where two arms are compared, judges count that are kin to neither.
 """
@@ -141,7 +141,7 @@ def headroom_of(pools, kind):
 
 
 def claims_of(pools):
-    """The seed paper's claims: the default's arm against each baseline, and its spread over splits and starts."""
+    """The seed paper's claims: the default's arm against each baseline, and its spread over splits and repeats."""
     lines = []
     for kind, other in ((k, o) for k in ("classes", "masks") for o in (RANDOM, PIXELS, IMAGENET)):
         gains, spreads = [], []
@@ -197,7 +197,7 @@ def steps_table(lines):
 
 
 def _spreads(pool, judge, budget, other):
-    """Standard deviations over starts or draws on one split, roots of the mean over the splits."""
+    """Standard deviations over repeats or draws on one split, roots of the mean over the splits."""
     return [
         float(np.sqrt(np.nanmean(np.nanvar(pool.values[judge, arm, budget], axis=0, ddof=1))))
         for arm in (DEFAULT, other)
@@ -236,7 +236,7 @@ def claims_table(claims):
         ]
         for line in claims
     ]  # fmt: skip
-    return markdown([["labels", "the default against", "difference", "pools won", "spread over starts, ratio"], *rows])
+    return markdown([["labels", "the default against", "difference", "pools won", "spread over repeats, ratio"], *rows])
 
 
 def put_between(path, text):

@@ -42,7 +42,7 @@ class Effort:
         On the features of `SELECTS`, with ``l2``.
     budgets : tuple of int
         Those that the smallest pool of a split has room for.
-    n_splits, n_draws, n_starts : int
+    n_splits, n_draws, n_repeats : int
         Splits, batches of random and batches of every other arm on each split.
     """
 
@@ -50,15 +50,15 @@ class Effort:
     budgets: tuple[int, ...]
     n_splits: int
     n_draws: int
-    n_starts: int
+    n_repeats: int
 
     def arms(self, *, with_masks):
         """Every arm in all its draws."""
         library = (Arm(strategy, SELECTS, "l2") for strategy in self.strategies)
         return (
             *draws_of(RANDOM, self.n_draws),
-            *(one for arm in (*library, *PAPER) for one in draws_of(arm, self.n_starts)),
-            *told_arms([SELECTS], with_masks=with_masks, n_draws=self.n_draws, n_starts=self.n_starts),
+            *(one for arm in (*library, *PAPER) for one in draws_of(arm, self.n_repeats)),
+            *told_arms([SELECTS], with_masks=with_masks, n_draws=self.n_draws, n_repeats=self.n_repeats),
         )
 
 

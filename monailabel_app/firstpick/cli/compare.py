@@ -17,7 +17,7 @@ from firstpick.evaluate.bench import Step
 from firstpick.evaluate.command import PRESETS, Request, n_workers_for, run_comparison
 from firstpick.workers import LocalPool
 
-_N_DRAWS_TRAINED, _N_STARTS_TRAINED = 3, 1  # of random and of the others, with real training
+_N_DRAWS_TRAINED, _N_REPEATS_TRAINED = 3, 1  # of random and of the others, with real training
 _PICTURE = 2  # axes of what most encoders see
 _CELL_LIMIT_S = 6 * 3600.0  # one training, however slow the machine
 
@@ -48,7 +48,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     text = "batches of random on each split (default 10; 3 with --train)"
     add("--random-draws", dest="n_draws", type=int, metavar="N", help=text)
     text = "batches of every other arm on each split, with other seeds (default 5; 1 with --train)"
-    add("--starts", dest="n_starts", type=int, metavar="N", help=text)
+    add("--repeats", dest="n_repeats", type=int, metavar="N", help=text)
     add("--test-fraction", type=float, default=Request.test_fraction, metavar="X", help="default 0.2")
     add("--preset", default="", choices=PRESETS, help="the arms of a paper, and k-means' steps")
     how = command.add_mutually_exclusive_group()
@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> None:
     """Compare on labelled data, with a bar for each stage."""
     if options.n_draws is None:
         options.n_draws = _N_DRAWS_TRAINED if options.train else Request.n_draws
-    if options.n_starts is None:
-        options.n_starts = _N_STARTS_TRAINED if options.train else Request.n_starts
+    if options.n_repeats is None:
+        options.n_repeats = _N_REPEATS_TRAINED if options.train else Request.n_repeats
     request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
     with session(options) as opened:
         config, spec = opened.config, opened.config.encoder_spec
@@ -85,6 +85,7 @@ def run(options: argparse.Namespace) -> None:
                 },
                 guards=config.guards,
                 n_components=config.n_components,
+                starts=config.starts,
                 n_workers=n_workers,
                 groups_by=config.groups.by,
                 series_pool=config.series.pool,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from firstpick.evaluate.oracle import Truth, balanced, draw_foreground
 from firstpick.evaluate.plain_slices import middle, strided
-from firstpick.selection import NESTED, SCALINGS, Guards, check_strategy, select
+from firstpick.selection import NESTED, SCALINGS, SEEDED, Guards, check_strategy, select
 from firstpick.studies import Sample
 
 #: The seed paper's encoders (arXiv 2402.02561), as far as there is one like it here; foundation encoders follow.
@@ -49,9 +49,9 @@ TOLD = (FOREGROUND.strategy, ORACLE)
 
 
 def all_arms(
-    strategies: Iterable[str], encoders: Iterable[str], scalings: Iterable[str], *, n_draws: int = 1, n_starts: int = 1
+    strategies: Iterable[str], encoders: Iterable[str], scalings: Iterable[str], *, n_draws: int = 1, n_repeats: int = 1
 ) -> tuple[Arm, ...]:
-    """Combine all with all, each with ``n_starts`` seeds, after ``n_draws`` of ``random``, which is always among them.
+    """Combine all with all, each with ``n_repeats`` seeds, after ``n_draws`` of ``random``, which is always among them.
 
     Raises
     ------
@@ -70,25 +70,25 @@ def all_arms(
     for strategy in strategies:
         check_strategy(strategy)
     arms = (
-        Arm(strategy, encoder, scaling, start)
+        Arm(strategy, encoder, scaling, draw)
         for strategy in strategies
         for encoder in encoders
         for scaling in scalings
-        for start in range(n_starts)
+        for draw in range(n_repeats)
         if strategy != RANDOM.strategy
     )
     return tuple(dict.fromkeys((*draws_of(RANDOM, n_draws), *arms)))
 
 
-def told_arms(encoders: Iterable[str], *, with_masks: bool, n_draws: int, n_starts: int) -> tuple[Arm, ...]:
+def told_arms(encoders: Iterable[str], *, with_masks: bool, n_draws: int, n_repeats: int) -> tuple[Arm, ...]:
     """List the arms that look at the labels: the oracle on each encoder, and random by foreground where masks are.
 
     Examples
     --------
-    >>> [arm.name for arm in told_arms(["pixels"], with_masks=True, n_draws=1, n_starts=1)]
+    >>> [arm.name for arm in told_arms(["pixels"], with_masks=True, n_draws=1, n_repeats=1)]
     ['random, by foreground', 'oracle, pixels, l2']
     """
-    oracles = (arm for encoder in encoders for arm in draws_of(Arm(ORACLE, encoder, "l2"), n_starts))
+    oracles = (arm for encoder in encoders for arm in draws_of(Arm(ORACLE, encoder, "l2"), n_repeats))
     return (*(draws_of(FOREGROUND, n_draws) if with_masks else ()), *oracles)
 
 
@@ -140,6 +140,7 @@ def choose_batches(
     n_components: int,
     truth: Truth | None,
     samples: Sequence[Sample] = (),
+    starts: int = 6,
 ) -> list[list[int]]:
     """Choose a first batch of each size; rows of ``X``, the most useful first.
 
@@ -167,6 +168,7 @@ def choose_batches(
             X,
             budget,
             seed=seed,
+            starts=starts,
             scaling=scaling,
             n_components=n_components,
             groups=groups or None,
@@ -187,9 +189,10 @@ def is_told(arm: Arm) -> bool:
     return arm.strategy in TOLD
 
 
-def recipe_of(arm: Arm, guards: Guards, n_components: int) -> Mapping[str, Any]:
+def recipe_of(arm: Arm, guards: Guards, n_components: int, starts: int) -> Mapping[str, Any]:
     """Say as plain data what decides an arm's batches, besides the features."""
     scaling, n_components = components_of(arm.scaling or "l2", n_components)
     parts = n_components if scaling in _WITH_COMPONENTS else 0
     own = {name: value for name, value in asdict(arm).items() if name != "draw" or value}
-    return {"arm": own, "guards": asdict(guards), "n_components": parts}
+    seeded = {"starts": starts} if arm.strategy in SEEDED else {}
+    return {"arm": own, "guards": asdict(guards), "n_components": parts, **seeded}

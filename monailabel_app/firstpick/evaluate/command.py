@@ -56,7 +56,7 @@ class Request:
         ``yuan-hong`` for the arms of the seed paper; empty for none.
     n_draws : int
         Batches that ``random`` draws on each split; the others are compared with their mean.
-    n_starts : int
+    n_repeats : int
         Batches that every other arm chooses on each split, each with another seed; their mean counts.
     tests : bool
         Whether differences are tested.
@@ -74,7 +74,7 @@ class Request:
     train: bool = False
     preset: str = ""
     n_draws: int = 10
-    n_starts: int = 5
+    n_repeats: int = 5
     tests: bool = True
 
     def __post_init__(self) -> None:
@@ -84,8 +84,8 @@ class Request:
         if self.n_draws < 1:
             msg = f"random draws must be 1 or more; got {self.n_draws}."
             raise ValueError(msg)
-        if self.n_starts < 1:
-            msg = f"starts must be 1 or more; got {self.n_starts}."
+        if self.n_repeats < 1:
+            msg = f"repeats must be 1 or more; got {self.n_repeats}."
             raise ValueError(msg)
         if not (self.encoders and self.strategies and self.scalings):
             msg = "a comparison needs one or more encoders, strategies and scalings."
@@ -112,6 +112,7 @@ def run_comparison(
     specs: Mapping[str, EncoderSpec],
     guards: Guards,
     n_components: int,
+    starts: int,
     n_workers: int,
     groups_by: str = "",
     series_pool: str = "join",
@@ -131,7 +132,7 @@ def run_comparison(
         The specification of every encoder that may be needed.
     guards : Guards
         Kept to by all arms.
-    n_components, n_workers : int
+    n_components, starts, n_workers : int
     groups_by : str
         What tells a patient; groups are never split between pool and test part.
     series_pool : str
@@ -163,18 +164,19 @@ def run_comparison(
             bench, request, label_names or {}, cache.path.parent, executor, n_waiting=n_workers + 1
         )
         encoders = [name for name in request.encoders if name in bench.features]
-        n_draws, n_starts = request.n_draws, request.n_starts
+        n_draws, n_repeats = request.n_draws, request.n_repeats
         plan = Plan(
             arms=(
-                *all_arms(request.strategies, encoders, request.scalings, n_draws=n_draws, n_starts=n_starts),
-                *(one for arm in PLAIN_SLICES for one in draws_of(arm, n_starts) if bench.slices),
-                *told_arms(encoders, with_masks=bool(bench.masks), n_draws=n_draws, n_starts=n_starts),
+                *all_arms(request.strategies, encoders, request.scalings, n_draws=n_draws, n_repeats=n_repeats),
+                *(one for arm in PLAIN_SLICES for one in draws_of(arm, n_repeats) if bench.slices),
+                *told_arms(encoders, with_masks=bool(bench.masks), n_draws=n_draws, n_repeats=n_repeats),
             ),
             budgets=request.budgets,
             n_seeds=request.n_seeds,
             test_fraction=request.test_fraction,
             guards=guards,
             n_components=n_components,
+            starts=starts,
             with_convergence=bool(request.preset),
         )
         outcome = yield from compare(bench, judges, plan, cells, executor, n_waiting=2 * n_workers + 1)
@@ -220,13 +222,13 @@ def _facts(bench: Bench, plan: Plan, outcome: Outcome) -> str:
     held_out = "groups" if len(groups) < len(bench.studies) else bench.unit
     guards = plan.guards
     n_draws = sum(arm.strategy == RANDOM.strategy for arm in plan.arms)
-    n_starts = sum(arm.strategy == ORACLE for arm in plan.arms) // len({a.encoder for a in plan.arms if a.encoder})
+    n_repeats = sum(arm.strategy == ORACLE for arm in plan.arms) // len({a.encoder for a in plan.arms if a.encoder})
     return (
         f"{len(bench.studies)} {bench.unit} of {len(groups)} groups, {kind}. {plan.n_seeds} splits, "
         f"{plan.test_fraction:.0%} of the {held_out} held out (test part over pool: {outcome.test_ratio:.2f}). "
         f"Every arm, random too, keeps to: copies from a cosine of {guards.duplicates:g} on count once, studies of a "
         f"group {guards.max_per_group or 'without limit'}, unusual studies: {guards.outliers}. "
-        f"Random draws {n_draws} batches on each split, and every other arm chooses {n_starts}, each with another "
+        f"Random draws {n_draws} batches on each split, and every other arm chooses {n_repeats}, each with another "
         f"seed: means are compared; spread and worst split are those of one batch. Every arm is trained in the same "
         f"way, with the same seed on the same split."
     )

@@ -37,6 +37,8 @@ class Plan:
         The same for all arms, ``random`` too.
     n_components : int
         Of the scalings ``pca`` and ``whiten``.
+    starts : int
+        Of strategies that hang on the seed, see `firstpick.selection.select`.
     with_convergence : bool
         Whether the steps of k-means are counted.
 
@@ -52,6 +54,7 @@ class Plan:
     test_fraction: float = 0.2
     guards: Guards = Guards()
     n_components: int = 32
+    starts: int = 6
     with_convergence: bool = False
 
     def __post_init__(self) -> None:
@@ -198,7 +201,7 @@ def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell
             "split": _split_recipe(bench, plan, seed),
             "features": bench.fingerprints[encoder],
             "budgets": plan.budgets,
-            **recipe_of(arm, plan.guards, plan.n_components),
+            **recipe_of(arm, plan.guards, plan.n_components, plan.starts),
         },
         function=choose_batches,
         arguments=lambda: (
@@ -211,6 +214,7 @@ def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell
             plan.n_components,
             bench.truth.of(split.pool) if bench.truth and is_told(arm) else None,
             tuple(bench.samples[row] for row in split.pool) if bench.slices else (),
+            plan.starts,
         ),
     )
 
