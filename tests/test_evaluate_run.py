@@ -334,7 +334,7 @@ def command(folder, out, *more):
     return [
         *("compare", str(folder / "pictures"), "--labels", str(folder / "labels.csv"), "--out", str(folder / out)),
         *("--state", str(folder / "state"), "--encoders", "pixels", "--budgets", "3,6", "--seeds", "6"),
-        *("--random-draws", "2", "--starts", "1"),
+        *("--random-draws", "2", "--repeats", "1"),
         *("--strategies", "kmeans,ward,typiclust,consensus", "--conf", "n_workers", "1", *more),
     ]
 
@@ -349,7 +349,7 @@ def command(folder, out, *more):
         ({"--budgets": "6,3"}, "budgets must be one or more rising numbers"),
         ({"--seeds": "0"}, "seeds must be 1 or more"),
         ({"--random-draws": "0"}, "random draws must be 1 or more; got 0"),
-        ({"--starts": "0"}, "starts must be 1 or more; got 0"),
+        ({"--repeats": "0"}, "repeats must be 1 or more; got 0"),
         ({"--scalings": "whiten:0"}, "scaling 'whiten:0' is not known. Of a number of components"),
         ({"--scalings": "l2:8"}, "scaling 'l2:8' is not known. Of a number of components, 1 or more, write pca:16"),
     ],

@@ -86,7 +86,7 @@ def test_slices_are_compared_by_class_and_no_study_lies_in_both_parts(volumes):
                 str(volumes / "out"),
             ),
             *("--state", str(volumes / "state"), "--encoders", "pixels", "--judges", "random-init", "--seeds", "2"),
-            *("--budgets", "4,8", "--random-draws", "2", "--starts", "2", "--conf", "n_workers", "1"),
+            *("--budgets", "4,8", "--random-draws", "2", "--repeats", "2", "--conf", "n_workers", "1"),
             *("--conf", "unit", "slice", "--conf", "views.planes", "[axial]", "--conf", "slices.max_per_study", "1"),
         ]
     )
@@ -126,7 +126,7 @@ def test_slices_are_compared_by_mask_with_patches_made_in_a_worker(volumes):
     arguments = [
         *("compare", str(volumes / "images"), "--labels", str(volumes / "masks"), "--out", str(volumes / "out")),
         *("--state", str(volumes / "state"), "--encoders", "pixels", "--seeds", "2", "--budgets", "4"),
-        *("--random-draws", "2", "--starts", "1", "--conf", "n_workers", "1"),
+        *("--random-draws", "2", "--repeats", "1", "--conf", "n_workers", "1"),
         *("--conf", "unit", "slice", "--conf", "views.planes", "[axial]"),
     ]
     assert main(arguments) == 0
