@@ -23,9 +23,11 @@ from FirstPickLib.editor import SegmentEditor
 from FirstPickLib.keys import EscapeFilter, Keys
 from FirstPickLib.logic import FirstPickLogic
 from FirstPickLib.mapwidget import MapWidget
+from FirstPickLib.notice import fillBox, showNotice
 from FirstPickLib.preferences import addSettingsPanel
 from FirstPickLib.readers import SHOWN, readersLines, turnText
 from FirstPickLib.samples import addSampleData
+from FirstPickLib.seriesrow import SeriesRow
 from FirstPickLib.slicerow import SliceRow
 from FirstPickLib.table import WorkListTable
 from FirstPickLib.work import ENDING
@@ -90,6 +92,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.mapFrame.layout().addWidget(self.map)
         self.editor = SegmentEditor(self.ui.editorFrame)
         self.slices = SliceRow(self.ui)
+        self.series = SeriesRow(self.ui, self.logic)
         self.keys = Keys(
             {
                 "Ctrl+Return": lambda: self.logic.submit(),
@@ -99,6 +102,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 "Ctrl+Shift+D": lambda: self.logic.saveDraft(),
                 "Alt+Down": lambda: self.slices.step(1),
                 "Alt+Up": lambda: self.slices.step(-1),
+                "Alt+PgDown": lambda: self.series.step(1),
+                "Alt+PgUp": lambda: self.series.step(-1),
             }
         )
         self._escape = EscapeFilter((self.ui.skipFrame, self.ui.skipButton), self.onSkipEscaped)
@@ -365,6 +370,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._foldAround(reading)
         ui.readingSection.visible = reading is not None
         self.slices.show(reading.slices if reading else None)
+        self.series.show(reading.sequences if reading else None)
         if reading:
             row = logic.worklist.row(reading.studyId) if logic.worklist else None
             title = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
@@ -377,14 +383,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ui.stateLabel.text = wrappable(reading.lost or (_("Not saved yet") if reading.isDirty else ""))
             ui.stateLabel.visible = bool(ui.stateLabel.text)
             ui.labelFrame.visible = bool(reading.listed)
-            self._fillBox(ui.labelBox, [labelText(label) for label in reading.listed])
+            fillBox(ui.labelBox, [labelText(label) for label in reading.listed])
         self._updateEnabled()
-
-    def _fillBox(self, box, texts):
-        """Fill a box anew only if that changes anything: it may be open."""
-        if texts != [box.itemText(i) for i in range(box.count)]:
-            box.clear()
-            box.addItems(texts)
 
     def _foldAround(self, reading):
         """Fold list and map when reading begins, and unfold them when it ends, by whatever; between, the reader may."""
@@ -419,22 +419,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         button.enabled = not logic.isBusy and (row is not None or hasNext)
 
     def _updateNotice(self):
-        logic, ui = self.logic, self.ui
-        ui.messageLabel.text = wrappable(logic.question.text if logic.question else logic.message)
-        ui.questionFrame.visible = logic.question is not None
-        if logic.question:
-            ui.yesButton.text = logic.question.yes
-            texts = [text for text, _action in logic.question.choices]
-            ui.choiceBox.visible = len(texts) > 1
-            self._fillBox(ui.choiceBox, texts)
-            ui.choiceBox.currentIndex = 0
-        ui.transferFrame.visible = logic.transfer is not None
-        if logic.transfer:
-            text, done, total = logic.transfer
-            ui.transferLabel.text = wrappable(text)
-            ui.transferBar.maximum = 100 if total else 0
-            ui.transferBar.value = int(100 * done / total) if total else 0
-        ui.noticeFrame.visible = bool(ui.messageLabel.text) or logic.transfer is not None
+        showNotice(self.ui, self.logic)
         self._updateEnabled()
 
 

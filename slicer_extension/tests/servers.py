@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+SEQUENCES = {"series.by": "regex:^(?P<study>.+)_(?P<series>t1|t2|flair)$", "series.primary": "[t1]"}
 FAST = {"encoder": "pixels", "views.size": "56", "rescan_s": "0.3", "n_workers": "1"}
 
 
@@ -45,6 +46,22 @@ def write_studies(folder, n_studies, size=16, affine=OBLIQUE):
         start = number % 4 * size // 5
         array[start : start + size // 3, 3:10, 2 : 6 + number % 4 * 2] += 400 + 150 * (number % 4)
         nib.save(nib.Nifti1Image(array.astype(np.int16), affine), folder / f"study_{number:02d}.nii.gz")
+    return folder
+
+
+def write_sequences(folder, n_studies, size=12):
+    """Patients with three sequences each; every flair has a grid of its own, and the second patient has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(n_studies):
+        for place, series in enumerate(("t1", "t2", "flair")):
+            if (number, series) == (1, "flair"):
+                continue
+            rng = np.random.default_rng(10 * number + place)
+            shape = (size, size + 3, size - 2) if series != "flair" else (size - 4, size - 1, size + 1)
+            array = rng.normal(100, 20, shape)
+            array[2:5, 3:7, 2 : 4 + number] += 300 + 100 * place
+            grid = OBLIQUE if series != "flair" else oblique((5, 0, 0), (1.5, 1.5, 2.0))
+            nib.save(nib.Nifti1Image(array.astype(np.int16), grid), folder / f"patient{number}_{series}.nii.gz")
     return folder
 
 
@@ -139,3 +156,9 @@ class Server:
             )
         self.start()
         self.wait_until_ready()
+
+
+def sequences_server(folder, **conf):
+    """Serve three patients of `write_sequences`, the t1 of each in front."""
+    studies = write_sequences(folder / "studies", 3)
+    return Server(studies, folder / "state", **{**SEQUENCES, "batch_size": "3", **conf})

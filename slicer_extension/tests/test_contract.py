@@ -4,7 +4,6 @@ import json
 
 import pytest
 import record
-from servers import Server, write_studies
 
 import FirstPick
 
@@ -23,19 +22,28 @@ def test_the_modules_own_test_passes_with_the_recorded_server(monkeypatch):
     FirstPick.FirstPickTest().runTest()
 
 
+def assert_alike(fresh, recorded):
+    for name in ("infos", "thumbnails", "images"):
+        assert set(fresh.pop(name)) == set(recorded.pop(name))
+    for answers in (fresh, recorded):
+        for pick in answers["proposal"]["picks"]:
+            del pick["lookalikes"]
+    assert shape(fresh) == shape(recorded)
+
+
 @pytest.mark.server
 def test_the_recorded_answers_are_like_the_real_servers_and_the_modules_own_test_passes(tmp_path, monkeypatch):
-    studies = write_studies(tmp_path / "studies", 6, size=12)
-    with Server(studies, tmp_path / "state", labels=record.LABELS, batch_size="3") as server:
+    recorded = json.loads(record.RECORDED.read_text(encoding="utf-8"))
+    del recorded["sequences"]
+    with record.studies_server(tmp_path) as server:
         server.wait_until_ready()
-        fresh = record.record(server)
-        recorded = json.loads(record.RECORDED.read_text(encoding="utf-8"))
-        for name in ("infos", "thumbnails", "images"):
-            assert set(fresh.pop(name)) == set(recorded.pop(name))
-        for answers in (fresh, recorded):
-            for pick in answers["proposal"]["picks"]:
-                del pick["lookalikes"]
-        assert shape(fresh) == shape(recorded)
+        assert_alike(record.record(server), recorded)
         monkeypatch.setenv("FIRSTPICK_SERVER", server.address)
         FirstPick.FirstPickTest().test_realServer()
         assert server.get("/firstpick/status")["n_labelled"] == 1
+
+
+@pytest.mark.server
+def test_the_recorded_answers_about_several_series_are_like_the_real_servers(tmp_path):
+    recorded = json.loads(record.RECORDED.read_text(encoding="utf-8"))["sequences"]
+    assert_alike(record.record_sequences(tmp_path), recorded)

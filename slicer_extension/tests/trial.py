@@ -13,13 +13,14 @@ import nibabel as nib
 import numpy as np
 import qt
 import slicer
-from servers import Server, write_studies
+from servers import SEQUENCES, Server, write_sequences, write_studies
 from stage import HERE, Reader, wait_for
 
 from FirstPickLib import studyfile
 
 LABELS = '[{name: tumour, value: 5, color: "#ff0080"}, {name: organ, value: 2, color: "#00ff00"}]'
-SHAPE = (12, 15, 10)  # of `write_studies` with size 12
+SHAPE = (12, 15, 10)  # of `write_studies` with size 12, and of a t1 of `write_sequences`
+SEVERAL = "patient0"
 SILENCE_MS = 1500
 
 
@@ -74,6 +75,17 @@ class Trial:
     def open(self):
         self.reader.ui.filterBox.currentIndex = 0
         self.reader.open(self.study)
+
+    def open_several(self):
+        """Open the study of several series; what did not come is chosen, which tries again."""
+        reader = self.reader
+        if not reader.reading or reader.reading.studyId != SEVERAL:
+            reader.logic.open(SEVERAL)
+            self.settle()
+        for one in reader.reading.sequences.all[1:]:
+            if not one.isHere:
+                reader.reading.sequences.choose(one)
+                self.settle()
 
     def draw(self):
         self.connect()
@@ -136,6 +148,21 @@ class Trial:
 
     def is_open(self):
         return self.reader.reading is not None and self.reader.reading.studyId == self.study
+
+    def told_of_series(self):
+        """What is said below the box of the series; nothing of what the server notes."""
+        sequences = self.reader.reading.sequences if self.reader.reading else None
+        return " ".join(line for line in (sequences.text() if sequences else "").splitlines() if "Not loaded" in line)
+
+    def has_series(self):
+        sequences = self.reader.reading.sequences
+        return len(sequences.all) == 3 and len(sequences.others) == 2 and not sequences.text().count("Not loaded")
+
+    def has_series_pictures(self):
+        self.reader.refresh()
+        self.settle()
+        box = self.reader.ui.seriesBox
+        return box.count == 3 and not any(box.itemIcon(number).isNull() for number in range(3))
 
     def status(self):
         points = self.server.get("/firstpick/map")["points"]
@@ -214,9 +241,10 @@ class Trial:
 @contextlib.contextmanager
 def room(folder):
     """A real server with a proxy before it; what is silent is given up soon."""
-    studies = write_studies(folder / "studies", 6, size=SHAPE[0])
+    write_studies(folder / "studies", 5, size=SHAPE[0])
+    studies = write_sequences(folder / "studies", 1, size=SHAPE[0])
     native, is_here = qt.QNetworkRequest.setTransferTimeout, studyfile.isHere
-    with Server(studies, folder / "state", labels=LABELS, batch_size="4") as server:
+    with Server(studies, folder / "state", labels=LABELS, batch_size="4", **SEQUENCES) as server:
         server.wait_until_ready()
         proxy = Proxy(server.address)
         qt.QNetworkRequest.setTransferTimeout = lambda self, ms: native(self, min(ms, SILENCE_MS))

@@ -20,7 +20,7 @@ from trial import Trial, room
 
 ANSWERS = [name for name in WRONG if name not in ("404", "circle")]
 SAVED = "saved-alice-.*"
-QUIET = ("strategies", "thumbnail", "heartbeat")  # asked for again before anybody misses it
+QUIET = ("strategies", "thumbnail", "thumbnail of a series", "heartbeat")  # asked for again before anybody misses it
 
 
 @dataclass
@@ -65,6 +65,9 @@ ROUTES = {
     ),
     "map": Route("GET", "/firstpick/map.*", _nothing, Trial.connect, Trial.is_listed),
     "thumbnail": Route("GET", "/firstpick/thumbnail/.*", _nothing, Trial.connect, Trial.has_pictures),
+    "thumbnail of a series": Route(
+        "GET", r"/firstpick/thumbnail/.*series=.*", Trial.connect, Trial.open_several, Trial.has_series_pictures
+    ),
     "reserve": Route("POST", "/firstpick/reserve", Trial.connect, Trial.open, Trial.is_open),
     "image info": Route("GET", "/datastore/image/info.*", Trial.connect, Trial.open, Trial.is_open),
     "image": Route("GET", r"/datastore/image\?.*", Trial.connect, Trial.open, Trial.is_open),
@@ -75,6 +78,8 @@ ROUTES = {
         lambda t: t.reader.press("submitButton"),
         lambda t: "Submitted" in t.reader.message and t.on_server("final"),
     ),
+    "series": Route("GET", "/firstpick/series/.*", Trial.connect, Trial.open_several, Trial.has_series),
+    "image of a series": Route("GET", "/firstpick/image/.*", Trial.connect, Trial.open_several, Trial.has_series),
     "labels": Route("GET", "/firstpick/labels/.*", Trial.draft, Trial.open, Trial.is_drawn),
     "label": Route("GET", "/firstpick/label/.*", Trial.draft, Trial.open, Trial.is_drawn),
     "heartbeat": Route("POST", "/firstpick/heartbeat", Trial.draw, Trial.beat, lambda t: not t.reader.reading.lost),
@@ -127,7 +132,8 @@ def attempt(server, proxy, name, answer, folder):
     step(result, "cannot begin", lambda: route.before(trial))
     proxy.set((route.method, route.path, answer), *route.more)
     step(result, "stuck", ask)
-    result.read = f"{trial.reader.message} [{trial.reader.ui.serverLabel.text}]"
+    told = " ".join(filter(None, [trial.reader.message, trial.told_of_series()]))
+    result.read = f"{told} [{trial.reader.ui.serverLabel.text}]"
     if not proxy.n_wrong():
         result.faults.append("the proxy was not asked")
     if result.read == " [Ready: 6 studies embedded.]" and answer != "307" and name not in QUIET:

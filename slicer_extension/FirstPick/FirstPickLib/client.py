@@ -51,6 +51,7 @@ PICK = {
     "client": str,
     "until": float,
     "read_by": Maybe([str]),
+    "series": Maybe([str]),
 }
 PROPOSAL = {"strategy": str, "n_pool": int, "coverage": [float], "note": str, "picks": [PICK]}
 POINT = {
@@ -62,6 +63,16 @@ POINT = {
     "client": str,
     "reason": str,
     "stands_with": str,
+    "series": Maybe([str]),
+}
+SERIES = {
+    "name": str,
+    "is_primary": bool,
+    "modality": str,
+    "file_name": str,
+    "size": int,
+    "stamp": str,
+    "note": str,
 }
 IMAGE_INFO = {"path": str, "name": str, "stamp": str, "modality": str, "size": Maybe(int)}
 LISTED_LABEL = {
@@ -143,9 +154,9 @@ class Client:
         """Every study as a point."""
         return self._get("/firstpick/map", {"points": [POINT]}, BATCH_SECONDS, strategy=strategy)
 
-    def thumbnail(self, studyId: str) -> Request:
-        """A study's picture."""
-        return self._get("/firstpick/thumbnail/" + quote(studyId), Picture())
+    def thumbnail(self, studyId: str, series: str = "") -> Request:
+        """A study's picture, or that of one of its series."""
+        return self._get("/firstpick/thumbnail/" + quote(studyId), Picture(), series=series)
 
     def change(self, verb: str, studyId: str, **more: str) -> Request:
         """Change a study's status: reserve, heartbeat, release, skip (with a ``reason``), unskip or reopen."""
@@ -159,6 +170,14 @@ class Client:
     def image(self, studyId: str, size: int = 0) -> Request:
         """A study's file, of so many bytes if that is known."""
         return self._get("/datastore/image", File(size), image=studyId)
+
+    def series(self, studyId: str) -> Request:
+        """The series of a study, the primary first."""
+        return self._get("/firstpick/series/" + quote(studyId), [SERIES])
+
+    def seriesImage(self, studyId: str, series: str, size: int = 0) -> Request:
+        """The file of one of them, of so many bytes if that is known."""
+        return self._get(f"/firstpick/image/{quote(studyId)}/{quote(series, safe='')}", File(size))
 
     def labels(self, studyId: str) -> Request:
         """The labels of a study that this reader may load, what they go on with first."""
@@ -259,9 +278,9 @@ def clock(timestamp: float) -> str:
     return time.strftime("%H:%M" if then[:3] == time.localtime()[:3] else "%d %b %H:%M", then)
 
 
-def cacheName(address: str, studyId: str, info: dict) -> str:
-    """Name a study's file in the cache: another server, study or version of its voxels is another name."""
-    key = hashlib.sha256(json.dumps([address, studyId, info.get("stamp", "")]).encode()).hexdigest()[:24]
+def cacheName(address: str, studyId: str, info: dict, series: str = "") -> str:
+    """Name a file in the cache: another server, study, series or version of its voxels is another name."""
+    key = hashlib.sha256(json.dumps([address, studyId, info.get("stamp", ""), series]).encode()).hexdigest()[:24]
     return key + fileEnding(info.get("path") or info.get("name") or "")
 
 

@@ -18,7 +18,7 @@ class SegmentEditor:
         self._widget.setSegmentationNodeSelectorVisible(False)
         self._widget.setSourceVolumeNodeSelectorVisible(False)
         frame.layout().addWidget(self._widget)
-        self._shown = None
+        self._shown = self._source = None
 
     def _setEditorNode(self) -> None:
         node = slicer.mrmlScene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
@@ -30,10 +30,17 @@ class SegmentEditor:
         self._widget.setMRMLSegmentEditorNode(node)
 
     def setNodes(self, reading) -> bool:
-        """Edit the open study, or nothing; return whether that changed."""
+        """Edit the open study, or nothing; return whether that changed.
+
+        What looks at intensities, such as Threshold, looks at the series in front; the grid is always the primary's.
+        """
+        source = reading and reading.sequences.frontVolume
         if reading is self._shown:
+            if source is not self._source:
+                self._widget.setSourceVolumeNode(source)
+                self._source = source
             return False
-        self._shown = reading
+        self._shown, self._source = reading, source
         if reading is None:
             self._widget.setActiveEffect(None)
             self._widget.setSegmentationNode(None)
@@ -41,7 +48,7 @@ class SegmentEditor:
         else:
             self._setEditorNode()
             self._widget.setSegmentationNode(reading.segmentation)
-            self._widget.setSourceVolumeNode(reading.volume)
+            self._widget.setSourceVolumeNode(source)
         return True
 
     def enter(self) -> None:

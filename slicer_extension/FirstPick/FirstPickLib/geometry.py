@@ -22,6 +22,11 @@ def show(volume) -> list:
     return before
 
 
+def bringToFront(volume) -> None:
+    """Show another volume in the slice views, which stay where they are."""
+    slicer.util.setSliceViewerLayers(background=volume)
+
+
 def turnBack(before: list) -> None:
     """Put the slice views back as they stood: a picture turns all of them to its one plane."""
     for view, matrix in before:

@@ -153,9 +153,10 @@ class Leaving(Asking):
         return f"{text.format(study=reading.title)} {reading.copied}".strip()
 
     def _forgetFile(self, reading):
-        """Delete the copy of a study that is closed."""
-        if reading.cached and os.path.exists(reading.cached):
-            os.remove(reading.cached)
+        """Delete the copies of a study that is closed."""
+        for path in filter(None, (reading.cached, *reading.sequences.copies)):
+            if os.path.exists(path):
+                os.remove(path)
 
     # -- leaving
 

@@ -319,10 +319,10 @@ class ServerLink:
         if not answer.isGood:
             self.say(_("Cancelled.") if answer.isCancelled else answer.error)
 
-    def loadThumbnail(self, studyId, done):
-        """Hand a study's picture (PNG) to ``done``, empty if there is none."""
+    def loadThumbnail(self, studyId, done, series=""):
+        """Hand the picture (PNG) of a study, or of one of its series, to ``done``; empty if there is none."""
         thumbnails = self.thumbnails
-        thumbnails.load(studyId, lambda png: done(png) if thumbnails is self.thumbnails else None)
+        thumbnails.load(studyId, lambda png: done(png) if thumbnails is self.thumbnails else None, series)
 
     # -- reservations
 

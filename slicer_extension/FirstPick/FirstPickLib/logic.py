@@ -17,18 +17,15 @@ from . import geometry, scene
 from .activity import Lookout
 from .autosave import Autosave
 from .copies import Copies
-from .drawn import fetchDrawn
 from .kept import Kept
 from .leaving import Leaving
-from .link import ServerLink, isLost, waitCursor
+from .link import ServerLink, isLost
 from .loading import Loading
-from .reading import Reading
+from .opening import Opening
 from .sender import KeptSender
-from .slices import SliceTour
 from .studyfile import StudyFiles
 from .tasks import Task
 from .views import Views
-from .work import loadDrawn
 
 LOOK_MS = 300  # after the last stroke
 END_PATIENCE_S = 2  # with the server when Slicer ends
@@ -42,7 +39,7 @@ class FirstPickParameterNode:
     batchSize: Annotated[int, WithinRange(1, 500)] = 10
 
 
-class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
+class FirstPickLogic(Opening, Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
     """Opens studies, keeps what is drawn and sends it; works without any window.
 
     Attributes
@@ -164,7 +161,8 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             self.say(text)
         yield from self._refresh()
         self.showKept()
-        self._prefetchNext()
+        if self.reading:
+            self.reading.sequences.start(self._prefetchNext)
         return False
 
     def _giveBack(self, studyId):
@@ -175,80 +173,6 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
     def _release(self, client, studyId):
         yield client.change("release", studyId)
         yield from self._refresh()
-
-    def _fetchAndShow(self, studyId, lost, wasDone):
-        """Fetch volume and label and show them; return what went wrong."""
-        title = self.title(studyId)
-
-        def stage(isPreparing, *howFar):
-            text = _("The server is preparing {study} ...") if isPreparing else _("Loading {study} ...")
-            self._showTransfer(text.format(study=title), *howFar)
-
-        fetched = yield from self.files.fetch(self.client, studyId, stage)
-        if fetched.error:
-            return fetched.error
-        drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId)
-        return drawn.error or (yield from self._show(studyId, fetched, drawn, lost, wasDone))
-
-    def _loadNodes(self, title, fetched, drawn):
-        """Put volume and label into the scene, each announced; return the nodes, and what went wrong."""
-        text = _("Slicer opens {study} ...").format(study=title)
-        nodes, labels = [], self.status["labels"]
-        isGoing = yield from self._busy(text)
-        try:
-            if isGoing:
-                with waitCursor():
-                    nodes.append(scene.loadVolume(fetched.path, title))
-                    nodes.append(scene.makeSegmentation(nodes[0], labels))
-            if isGoing and drawn.path:
-                isGoing = yield from self._busy(text)
-            if isGoing and drawn.path:
-                with waitCursor():
-                    loadDrawn(drawn.path, nodes[1], nodes[0], labels)
-        except RuntimeError as error:
-            why = _("Slicer cannot open {study}: {why}").format(study=title, why=error)
-        else:
-            why = "" if isGoing else _("Cancelled.")
-        if why:
-            scene.removeNodes(nodes)
-            if isGoing and fetched.path != fetched.info["path"]:  # a copy, which may be what is wrong
-                os.remove(fetched.path)
-        return nodes, why
-
-    def _show(self, studyId, fetched, drawn, lost, wasDone):
-        """Put the study into the scene; return what went wrong."""
-        labels, title = self.status["labels"], self.title(studyId)
-        nodes, why = yield from self._loadNodes(title, fetched, drawn)
-        if why:
-            return why
-        volume, segmentation = nodes
-        row = self.worklist.row(studyId) if self.worklist else None
-        self.reading = Reading(
-            studyId,
-            title,
-            volume,
-            segmentation,
-            labels,
-            slices=SliceTour(volume, segmentation, row.slices if row else (), self._ticked.setdefault(studyId, {})),
-            modality=fetched.info["modality"],
-            stamp=fetched.info["stamp"],
-            cached="" if fetched.path == fetched.info.get("path") else fetched.path,
-            secondsBefore=drawn.seconds,
-            isDirty=self.kept.read(self.client, studyId) is not None,
-            hasDraft=drawn.isDraft,
-            lost=lost,
-            wasDone=wasDone,
-            listed=drawn.listed,
-        )
-        self._observe(segmentation)
-        self._viewsBefore = geometry.show(volume)
-        self.views.restore(self.reading)
-        self._lookout.start()
-        self.reading.slices.jumpTo(0)
-        self._putAside.discard(studyId)
-        self.say(f"{lost} {drawn.note}".strip())
-        self._tell("reading")
-        return ""
 
     def _look(self):
         """Tick off the slices on which something was drawn."""
@@ -297,6 +221,7 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         reading, self.reading = self.reading, None
         self._lookout.stop()
         self.autosave.stop()
+        reading.sequences.stop()
         for slot in (self._onDrawn, self._onSegment, self._onNode):
             self.removeObservers(slot)
         if reading.isHere:
@@ -309,6 +234,7 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
         """Take the study's nodes out of the scene."""
         reading = self._letGo()
         scene.removeNodes([*reading.beside, reading.segmentation, reading.volume])
+        reading.sequences.close()
 
     def _next(self, tell):
         """Close the open study, open the next pick and say what ``tell(reading)`` tells of the closed one."""
@@ -345,7 +271,7 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
     # -- ahead of the reader
 
     def _prefetchNext(self):
-        """Fetch the next pick's file while this one is read."""
+        """Fetch the next pick's file while this one is read, once all of this one is there."""
         row = self.worklist.nextOpen(self.reading.studyId) if self.worklist and self.reading else None
         if row is not None:
             self.files.fetchAhead(self.client, row.studyId)
@@ -372,6 +298,7 @@ class FirstPickLogic(Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, 
             reading = self.reading
             if reading.isDirty and reading.hasDrawing:
                 self._keep()
+            reading.sequences.stop()
             self.network.cancelAll()
             if self.isConnected and reading.isUntouched:
                 self._giveBackNow(reading.studyId)

@@ -25,6 +25,8 @@ class Reading:
         What the reader sees instead of the id.
     slices : SliceTour
         The slices that the server proposes.
+    sequences : Sequences
+        The series, of which ``volume`` is the primary.
     isDirty : bool
         Whether anything was drawn that the server does not have.
     stamp : str
@@ -55,6 +57,7 @@ class Reading:
     segmentation: object
     labels: list
     slices: object = None
+    sequences: object = None
     modality: str = ""
     stamp: str = ""
     cached: str = ""

@@ -1,4 +1,4 @@
-"""What FirstPick puts into the MRML scene: one volume and its segmentation; it touches no other node."""
+"""What FirstPick puts into the MRML scene: a study's volumes and its segmentation; it touches no other node."""
 
 from __future__ import annotations
 
@@ -122,6 +122,36 @@ def isEmpty(segmentation, segmentId: str) -> bool:
     if image is None or image.IsEmpty() or image.GetPointData().GetScalars() is None:
         return True
     return not (vtk_to_numpy(image.GetPointData().GetScalars()) == segment.GetLabelValue()).any()
+
+
+def makeFolder(name: str) -> int:
+    """Make a folder in the list of all that is in the scene, and return its number."""
+    hierarchy = _hierarchy()
+    return hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
+
+
+def putInto(folder: int, node) -> None:
+    """Put a node into such a folder."""
+    hierarchy = _hierarchy()
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, folder)
+    else:
+        hierarchy.CreateItem(folder, node)
+
+
+def removeFolder(folder: int) -> None:
+    """Remove a folder, unless somebody put something of theirs into it; 0 is none."""
+    if not folder:
+        return
+    hierarchy, items = _hierarchy(), vtk.vtkIdList()
+    hierarchy.GetItemChildren(folder, items, True)
+    if not any(hierarchy.GetItemDataNode(items.GetId(number)) for number in range(items.GetNumberOfIds())):
+        hierarchy.RemoveItem(folder)
+
+
+def _hierarchy():
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
 
 
 def removeNodes(nodes: list) -> None:

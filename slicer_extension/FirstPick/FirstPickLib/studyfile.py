@@ -25,6 +25,44 @@ class Fetched:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class StudyFile:
+    """Which file is meant: a study's own, which is that of its primary series, or that of another ``series``."""
+
+    client: object
+    studyId: str
+    series: str = ""
+
+    def ask(self):
+        """Ask what the server knows of it: a story that ends with that, and with why it says nothing."""
+        if self.series:
+            answer = yield self.client.series(self.studyId)
+            found = [one for one in answer.data if one["name"] == self.series] if answer.isGood else []
+            info = {**found[0], "path": "", "name": found[0]["file_name"]} if found else {}
+            gone = _("{address} has no such series of this study any more.")
+        else:
+            answer = yield self.client.imageInfo(self.studyId)
+            info = answer.data if answer.isGood else {}
+            gone = _("{address} has no such study any more. Is it still the same server?")
+        if not answer.isGood:
+            return {}, answer.error or _("Cancelled.")
+        return info, "" if info else gone.format(address=self.client.address)
+
+    def request(self, size: int):
+        """Make the request for its bytes."""
+        if self.series:
+            return self.client.seriesImage(self.studyId, self.series, size)
+        return self.client.image(self.studyId, size)
+
+    def isMade(self, info: dict) -> bool:
+        """Tell whether the server had the file when it said this, so that its name tells the format."""
+        return bool(self.series or info["path"]) and info.get("size") != 0
+
+    def name(self, info: dict) -> str:
+        """What a copy of it is called."""
+        return cacheName(self.client.address, self.studyId, info, self.series)
+
+
 def checkStudy(client, studyId: str, stamp: str):
     """Ask whether the server has another file than the one that was opened; ends with an `Answer`, bad if it has.
 
@@ -74,7 +112,11 @@ class StudyFiles:
             self._awaited = None
             if answer.isCancelled:
                 return Fetched(error=_("Cancelled."))
-        return (yield from self._fetch(client, studyId, stage))
+        return (yield from self._fetch(StudyFile(client, studyId), stage))
+
+    def fetchSeries(self, client, studyId: str, series: str, stage):
+        """Tell the story of the file of a series that is not the primary, as `fetch` does."""
+        return (yield from self._fetch(StudyFile(client, studyId, series), stage))
 
     def fetchAhead(self, client, studyId: str) -> None:
         """Begin with a file; what is loading already goes on, what is only being prepared makes room."""
@@ -82,36 +124,36 @@ class StudyFiles:
             self._ahead.cancel()
         if not self.isFetchingAhead:
             self._aheadId = studyId
-            self._ahead = Task(self._network, self._fetch(client, studyId, self._stageAhead)).start()
+            self._ahead = Task(self._network, self._fetch(StudyFile(client, studyId), self._stageAhead)).start()
 
     def _stageAhead(self, isPreparing, done, total):
         self._aheadIsPreparing = isPreparing
         if self._awaited:
             self._awaited(isPreparing, done, total)
 
-    def _fetch(self, client, studyId, stage):
+    def _fetch(self, file, stage):
         try:
             os.makedirs(self.folder, exist_ok=True)
-            return (yield from self._fetchWhole(client, studyId, stage))
+            return (yield from self._fetchWhole(file, stage))
         except OSError as error:
             return Fetched(error=_("The study cannot be kept on this computer: {why}.").format(why=error.strerror))
 
-    def _fetchWhole(self, client, studyId, stage):
+    def _fetchWhole(self, file, stage):
         """Ask for the file until it is there; its place is asked for each time, for its format may not be known yet."""
         waited = 0
         stage(False, 0, 0)
         while True:
-            info, why = yield from self._ask(client, studyId)
+            info, why = yield from file.ask()
             if why:
                 return Fetched(error=why)
-            path = self._place(client, studyId, info)
+            path = info["path"] if isHere(info) else self._copy(file, info)
             if os.path.exists(path) and info.get("size") in (None, os.path.getsize(path)):
                 return Fetched(path, info)
-            request = client.image(studyId, info.get("size") or 0)
-            answer = yield Download(request, path, lambda done, total: stage(False, done, total))
+            answer = yield Download(
+                file.request(info.get("size") or 0), path, lambda done, total: stage(False, done, total)
+            )
             if answer.isGood:
-                isKnown = info["path"] and info.get("size") != 0
-                return Fetched(path, info) if isKnown else (yield from self._check(client, studyId, path))
+                return Fetched(path, info) if file.isMade(info) else (yield from self._check(file, path))
             if not answer.retryAfter:
                 return Fetched(error=answer.error or _("Cancelled."))
             waited += answer.retryAfter
@@ -123,21 +165,13 @@ class StudyFiles:
             if answer.isCancelled:
                 return Fetched(error=_("Cancelled."))
 
-    def _ask(self, client, studyId):
-        """Ask what the server knows of a study's file: that, and why it says nothing."""
-        answer = yield client.imageInfo(studyId)
-        if not answer.isGood:
-            return {}, answer.error or _("Cancelled.")
-        text = _("{address} has no such study any more. Is it still the same server?")
-        return answer.data, "" if answer.data else text.format(address=client.address)
-
-    def _check(self, client, studyId, path):
+    def _check(self, file, path):
         """Compare a copy with what is known now, and name it: the file was made just after the server was asked."""
-        info, why = yield from self._ask(client, studyId)
-        named = self._copy(client, studyId, info) if info else path
+        info, why = yield from file.ask()
+        named = self._copy(file, info) if info else path
         if not why:
-            with open(path, "rb") as file:
-                misfit = fileMisfit(File(info.get("size") or 0), named, file.read(HEAD), os.path.getsize(path), "")
+            with open(path, "rb") as copy:
+                misfit = fileMisfit(File(info.get("size") or 0), named, copy.read(HEAD), os.path.getsize(path), "")
             why = misfit and _("The study's file did not arrive whole. Try again.")
         if why:
             os.remove(path)
@@ -145,8 +179,5 @@ class StudyFiles:
         os.replace(path, named)
         return Fetched(named, info)
 
-    def _place(self, client, studyId, info) -> str:
-        return info["path"] if isHere(info) else self._copy(client, studyId, info)
-
-    def _copy(self, client, studyId, info) -> str:
-        return os.path.join(self.folder, cacheName(client.address, studyId, info))
+    def _copy(self, file, info) -> str:
+        return os.path.join(self.folder, file.name(info))

@@ -10,7 +10,7 @@ from .worklist import breakable, plainTooltip
 
 RANK, PICTURE, STUDY, SHARE, STATUS = range(5)
 PICTURE_SIZE = 40
-LINES = 2  # of a study's title
+LINES = 2  # of a study's title; one more names its series
 MARGIN = 6  # left and right of a text
 LETTERS = 13  # of a title that must be seen side by side, before the share is
 
@@ -91,12 +91,12 @@ class WorkListTable:
         texts = (
             str(row.rank or ""),
             "",
-            breakable(row.title),
+            self._named(breakable(row.title), row),
             worklist.shareText(row),
             row.statusText(worklist.reader),
         )
         height, more = self._heights
-        height += more if row.readBy else 0  # by whom takes a line more
+        height += more if row.readBy or row.series else 0  # by whom it is read, and its series, take a line more
         if height != self._table.rowHeight(place):
             self._table.setRowHeight(place, height)
         tooltip = plainTooltip(worklist.tooltip(row))
@@ -126,9 +126,17 @@ class WorkListTable:
             return
         for place in range(first, (last if last >= 0 else len(self._rows) - 1) + 1):
             row = self._rows[place][0]
-            self._table.item(place, STUDY).setText(self._fitted(row.title))
+            self._table.item(place, STUDY).setText(self._named(self._fitted(row.title), row))
             if row.studyId not in self._icons:
                 self._logic.loadThumbnail(row.studyId, lambda png, studyId=row.studyId: self._setPicture(studyId, png))
+
+    def _named(self, title, row) -> str:
+        """A title with the series of a study of several in a line of their own."""
+        text = self._logic.worklist.seriesText(row)
+        if not text:
+            return title
+        width = self._table.columnWidth(STUDY) - MARGIN - 2
+        return f"{title}\n{self._table.fontMetrics().elidedText(text, qt.Qt.ElideRight, width)}"
 
     def _fitted(self, title) -> str:
         """A title in as many lines as there are; one that is too long loses its middle."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Thumbnails:
-    """Pictures (PNG) by study; empty for a study that has none.
+    """Pictures (PNG) by study and series; empty for one that has none.
 
     Parameters
     ----------
@@ -18,26 +18,30 @@ class Thumbnails:
 
     def get(self, studyId: str):
         """A study's picture, if it came."""
-        return self._pictures.get(studyId)
+        return self._pictures.get((studyId, ""))
 
-    def load(self, studyId: str, done) -> None:
-        """Hand a study's picture to ``done``, now or when it comes; of one that is under way, nobody else is told."""
-        if studyId not in self._pictures:
-            self._pictures[studyId] = None
-            self._network.send(self._client.thumbnail(studyId), lambda answer: self._take(studyId, answer, done))
-        elif self._pictures[studyId] is not None:
-            done(self._pictures[studyId])
+    def load(self, studyId: str, done, series: str = "") -> None:
+        """Hand a study's picture to ``done``, now or when it comes; of one that is under way, nobody else is told.
 
-    def _take(self, studyId, answer, done) -> None:
-        self._pictures[studyId] = answer.data if answer.isGood else b""
+        ``series`` names the one of its series that is meant, if it is not the study as such.
+        """
+        key = studyId, series
+        if key not in self._pictures:
+            self._pictures[key] = None
+            self._network.send(self._client.thumbnail(*key), lambda answer: self._take(key, answer, done))
+        elif self._pictures[key] is not None:
+            done(self._pictures[key])
+
+    def _take(self, key, answer, done) -> None:
+        self._pictures[key] = answer.data if answer.isGood else b""
         if not answer.isGood and not answer.isTold:
-            self._missing.add(studyId)
-        done(self._pictures[studyId])
+            self._missing.add(key)
+        done(self._pictures[key])
 
     def forgetMissing(self) -> bool:
         """Let those be asked for again that did not come; return whether there are any."""
-        for studyId in self._missing:
-            del self._pictures[studyId]
+        for key in self._missing:
+            del self._pictures[key]
         isAny = bool(self._missing)
         self._missing.clear()
         return isAny

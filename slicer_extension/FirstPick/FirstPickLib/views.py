@@ -19,18 +19,21 @@ class Kind:
         DICOM's, or empty where the file does not say: then the intensities tell CT from MR.
     form : str
         ``color``, ``2-D`` or ``3-D``.
+    series : str
+        Which one of the study's series it is; empty in a study of one.
     low, high : float
         The intensities, where there is no modality.
     """
 
     modality: str
     form: str
+    series: str = ""
     low: float = 0.0
     high: float = 0.0
 
     def isLike(self, other: Kind) -> bool:
         """Whether what suits the one suits the other."""
-        if (self.modality, self.form) != (other.modality, other.form):
+        if (self.modality, self.form, self.series) != (other.modality, other.form, other.series):
             return False
         if self.modality:
             return True
@@ -38,11 +41,11 @@ class Kind:
         return common >= ALIKE * (max(self.high, other.high) - min(self.low, other.low))
 
 
-def kindOf(volume, modality: str) -> Kind:
+def kindOf(volume, modality: str, series: str = "") -> Kind:
     """Tell what kind of picture a volume is."""
     image = volume.GetImageData()
     form = "color" if image.GetNumberOfScalarComponents() > 1 else "2-D" if 1 in image.GetDimensions() else "3-D"
-    return Kind(modality, form) if modality else Kind(modality, form, *image.GetScalarRange())
+    return Kind(modality, form, series) if modality else Kind(modality, form, series, *image.GetScalarRange())
 
 
 class Views:
@@ -55,37 +58,52 @@ class Views:
         """Keep how a study is shown, unless somebody took apart what shows it."""
         if reading.volume.GetImageData() is None or reading.segmentation.GetDisplayNode() is None:
             return
-        kind = kindOf(reading.volume, reading.modality)
-        self._known = [(other, view) for other, view in self._known if not other.isLike(kind)]
-        self._known.append((kind, {**_readVolume(reading.volume), "segments": _readSegments(reading.segmentation)}))
+        manager = slicer.app.layoutManager()
+        view = {"layout": None if manager is None else manager.layout, "segments": _readSegments(reading.segmentation)}
+        sequences = reading.sequences
+        self._keep(kindOf(reading.volume, reading.modality, sequences.primary.name), reading.volume, view)
+        for one in sequences.others:
+            self._keep(kindOf(one.volume, one.modality, one.name), one.volume, {})
+
+    def _keep(self, kind, volume, view) -> None:
+        self._known = [(other, before) for other, before in self._known if not other.isLike(kind)]
+        self._known.append((kind, {**_readWindow(volume), **view}))
 
     def restore(self, reading) -> None:
         """Show a study as the last one of its kind was shown."""
-        kind = kindOf(reading.volume, reading.modality)
-        for other, view in self._known:
-            if other.isLike(kind):
-                _restoreVolume(reading.volume, view)
-                _restoreSegments(reading.segmentation, view["segments"])
+        view = self.restoreVolume(reading.volume, reading.modality, reading.sequences.primary.name)
+        if "segments" in view:
+            _restoreLayout(view["layout"])
+            _restoreSegments(reading.segmentation, view["segments"])
+
+    def restoreVolume(self, volume, modality: str, series: str) -> dict:
+        """Give one volume its window and level, and return all that is known of how its kind is shown."""
+        kind = kindOf(volume, modality, series)
+        view = next((view for other, view in reversed(self._known) if other.isLike(kind)), {})
+        _restoreWindow(volume, view)
+        return view
 
 
-def _readVolume(volume) -> dict:
-    """Window, level and layout; window and level only if they were changed by hand."""
-    manager = slicer.app.layoutManager()
-    view = {"layout": None if manager is None else manager.layout}
+def _readWindow(volume) -> dict:
+    """Window and level, if they were changed by hand."""
+    view = {}
     display = volume.GetScalarVolumeDisplayNode()
     if display is not None and not display.GetAutoWindowLevel():
         view["window"], view["level"] = display.GetWindow(), display.GetLevel()
     return view
 
 
-def _restoreVolume(volume, view: dict) -> None:
+def _restoreWindow(volume, view: dict) -> None:
     display = volume.GetScalarVolumeDisplayNode()
     if display is not None and "window" in view:
         display.AutoWindowLevelOff()
         display.SetWindowLevel(view["window"], view["level"])
+
+
+def _restoreLayout(layout) -> None:
     manager = slicer.app.layoutManager()
-    if manager is not None and view["layout"] is not None and manager.layout != view["layout"]:
-        manager.setLayout(view["layout"])
+    if manager is not None and layout is not None and manager.layout != layout:
+        manager.setLayout(layout)
 
 
 def _readSegments(segmentation) -> dict:

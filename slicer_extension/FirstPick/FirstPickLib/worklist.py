@@ -21,7 +21,8 @@ class Row:
     """A line of the work list.
 
     ``rank`` is 0 for a study that is not of this batch; ``readBy`` are the readers whose label counts already, where
-    a study needs several; ``isKept`` says that work on it lies on this computer only.
+    a study needs several; ``series`` are the names of its series, the primary first, empty if it is of one, and None if
+    the server did not say; ``isKept`` says that work on it lies on this computer only.
     """
 
     studyId: str
@@ -39,6 +40,7 @@ class Row:
     slices: tuple = ()
     standsWith: str = ""
     readBy: tuple = ()
+    series: tuple | None = None
     isKept: bool = False
 
     def statusText(self, reader: str) -> str:
@@ -96,6 +98,7 @@ class WorkList:
         self._titles.update((row.studyId, row.title) for row in picks)
         self._ranks = {row.studyId: row.rank for row in picks}
         self._owners = {point["study_id"]: point["stands_with"] for point in points}
+        self._series = tuple(dict.fromkeys(name for row in rows for name in row.series or ()))
 
     @classmethod
     def empty(cls, reader: str) -> WorkList:
@@ -193,9 +196,21 @@ class WorkList:
         """How many studies a pick stands for."""
         return _("{n} of {total}").format(n=row.standsFor, total=row.nUnlabelled) if row.standsFor else ""
 
+    def seriesText(self, row: Row) -> str:
+        """Name the series of a study of several, and those that other studies of the list have and it has not."""
+        if not row.series:
+            return ""
+        parts = [", ".join(row.series)]
+        missing = [name for name in self._series if name not in row.series]
+        if missing:
+            parts.append(_("no {series}").format(series=", ".join(missing)))
+        return "; ".join(parts)
+
     def tooltip(self, row: Row) -> str:
         """All that is known of a line, a fact a line."""
         lines = [row.title, row.reason]
+        if row.series:
+            lines.append(_("Series: {series}").format(series=self.seriesText(row)))
         if row.lookalikes:
             lines.append(_("Most like: {studies}").format(studies=", ".join(map(self.title, row.lookalikes))))
         if row.replaces:
@@ -295,6 +310,7 @@ def _pickRow(pick: dict) -> Row:
         replaces=pick["replaces"],
         slices=tuple(pick.get("slices") or ()),
         readBy=tuple(pick.get("read_by") or ()),
+        series=_series(pick),
     )
 
 
@@ -306,4 +322,9 @@ def _pointRow(point: dict) -> Row:
         client=point["client"],
         skippedBecause=point["reason"],
         standsWith=point["stands_with"],
+        series=_series(point),
     )
+
+
+def _series(one: dict) -> tuple | None:
+    return None if one.get("series") is None else tuple(one["series"])

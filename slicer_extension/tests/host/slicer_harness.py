@@ -75,6 +75,19 @@ for view, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sa
             node.SetOrientation(orientation)
 
 
+# --- the subject hierarchy: an item goes with its node, as Slicer's plugin logic has it
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _forgetItem(scene, event, node):
+    hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")  # makes none
+    if hierarchy is not None:
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.RemoveItem(item, False, False)
+
+
+slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.NodeRemovedEvent, _forgetItem)
+
+
 # --- slicer.app
 class Bus:
     def __init__(self):

@@ -1,5 +1,6 @@
 """A server that gives recorded answers and can be told to fail: for tests where no FirstPick server is at hand.
 
+What was recorded under ``sequences`` is the same of studies of several series: ``POST /test/set`` puts it in its place.
 Runs as a process of its own (Slicer's Python threads stand still while its window waits) and prints its address;
 the port may be its argument.
 ``POST /test/fail`` with ``{"path": ..., "how": ..., "times": ...}`` makes the next requests to a path, or to those that
@@ -101,7 +102,13 @@ class Room:
         if path == "/firstpick/strategies":
             return recorded["strategies"]
         if path.startswith("/firstpick/thumbnail/"):
-            return base64.b64decode(recorded["thumbnails"][unquote(path[21:])])
+            series = f"/{query['series']}" if "series" in query else ""
+            picture = recorded["thumbnails"].get(unquote(path[21:]) + series)
+            return picture and base64.b64decode(picture)
+        if path.startswith("/firstpick/series/"):
+            return recorded["series"].get(unquote(path[18:]))
+        if path.startswith("/firstpick/image/"):
+            return base64.b64decode(recorded["images"][unquote(path[17:])])
         if path == "/datastore/image/info":
             return recorded["infos"][query["image"]]
         if path == "/datastore/image":
