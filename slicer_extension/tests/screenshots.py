@@ -1,8 +1,8 @@
 """Renders the module outside Slicer, at the width of its panel: ``python screenshots.py`` in the tests' environment.
 
-Six stations in two themes; ``--points 12`` in the larger of the two fonts that are usual, ``--width 400`` in a narrow
-panel, ``--out`` somewhere else than in the manual's folder. Slicer's Segment Editor is a placeholder; everything else
-is as in Slicer. Needs FIRSTPICK_PYTHON (../README.md).
+Seven stations in two themes, or the one that ``--only series`` names; ``--points 12`` in the larger of the two fonts
+that are usual, ``--width 400`` in a narrow panel, ``--out`` somewhere else than in the manual's folder. Slicer's
+Segment Editor is a placeholder; everything else is as in Slicer. Needs FIRSTPICK_PYTHON (../README.md).
 """
 
 import argparse
@@ -19,12 +19,13 @@ sys.path[:0] = [str(HERE), str(HERE / "host"), str(HERE.parent / "FirstPick")]
 import numpy as np
 import qt
 import slicer
-from servers import Server, write_studies
+from servers import SEQUENCES, Server, write_sequences, write_studies
 from stage import Reader, wait_for
 from themes import palette
 
 TARGET = HERE.parent / "Screenshots"
 IMAGES = HERE.parents[2] / "shared" / "data" / "hippocampus" / "images"
+BRAINS = IMAGES.parents[1] / "brain_ms_mr" / "images"
 LABELS = '[{name: anterior, value: 1, color: "#f0a030"}, {name: posterior, value: 2, color: "#4080f0"}]'
 N_STUDIES = 195
 
@@ -34,6 +35,7 @@ def options():
     parser.add_argument("--points", type=int, choices=(9, 12), default=9)
     parser.add_argument("--width", type=int, default=430)
     parser.add_argument("--out", type=Path, default=TARGET)
+    parser.add_argument("--only", choices=("series",), help="only the station with studies of several series")
     return parser.parse_args()
 
 
@@ -64,13 +66,30 @@ def draw(reader, server):
     reader.draw("anterior", voxels > np.percentile(voxels, 95))
 
 
-def tell(server):
-    """The story, a picture at each station."""
+def new_reader():
     font = qt.QApplication.font()
     font.setPointSize(OPTIONS.points)
     qt.QApplication.setFont(font)
     reader = Reader()
     qt.QApplication.setStyle("Fusion")
+    return reader
+
+
+def tell_of_series(server):
+    """A study of several series, with the list below it."""
+    reader = new_reader()
+    reader.connect(server.address, "Dr Ada")
+    reader.open(next(pick["study_id"] for pick in server.picks() if len(pick["series"]) == 3))
+    wait_for(lambda: reader.reading.sequences._task.isOver)
+    reader.reading.sequences.step(1)
+    reader.ui.worklistSection.collapsed = False
+    grab(reader, "series")
+    reader.close()
+
+
+def tell(server):
+    """The story, a picture at each station."""
+    reader = new_reader()
     reader.ui.addressBox.setCurrentText("http://127.0.0.1:8000")
     reader.logic.connect("127.0.0.1:1", "Dr Ada")
     reader.wait()
@@ -127,6 +146,19 @@ def main():
         slicer.app.slicerUserSettingsFilePath = str(folder / "Slicer.ini")
         qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
         qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(folder))
+        rule, brains = SEQUENCES, folder / "brains"
+        if BRAINS.is_dir():
+            rule = {"series.by": "regex:^(?P<study>.+_study[0-9])_(?P<series>.+)$", "series.pool": "mean"}
+            brains.mkdir()
+            for path in BRAINS.glob("patient*"):
+                shutil.copy2(path, brains)
+        else:
+            write_sequences(brains, 6)
+        with Server(brains, folder / "series", labels=LABELS, batch_size="5", **rule) as server:
+            server.wait_until_ready()
+            tell_of_series(server)
+        if OPTIONS.only:
+            return
         studies = folder / "studies"
         if IMAGES.is_dir():
             studies.mkdir()
