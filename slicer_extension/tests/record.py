@@ -45,23 +45,28 @@ def record(server):
     return answers
 
 
-def record_all(folder):
-    """Record a server of six studies, and under ``sequences`` one of three patients with several series each."""
-    with Server(
-        write_studies(folder / "studies", 6, size=12), folder / "state", labels=LABELS, batch_size="3"
-    ) as server:
+def studies_server(folder):
+    """Serve six studies."""
+    return Server(write_studies(folder / "studies", 6, size=12), folder / "state", labels=LABELS, batch_size="3")
+
+
+def record_sequences(folder):
+    """Record three patients with several series each; strategies are the same there."""
+    with sequences_server(folder, labels=LABELS) as server:
         server.wait_until_ready()
         answers = record(server)
-    with sequences_server(folder / "sequences", labels=LABELS) as server:
-        server.wait_until_ready()
-        several = record(server)
-    del several["strategies"]  # the same
-    return {**answers, "sequences": several}
+    del answers["strategies"]
+    return answers
 
 
 def main():
     with tempfile.TemporaryDirectory() as name:
-        RECORDED.write_text(json.dumps(record_all(Path(name)), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        folder = Path(name)
+        with studies_server(folder) as server:
+            server.wait_until_ready()
+            answers = record(server)
+        answers["sequences"] = record_sequences(folder / "several")
+        RECORDED.write_text(json.dumps(answers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import record
-from servers import Server
 
 import FirstPick
 
@@ -35,11 +34,16 @@ def assert_alike(fresh, recorded):
 @pytest.mark.server
 def test_the_recorded_answers_are_like_the_real_servers_and_the_modules_own_test_passes(tmp_path, monkeypatch):
     recorded = json.loads(record.RECORDED.read_text(encoding="utf-8"))
-    fresh = record.record_all(tmp_path)
-    assert_alike(fresh.pop("sequences"), recorded.pop("sequences"))
-    assert_alike(fresh, recorded)
-    with Server(tmp_path / "studies", tmp_path / "state", labels=record.LABELS, batch_size="3") as server:
+    del recorded["sequences"]
+    with record.studies_server(tmp_path) as server:
         server.wait_until_ready()
+        assert_alike(record.record(server), recorded)
         monkeypatch.setenv("FIRSTPICK_SERVER", server.address)
         FirstPick.FirstPickTest().test_realServer()
         assert server.get("/firstpick/status")["n_labelled"] == 1
+
+
+@pytest.mark.server
+def test_the_recorded_answers_about_several_series_are_like_the_real_servers(tmp_path):
+    recorded = json.loads(record.RECORDED.read_text(encoding="utf-8"))["sequences"]
+    assert_alike(record.record_sequences(tmp_path), recorded)

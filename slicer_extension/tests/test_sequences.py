@@ -156,6 +156,18 @@ def test_the_series_of_a_study_that_is_not_of_the_batch_are_asked_for(several, r
     assert several.ui.seriesFrame.isVisible()
 
 
+def test_that_more_series_may_be_there_is_said_where_nobody_names_them(several, recorded):  # noqa: F811
+    proposal = {**ANSWERS["proposal"], "picks": [p for p in ANSWERS["proposal"]["picks"] if p["study_id"] != FULL]}
+    recorded.post("/test/set", proposal=proposal)
+    several.refresh()
+    recorded.fail(f"/firstpick/series/{FULL}", 500)
+    several.logic.open(FULL)
+    several.wait()
+    loaded(several)
+    why = f"{recorded.address} answered with error 500. Try again, or ask who runs the server."
+    assert several.message == f"Whether {FULL} has more series is not known: {why}"
+
+
 def test_of_very_many_series_the_last_are_loaded_when_they_are_chosen(several, recorded):  # noqa: F811
     listed = ANSWERS["series"][FULL]
     more = [{**listed[2], "name": f"x{number}"} for number in range(10)]
@@ -289,6 +301,10 @@ def test_a_list_of_series_that_does_not_come_is_said_once(several, recorded):  #
     recorded.fail(f"/firstpick/series/{FULL}", 500)
     open_full(several)
     assert told(several).startswith(refused("flair, t2", f"{recorded.address} answered with error 500."))
+    recorded.fail(f"/firstpick/series/{FULL}", 500)
+    choose(several, 1)
+    loaded(several)
+    assert several.ui.seriesBox.currentIndex == 0  # what is in front
     choose(several, 2)
     wait_for(lambda: several.reading.sequences.all[2].isHere)
     assert list(loaded(several)) == ["t1", "flair", "t2"]
@@ -436,7 +452,7 @@ def assert_same_in_space(volume, file):
 def test_fourteen_studies_of_thirty_eight_real_sequences(reader, tmp_path):
     if not BRAINS.is_dir():
         pytest.skip("the brain volumes (shared/data beside the checkout) are not on this machine")
-    conf = {"series.by": RULE, "batch_size": "14", "labels": "[{name: lesion, value: 1}]", "series.pool": "mean"}
+    conf = {"series.by": RULE, "batch_size": "14", "labels": "[{name: lesion, value: 1}]"}
     with Server(BRAINS, tmp_path / "state", **conf) as server:
         server.wait_until_ready()
         reader.connect(server.address)

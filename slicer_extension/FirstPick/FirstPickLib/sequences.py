@@ -124,9 +124,13 @@ class Sequences:
             return
         if answer.isGood:
             self._take(answer.data)
-        elif self._isNamed or answer.status != 404:  # else a server without series
+        elif self._isNamed:
             for one in self._missing():
                 one.why = answer.error
+            self.chosen = self.front if self.chosen.why else self.chosen
+        elif answer.status != 404:  # else a server without series
+            text = _("Whether {study} has more series is not known: {why}").format(study=self._title, why=answer.error)
+            self._logic.say(f"{self._logic.message} {text}".strip())
         self._logic._tell("reading")
         while one := self._next():
             yield from self._load(one)
