@@ -53,6 +53,14 @@ PICK = {
     "read_by": Maybe([str]),
     "series": Maybe([str]),
 }
+PROPOSAL = {
+    "strategy": str,
+    "n_pool": int,
+    "coverage": [float],
+    "note": str,
+    "outlook": Maybe({"text": str}),
+    "picks": [PICK],
+}
 POINT = {
     "study_id": str,
     "title": str,
