@@ -29,7 +29,7 @@ from firstpick.sources.folder import list_studies
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 POOLS = ("anemia_smears", "cxr_tb_lungs", "glaucoma_airogs")
-N_PICKS = 10
+N_PICKS, N_COLOURS = 10, 96
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe & Ito
 
 
@@ -43,7 +43,9 @@ def main():
     for part, name in zip(figure.subfigures(len(POOLS), 1), POOLS, strict=True):
         draw(part, name, *picked(name, options))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out, dpi=80, metadata={"Software": None})
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=80)
+    Image.open(drawn).convert("RGB").quantize(N_COLOURS).save(options.out, optimize=True)
 
 
 def picked(name, options):
