@@ -2,7 +2,7 @@
 
 Run by hand after ``evidence.py pools``, in whose folder the embeddings lie:
 
-    python tests/benchmarks/evidence_pictures.py evidence --out tests/benchmarks/evidence/pools/picks.png
+    python tests/benchmarks/evidence_pictures.py evidence --out tests/benchmarks/evidence/pools/picks.jpg
 
 The map shows the first two principal components of the unit rows that the default clusters, coloured by class. The
 pictures of these three pools may be shown: their repositories are under MIT and Apache-2.0.
@@ -36,14 +36,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # Okabe & Ito
 def main():
     parser = argparse.ArgumentParser(description="Show what the default chose on three pools.")
     parser.add_argument("evidence", type=Path, help="folder that evidence.py pools wrote")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "evidence" / "pools" / "picks.png")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "evidence" / "pools" / "picks.jpg")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the pools")
     options = parser.parse_args()
     figure = Figure(figsize=(11, 2.6 * len(POOLS)), layout="constrained")
     for part, name in zip(figure.subfigures(len(POOLS), 1), POOLS, strict=True):
         draw(part, name, *picked(name, options))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out, dpi=80, metadata={"Software": None})
+    figure.savefig(options.out, dpi=80, pil_kwargs={"quality": 88, "optimize": True})
 
 
 def picked(name, options):
