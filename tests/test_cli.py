@@ -115,8 +115,8 @@ def test_embed_export_and_list_agree(run):
 
 @pytest.mark.slow
 def test_people_read_titles_and_programs_get_both(run, monkeypatch):
-    def titled(folder, eligibility, *, known):
-        studies, left_out = list_studies(folder, eligibility, known=known)
+    def titled(folder, eligibility, *, series, known):
+        studies, left_out = list_studies(folder, eligibility, series=series, known=known)
         return [replace(study, title=f"Knee {study.study_id[5]}") for study in studies], left_out
 
     monkeypatch.setattr("firstpick.sources.source.list_studies", titled)
