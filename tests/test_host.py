@@ -150,6 +150,15 @@ def test_what_is_embedded_is_the_file_that_the_app_hands_out(host):
     assert "stamp" not in (host.studies / "datastore_v2.json").read_text()
 
 
+def test_a_study_is_of_one_series_its_file(host):
+    for study_id in ("study_02", "ward/inner"):
+        path = host.studies / "images" / f"{study_id}.nii.gz"
+        (one,) = host.get(f"/firstpick/series/{study_id}")
+        assert (one["is_primary"], one["size"]) == (True, path.stat().st_size)
+        assert one["stamp"] == stamped(host, study_id)["stamp"]
+        assert host.ask("GET", f"/firstpick/image/{study_id}/{one['name']}").content == path.read_bytes()
+
+
 def test_it_is_noted_where_itk_reads_other_voxels(host):
     notes = host.status()["notes"]
     assert notes.keys() == {"beating"}
