@@ -255,7 +255,7 @@ def test_the_doctor_asks_the_pacs(pacs, tmp_path, capsys):
         out = capsys.readouterr().out
         return next((one["level"], one["text"]) for one in json.loads(out) if one["what"] == "studies")
 
-    assert said(pacs.address) == ("ok", "The PACS answers: 9 of its series are studies, 1 are left out.")
+    assert said(pacs.address) == ("ok", "The PACS answers: 9 studies can be chosen, 1 series are left out.")
     level, text = said(f"{pacs.root}/nothing")
     assert (level, "answers 404" in text) == ("BAD", True)
     level, text = said("http://alice:s3cret@pacs.example/dicom-web")

@@ -37,6 +37,7 @@ from firstpick.encoders.ready import gpu_here
 from firstpick.origins import is_ip
 from firstpick.sources.connection import SourceError
 from firstpick.sources.label_files import has_labels
+from firstpick.sources.series import counted
 from firstpick.sources.source import open_source
 
 GOOD, CAREFUL, BAD = "ok", "care", "BAD"
@@ -203,12 +204,12 @@ def _studies(setup: Setup) -> Found:
 def _pacs(address: str, config: Config) -> tuple[str, ...]:
     """Ask a PACS for its series, as the server does."""
     try:
-        studies, left_out = open_source(address, config.eligible, config.dicomweb, dict).look()
+        studies, left_out = open_source(address, config.eligible, config.dicomweb, dict, config.series).look()
     except (SourceError, ValueError) as error:
         return BAD, str(error)
     if not studies:
         return BAD, f"The PACS gives no series that is wanted ({len(left_out)} left out).", "May this login see them?"
-    return GOOD, f"The PACS answers: {len(studies)} of its series are studies, {len(left_out)} are left out."
+    return GOOD, f"The PACS answers: {counted(studies)} can be chosen, {len(left_out)} series are left out."
 
 
 def _state(setup: Setup) -> Found:
