@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from firstpick.proposal import propose
-from firstpick.proposal.outlook import outlook
+from firstpick.proposal.outlook import CLUMPED, outlook
 from firstpick.studies import Pool, Sample
 
 
@@ -50,6 +50,14 @@ def test_where_all_are_alike_there_is_one_kind():
         assert outlook(kinds(1, 120, spread=0.1, seed=seed)).n_kinds == 1
 
 
+def test_clumps_are_told_from_a_cloud():
+    for seed in range(4):
+        clumped, cloud = outlook(kinds(9, 20, spread=0.1, seed=seed)), outlook(kinds(1, 180, spread=0.3, seed=seed))
+        assert cloud.clumping < 0.03 < CLUMPED < clumped.clumping
+        assert cloud.text.startswith("No clumps are seen")
+        assert clumped.text.startswith("These studies lie in clumps")
+
+
 def test_it_depends_neither_on_the_order_of_the_rows_nor_on_copies():
     X = kinds(4, 20, spread=0.2)
     found = outlook(X)
@@ -75,4 +83,4 @@ def test_every_proposal_carries_it():
     pool = Pool(tuple(Sample(f"s{row:02d}") for row in range(30)), X)
     told = propose(pool, strategy="ward", batch_size=2).outlook
     assert told == outlook(X)
-    assert told.text.startswith(f"A batch of {told.suggested_batch_size} ")
+    assert f" A batch of {told.suggested_batch_size} " in told.text

@@ -76,6 +76,9 @@ class Outlook:
         Kinds of studies that lie clearly apart; 1 where none do.
     random_equivalent : float
         How many random studies cover the pool as well as that many well-chosen ones.
+    clumping : float
+        How much better twenty well-chosen studies cover the pool than twenty random ones, as a part of the latter's
+        mean distance, beyond what they would in a cloud without clumps.
     text : str
         All this in plain sentences.
     """
@@ -85,6 +88,7 @@ class Outlook:
     high: int
     n_kinds: int
     random_equivalent: float
+    clumping: float
     text: str = ""
 
 
