@@ -46,7 +46,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # while M
 NAMES = ("a/case.nii", "b.nii", "c.nii", "case.nii", "late.nii", "later.nii")
 READERS = ("alice", "bob", "carol")
 STRATEGIES = ("kcenter", "random", "kmeans")
-CONFIG = {"encoder": "pixels", "unit": "slice", "strategy": "kcenter", "batch_size": "4", "duplicates": "0"}
+CONFIG = {
+    "encoder": "pixels",
+    "unit": "slice",
+    "strategy": "kcenter",
+    "batch_size": "4",
+    "duplicates": "0",
+    "starts": "1",
+}
 MINUTE, DAY = 60.0, 86_400.0
 HALF_AN_HOUR, FOUR_HOURS = 30 * MINUTE, 240 * MINUTE
 
