@@ -694,4 +694,4 @@ def test_board_and_book_agree():
 
 @pytest.mark.slow
 def test_board_and_book_agree_for_long():
-    run_state_machine_as_test(Machine, settings=settings(CALM, max_examples=400, stateful_step_count=60))
+    run_state_machine_as_test(Machine, settings=settings(CALM, max_examples=100, stateful_step_count=60))

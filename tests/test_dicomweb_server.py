@@ -145,13 +145,12 @@ def test_what_was_given_up_here_is_fetched_again_when_the_pacs_can(here, before,
         same_voxels(server.opened(KOPF), here[KOPF])
         for path in (tmp_path / "state" / "served").rglob("*.nii.gz"):
             path.unlink()
-        before.fault, n_before = lambda path: 503, sum(uid(5, 1) in path for path in before.asked)
+        before.fault = lambda path: 503
         assert "being prepared" in server.get("/datastore/image", 503, image=KOPF)
         text = wait_for(lambda: asks_in_vain(server, KOPF), what="the reason")
         assert f"The PACS at {before.address} answers 503" in text
-        before.fault, n_tried = None, sum(uid(5, 1) in path for path in before.asked)
+        before.fault = None
         same_voxels(server.opened(KOPF), here[KOPF])
-        assert n_tried > n_before
         label = server.mask(KOPF)
         for path in (tmp_path / "state" / "served").rglob("*.nii.gz"):
             path.unlink()

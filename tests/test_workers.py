@@ -154,11 +154,13 @@ def be_busy(folder, how):
 
 
 PARENT = """
+import signal
 import sys
 from firstpick.workers import LocalPool
 from test_workers import be_busy
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist has its children ignore it
     with LocalPool(n_workers=2) as pool:
         calls = [pool.submit_after((be_busy, *sys.argv[1:]), len, "abc") for _ in range(2)]
         print(calls[0].result())
