@@ -7,11 +7,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from firstpick.embedding import chunk
-from firstpick.embedding import run as embedding
+from firstpick.embedding import chunk, plan
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.chunk import embed_chunk
-from firstpick.embedding.run import chunks, embed
+from firstpick.embedding.plan import chunks
+from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderSpec
 from firstpick.encoders.pixels import Pixels
 from firstpick.sources.folder import list_studies
@@ -173,7 +173,7 @@ def test_a_failure_is_tried_again_by_another_process_and_not_by_the_same(studies
 
 
 def test_small_studies_share_a_chunk_and_series_and_large_files_go_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(plan, "_CHUNK_BYTES", 1000)
     sizes = {"a": 10, "b": 10, "c": 2000, "d": 10, "e": 990, "f": 10}
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(bytes(size))

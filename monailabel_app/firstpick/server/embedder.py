@@ -9,6 +9,7 @@ import threading
 from firstpick.config import Config
 from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
+from firstpick.embedding.executor import open_executor
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError
 from firstpick.server.proposer import Proposer
@@ -17,7 +18,6 @@ from firstpick.server.store import Store
 from firstpick.sources.connection import SourceError
 from firstpick.sources.source import Source
 from firstpick.studies import LeftOut, Study
-from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Embedder(threading.Thread):
         self._proposer = proposer
         self._listed: list[Study] | None = None
         self._outage = ""
-        self._limits = config.limits(cache.path.parent, served=store.served.folder)
+        self._workers = config.workers(cache.path.parent, served=store.served.folder)
         self._wait = threading.Event()
 
     def run(self) -> None:
@@ -114,7 +114,7 @@ class Embedder(threading.Thread):
     def _embed(self, studies: list[Study]) -> None:
         """Embed what is missing."""
         config = self._config
-        with LocalPool(n_workers=config.n_workers, **self._limits, background=True) as executor:
+        with open_executor(**self._workers, background=True) as executor:
             for progress in embed(studies, config.encoder_spec, self._cache, executor=executor):
                 self._now.take_progress(progress)
 
