@@ -34,15 +34,17 @@ class DaskCluster:
         self.address = json.loads(file.read_text())["address"]
 
     def add_worker(self, **environment):
-        """Start a worker of one thread, and return its process."""
+        """Start a worker of one thread, and return its process; ``core`` is the only one that it has, if given."""
         options = ("--host", "127.0.0.1", "--nthreads", "1", "--memory-limit", "0", "--death-timeout", "60")
         return self._start("worker", self.address, *options, "--local-directory", str(self._folder), **environment)
 
     def _start(self, what, *arguments, **environment):
+        core = environment.pop("core", None)
         settings = {"DASK_DISTRIBUTED__WORKER__DAEMON": "False", "PYTHONWARNINGS": "ignore", **environment}
+        pinned = [] if core is None else ["taskset", "-c", str(core)]
         with self.log.open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dask", what, *arguments, "--no-dashboard", *self._certificates],
+                [*pinned, sys.executable, "-m", "dask", what, *arguments, "--no-dashboard", *self._certificates],
                 env={**os.environ, **settings},
                 stdout=log,
                 stderr=log,

@@ -75,7 +75,7 @@ def test_over_tls_a_cluster_embeds_and_who_has_no_certificate_of_its_authority_s
 
 
 @pytest.mark.slow
-def test_the_server_embeds_on_a_cluster_and_waits_where_no_worker_is(tmp_path):
+def test_the_server_embeds_on_a_cluster_and_waits_where_there_is_none(tmp_path):
     folder = write_studies(tmp_path / "studies", 6)
     with (
         DaskCluster(tmp_path / "dask") as dask,
@@ -90,6 +90,11 @@ def test_the_server_embeds_on_a_cluster_and_waits_where_no_worker_is(tmp_path):
         assert server.status()["notice"] == ""
         assert "Starting Worker plugin firstpick-" in dask.log.read_text()  # so it was not embedded here
         assert "is not encrypted" in server.log.read_text()
+        dask.kill(dask.scheduler)
+        write_studies(folder, 7)
+        wait_for(lambda: "cannot be reached" in server.status()["notice"], 60)
+        assert server.status()["state"] == "ready"
+        assert server.next_sample("alice")["id"]
 
 
 @pytest.mark.slow

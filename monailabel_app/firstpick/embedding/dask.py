@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
+from weakref import WeakSet
 
 import distributed
 from distributed import Client, KilledWorker, Security
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 _DEATHS = 2
 """Workers that may be lost with one chunk before it is given up."""
 _COUNT_S = 1.0
-_CONNECT_S = 30.0
+_CONNECT_S = 10.0
 
 
 def connect(cluster: Cluster) -> Client:
@@ -82,7 +83,8 @@ class DaskWorkers:
         self._client = client
         self._limits = limits
         self._name = name
-        self._is_begun = False
+        self._begun: EncoderSpec | None = None
+        self._sent: WeakSet[distributed.Future[ChunkResult]] = WeakSet()
         self._n_processes, self._counted_at = 0, 0.0
 
     @property
@@ -103,21 +105,25 @@ class DaskWorkers:
         ClusterError
             If a worker cannot load FirstPick, or the scheduler is lost.
         """
+        if self._begun != spec:  # else encoders are kept from the last run
+            self._begin(spec)
+        return [self._submit]
+        yield
+
+    def _begin(self, spec: EncoderSpec) -> None:
         plugin = Embedding(spec, what_decides(spec), self._limits)
         most = _DEATHS - 1  # Dask's own default is three
         self._asked(  # a lambda is sent as it is: the scheduler needs no FirstPick
             self._client.run_on_scheduler, lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", most)
         )
         self._asked(self._client.register_plugin, plugin, name=self._name)
-        self._is_begun = True
-        return [self._submit]
-        yield
+        self._begun = spec
 
     def close(self) -> None:
         """End what is under way, and the processes of the workers."""
         with contextlib.suppress(Exception):  # there may be nobody who listens
-            self._client.cancel(list(self._client.futures))
-            if self._is_begun:
+            self._client.cancel(list(self._sent))
+            if self._begun:
                 self._client.unregister_worker_plugin(self._name)
         self._client.close()
 
@@ -135,6 +141,7 @@ class DaskWorkers:
     def _send(self, studies: tuple[Study, ...], answer: Future[ChunkResult]) -> None:
         witness = witness_of(studies)
         sent = self._client.submit(embed_on_worker, self._name, studies, witness, pure=False)
+        self._sent.add(sent)
         sent.add_done_callback(lambda done: self._take(done, answer, studies, witness))
 
     def _take(

@@ -6,6 +6,7 @@ So a study that hangs, crashes or takes too much memory ends one process there, 
 from __future__ import annotations
 
 import multiprocessing
+import stat
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
@@ -75,10 +76,10 @@ class Embedding(WorkerPlugin):
         EncoderError
             If the encoder cannot be built, or fails on whatever it is given.
         """
-        self._refuse_if(_unseen(witness))
+        self._refuse_if(unseen(witness))
         with self._lock:
             if not self._steps:
-                self._refuse_if(_daemon() or difference(self._expected, what_decides(self._spec)))
+                self._refuse_if(_daemon() or _unlike(self._expected, self._spec))
                 pool = self._stack.enter_context(LocalPool(n_workers=self._n_processes, **self._limits))
                 starting = start(self._spec, pool, self._stack, apart=None, n_chunks=self._n_processes)
                 self._steps = self._blamed(lambda: _last(starting))
@@ -142,6 +143,13 @@ def difference(expected: Mapping[str, str], got: Mapping[str, str]) -> str:
     return ""
 
 
+def _unlike(expected: Mapping[str, str], spec: EncoderSpec) -> str:
+    try:
+        return difference(expected, what_decides(spec))
+    except (EncoderError, OSError) as error:
+        return f"cannot read the encoder's weights: {error}"
+
+
 def _version(name: str) -> str:
     try:
         return metadata.version(name).partition("+")[0]
@@ -155,18 +163,19 @@ def witness_of(studies: tuple[Study, ...]) -> Witness | None:
 
 
 def _witness(path: str) -> Witness | None:
-    place = Path(path)
     try:
-        return path, place.stat().st_size if place.is_file() else 0
+        facts = Path(path).stat()
     except OSError:
         return None
+    return path, facts.st_size if stat.S_ISREG(facts.st_mode) else 0
 
 
-def _unseen(witness: Witness | None) -> str:
-    if witness is None or (place := Path(witness[0])).is_dir() or _witness(witness[0]) == witness:
+def unseen(witness: Witness | None) -> str:
+    """Say in a sentence that a worker does not see what the caller does; empty if it does."""
+    if witness is None or (found := _witness(witness[0])) == witness:
         return ""
-    found = "another file there" if place.exists() else "not there"
-    return f"does not see the studies ({place} is {found}): mount their folder under the same path."
+    is_what = "another file there" if found else "not there"
+    return f"does not see the studies ({witness[0]} is {is_what}): mount their folder under the same path."
 
 
 def _daemon() -> str:

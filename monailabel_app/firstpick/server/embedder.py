@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 
+from firstpick.cluster import ClusterError
 from firstpick.config import Config
 from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
@@ -21,7 +22,7 @@ from firstpick.studies import LeftOut, Study
 
 logger = logging.getLogger(__name__)
 
-_LEAST_PAUSE_S, _MOST_PAUSE_S = 2.0, 60.0  # while a source cannot be reached
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 2.0, 60.0  # while a source, or a cluster, cannot be reached
 
 
 class Embedder(threading.Thread):
@@ -58,7 +59,7 @@ class Embedder(threading.Thread):
                 self.look()
                 self._now.problem = self._now.notice = ""
                 pause_s = self._config.rescan_s
-            except SourceError as error:
+            except (SourceError, ClusterError) as error:
                 pause_s = min(max(2 * pause_s, _LEAST_PAUSE_S), max(_MOST_PAUSE_S, self._config.rescan_s))
                 self._take_outage(f"{error} FirstPick asks again in {pause_s:.0f} s.")
             except (EncoderError, StoreError, OSError) as error:
@@ -72,7 +73,7 @@ class Embedder(threading.Thread):
             self._wait.wait(pause_s)
 
     def _take_outage(self, text: str) -> None:
-        """Say that studies cannot be had just now; who works on those that were embedded can go on."""
+        """Say that studies cannot be had or embedded just now; who works on those that were embedded can go on."""
         logger.warning("%s", text)
         self._outage = text
         if self._now.pool is None:
