@@ -14,7 +14,7 @@ from firstpick.cluster import Cluster, ClusterError
 from firstpick.config import ConfigError, load_config
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.dask import DaskWorkers, connect
-from firstpick.embedding.dask_worker import difference, unseen, what_decides, witness_of
+from firstpick.embedding.dask_worker import Assignment, difference, what_decides
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.proposal import propose
@@ -202,17 +202,21 @@ def test_limits_on_time_and_memory_hold_on_a_worker(studies, encoder, cache, das
     assert "longer than the time limit" in reasons["case_01.nii"]
     assert "more than 0.8 GB of memory" in reasons["case_02.nii"]
     assert "exit code 3" in reasons["case_03.nii"]
+    assert "case_0" not in dask.log.read_text(), "logs of the cluster name no study"
 
 
 def test_a_worker_must_see_the_very_files_of_the_caller(studies, tmp_path):
-    path, n_bytes = witness_of(studies)
-    assert (path, n_bytes) == (studies[0].source, Path(studies[0].source).stat().st_size)
-    assert unseen((path, n_bytes)) == unseen((str(tmp_path), 0)) == unseen(None) == ""
-    assert f"does not see the studies ({path} is another file there)" in unseen((path, n_bytes + 1))
-    Path(path).unlink()
-    assert f"({path} is not there)" in unseen((path, n_bytes))
-    assert witness_of(studies)[0] == studies[1].source
-    assert witness_of([Study("1.2-abcdef", "1-", "https://pacs.example/studies/1/series/2")]) is None
+    sent, path = Assignment.of(tuple(studies)), Path(studies[0].source)
+    assert sent.witness == (str(path), path.stat().st_size)
+    series, fetched = Study("1.2-abcdef", "1", str(tmp_path)), Study("1.2-abcdef", "1", "https://pacs.example/series/2")
+    assert Assignment.of((series,)).witness == (str(tmp_path), 0)
+    assert Assignment.of((fetched,)).witness is None
+    assert sent.unseen() == Assignment.of((series,)).unseen() == Assignment.of((fetched,)).unseen() == ""
+    path.write_bytes(b"another")
+    assert f"does not see the studies ({path} is another file there)" in sent.unseen()
+    path.unlink()
+    assert f"({path} is not there)" in sent.unseen()
+    assert Assignment.of(tuple(studies)).witness[0] == studies[1].source
 
 
 @pytest.mark.slow

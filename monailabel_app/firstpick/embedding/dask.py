@@ -15,7 +15,7 @@ from distributed import Client, KilledWorker, Security
 
 from firstpick.cluster import Cluster, ClusterError
 from firstpick.embedding.chunk import ChunkResult
-from firstpick.embedding.dask_worker import Embedding, RefusedError, Witness, embed_on_worker, what_decides, witness_of
+from firstpick.embedding.dask_worker import Assignment, Embedding, RefusedError, embed_on_worker, what_decides
 from firstpick.embedding.start import Step
 from firstpick.encoders import EncoderSpec
 from firstpick.studies import Study
@@ -135,41 +135,31 @@ class DaskWorkers:
 
     def _submit(self, studies: tuple[Study, ...]) -> Future[ChunkResult]:
         answer: Future[ChunkResult] = Future()
-        self._send(studies, answer)
+        self._send(Assignment.of(studies), answer)
         return answer
 
-    def _send(self, studies: tuple[Study, ...], answer: Future[ChunkResult]) -> None:
-        witness = witness_of(studies)
-        sent = self._client.submit(embed_on_worker, self._name, studies, witness, pure=False)
+    def _send(self, assignment: Assignment, answer: Future[ChunkResult]) -> None:
+        sent = self._client.submit(embed_on_worker, self._name, assignment, pure=False)
         self._sent.add(sent)
-        sent.add_done_callback(lambda done: self._take(done, answer, studies, witness))
+        sent.add_done_callback(lambda done: self._take(done, assignment, answer))
 
-    def _take(
-        self,
-        done: distributed.Future[ChunkResult],
-        answer: Future[ChunkResult],
-        studies: tuple[Study, ...],
-        witness: Witness | None,
-    ) -> None:
+    def _take(self, done: distributed.Future[ChunkResult], assignment: Assignment, answer: Future[ChunkResult]) -> None:
         """Hand on what came of a chunk; in a thread of the client's."""
         try:
             answer.set_result(done.result())
         except RefusedError as refused:
-            self._send_elsewhere(refused, answer, studies, witness)
+            self._send_elsewhere(refused, assignment, answer)
         except KilledWorker:
             answer.set_exception(WorkersLostError())
-        except CancelledError:
-            answer.set_exception(self._lost())
         except BaseException as error:  # noqa: BLE001 - whatever it is, who waits has to know
-            answer.set_exception(error)
+            answer.set_exception(error if done.status == "error" else self._lost(error))
 
-    def _send_elsewhere(
-        self, refused: RefusedError, answer: Future[ChunkResult], studies: tuple[Study, ...], witness: Witness | None
-    ) -> None:
+    def _send_elsewhere(self, refused: RefusedError, assignment: Assignment, answer: Future[ChunkResult]) -> None:
+        again = Assignment.of(assignment.studies)
         try:
-            if witness == witness_of(studies):  # else the file went away meanwhile, or was written anew
+            if again == assignment:  # else the file went away meanwhile, or was written anew
                 self._dismiss(*refused.args)
-            self._send(studies, answer)
+            self._send(again, answer)
         except Exception as error:  # noqa: BLE001 - as above
             answer.set_exception(error)
 

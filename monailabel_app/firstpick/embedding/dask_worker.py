@@ -10,9 +10,10 @@ import stat
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from distributed import Worker, WorkerPlugin, get_worker
 
@@ -29,7 +30,35 @@ _LIBRARIES = ("numpy", "scipy", "torch", "nibabel", "SimpleITK", "pydicom", "pil
 
 Done = TypeVar("Done")
 Witness = tuple[str, int]
-"""Path of a study's file or folder, and its size in bytes, which a worker must see as the caller does."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Studies that a worker is to embed together.
+
+    Attributes
+    ----------
+    studies : tuple of Study
+    witness : tuple of (str, int) or None
+        Path of a study's file or folder, and its size in bytes, by which the worker can tell whether it sees the very
+        files that the caller does; None where there is none, as with studies in a PACS.
+    """
+
+    studies: tuple[Study, ...]
+    witness: Witness | None
+
+    @classmethod
+    def of(cls, studies: tuple[Study, ...]) -> Assignment:
+        """Assign studies, with the first of them that is here as the witness."""
+        seen = (_witness(study.source) for study in studies if not study.is_remote)
+        return cls(studies, next(filter(None, seen), None))
+
+    def unseen(self) -> str:
+        """Say in a sentence that this machine does not see what the caller does; empty if it does."""
+        if self.witness is None or (found := _witness(self.witness[0])) == self.witness:
+            return ""
+        is_what = "another file there" if found else "not there"
+        return f"does not see the studies ({self.witness[0]} is {is_what}): mount their folder under the same path."
 
 
 class RefusedError(Exception):
@@ -66,7 +95,7 @@ class Embedding(WorkerPlugin):
         """End the processes."""
         self._stack.close()
 
-    def embed(self, studies: tuple[Study, ...], witness: Witness | None) -> ChunkResult:
+    def embed(self, assignment: Assignment) -> ChunkResult:
         """Embed a chunk in the worker's processes; the first one compares and makes ready, while others wait.
 
         Raises
@@ -76,14 +105,14 @@ class Embedding(WorkerPlugin):
         EncoderError
             If the encoder cannot be built, or fails on whatever it is given.
         """
-        self._refuse_if(unseen(witness))
+        self._refuse_if(assignment.unseen())
         with self._lock:
             if not self._steps:
                 self._refuse_if(_daemon() or _unlike(self._expected, self._spec))
                 pool = self._stack.enter_context(LocalPool(n_workers=self._n_processes, **self._limits))
                 starting = start(self._spec, pool, self._stack, apart=None, n_chunks=self._n_processes)
                 self._steps = self._blamed(lambda: _last(starting))
-        return self._blamed(lambda: self._through(studies))
+        return self._blamed(lambda: self._through(assignment.studies))
 
     def _through(self, studies: tuple[Study, ...]) -> ChunkResult:
         given: Any = studies
@@ -108,9 +137,13 @@ class Embedding(WorkerPlugin):
         raise EncoderError(msg)
 
 
-def embed_on_worker(name: str, studies: tuple[Study, ...], witness: Witness | None) -> ChunkResult:
+def embed_on_worker(name: str, assignment: Assignment) -> ChunkResult:
     """Embed a chunk by the plugin of that name; what is sent to a worker."""
-    return cast("Embedding", get_worker().plugins[name]).embed(studies, witness)
+    worker = get_worker()
+    plugin = worker.plugins.get(name)
+    if not isinstance(plugin, Embedding):
+        raise RefusedError(worker.address, "was not told what to embed: start it anew.")
+    return plugin.embed(assignment)
 
 
 def what_decides(spec: EncoderSpec) -> dict[str, str]:
@@ -157,25 +190,12 @@ def _version(name: str) -> str:
         return ""
 
 
-def witness_of(studies: tuple[Study, ...]) -> Witness | None:
-    """Return the first file or folder of some studies that is here; None if none is, as with those in a PACS."""
-    return next((seen for study in studies if not study.is_remote and (seen := _witness(study.source))), None)
-
-
 def _witness(path: str) -> Witness | None:
     try:
         facts = Path(path).stat()
     except OSError:
         return None
     return path, facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-
-
-def unseen(witness: Witness | None) -> str:
-    """Say in a sentence that a worker does not see what the caller does; empty if it does."""
-    if witness is None or (found := _witness(witness[0])) == witness:
-        return ""
-    is_what = "another file there" if found else "not there"
-    return f"does not see the studies ({witness[0]} is {is_what}): mount their folder under the same path."
 
 
 def _daemon() -> str:
