@@ -143,9 +143,10 @@ def test_a_cluster_gives_what_one_process_gives_though_one_worker_dies_and_anoth
     encoder, tmp_path, dask, monkeypatch
 ):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("firstpick.cli.sample_studies.N_STUDIES", 24)
     studies = list_studies(make_studies())[0]
     gate = tmp_path / "gate"  # while it is there, workers wait
-    wait = f"time.sleep(0.1)\n        while os.path.exists({str(gate)!r}): time.sleep(0.1)"
+    wait = f"time.sleep(0.05)\n        while os.path.exists({str(gate)!r}): time.sleep(0.1)"
     spec = encoder(wait, name="efficientnet-lite0")
     workers = [dask.add_worker() for _ in range(3)]
     here, there = Cache(tmp_path / "here"), Cache(tmp_path / "there")
@@ -164,7 +165,7 @@ def test_a_cluster_gives_what_one_process_gives_though_one_worker_dies_and_anoth
                 workers += [dask.add_worker(), None]  # four now: this is done once
             if seen[-3:] == [3, 2, 3]:
                 gate.unlink(missing_ok=True)
-    assert (progress.n_done, progress.n_failed) == (36, 0)
+    assert (progress.n_done, progress.n_failed) == (24, 0)
     assert seen[-3:] == [3, 2, 3]
     assert sorted(stored) == [study.study_id for study in studies]
     with LocalPool(n_workers=1) as pool:
@@ -187,6 +188,7 @@ def test_a_study_that_kills_workers_fails_alone(studies, encoder, cache, dask):
     said = "Reading and encoding it ended two workers of the cluster: the file is broken, or memory ran out."
     assert reasons == {"case_05.nii": said}
     assert (last.n_done, last.n_failed) == (11, 1)
+    assert dask.log.read_text().count("killed by signal 9") == 4  # two with others, two alone
 
 
 @pytest.mark.slow
