@@ -1,5 +1,6 @@
 """A cluster embeds what this machine would have, whatever its workers do; and lets nobody else look on."""
 
+import importlib.util
 import os
 import pickle
 import time
@@ -113,6 +114,14 @@ def test_this_machine_and_what_is_said_to_be_insecure_are_taken(address):
 def test_certificates_that_cannot_be_read_are_said(tmp_path):
     with pytest.raises(ConfigError, match=r"cluster: ca '.*missing.pem' cannot be read\."):
         load_config(overrides={"cluster.ca": str(tmp_path / "missing.pem")})
+
+
+def test_what_to_type_is_said_where_dask_is_not_installed(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else find(name))
+    assert load_config().cluster.scheduler == ""
+    with pytest.raises(ConfigError, match=r"which is not installed\. Type: pip install 'firstpick\[cluster\]'"):
+        load_config(overrides={"cluster.scheduler": "tcp://127.0.0.1:8786"})
 
 
 # -- what a worker must be like
