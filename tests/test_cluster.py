@@ -14,7 +14,7 @@ from firstpick.cli.sample_studies import make_studies
 from firstpick.cluster import Cluster, ClusterError
 from firstpick.config import ConfigError, load_config
 from firstpick.embedding.cache import Cache
-from firstpick.embedding.dask import DaskWorkers, connect
+from firstpick.embedding.dask import DaskWorkers
 from firstpick.embedding.dask_worker import Assignment, difference, what_decides
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError, EncoderSpec
@@ -77,7 +77,7 @@ def dask(tmp_path):
 
 def run(studies, spec, cache, dask, **limits):
     """Embed on a cluster; the last progress and why studies failed."""
-    with DaskWorkers(connect(Cluster(dask.address)), {"time_limit_s": 60, **limits}) as workers:
+    with DaskWorkers(Cluster(dask.address), {"time_limit_s": 60, **limits}) as workers:
         *_, last = embed(studies, spec, cache, executor=workers)
     return last, {item.study_id: item.reason for item in cache.failures(spec.fingerprint(), studies)}
 
@@ -162,7 +162,7 @@ def test_a_cluster_gives_what_one_process_gives_though_one_worker_dies_and_anoth
     stored, seen = [], [0]
     put = there.put
     there.put = lambda fingerprint, items: stored.extend(i.study.study_id for i in items) or put(fingerprint, items)
-    with DaskWorkers(connect(Cluster(dask.address)), {"time_limit_s": 60}) as executor:
+    with DaskWorkers(Cluster(dask.address), {"time_limit_s": 60}) as executor:
         while executor.n_workers < 3:
             time.sleep(0.2)
         for progress in embed(studies, spec, there, executor=executor):
@@ -265,7 +265,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_in_a_sentence_and_what_was_embedd
     monkeypatch.setattr("firstpick.embedding.dask._CONNECT_S", 2)
     dask.add_worker()
     spec = encoder("time.sleep(0.2)")
-    with DaskWorkers(connect(Cluster(dask.address)), {"time_limit_s": 60}) as executor:
+    with DaskWorkers(Cluster(dask.address), {"time_limit_s": 60}) as executor:
         running = embed(studies, spec, cache, executor=executor)
         next(progress for progress in running if progress.n_done)
         dask.kill(dask.scheduler)

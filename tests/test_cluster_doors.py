@@ -66,6 +66,7 @@ def test_over_tls_a_cluster_embeds_and_who_has_no_certificate_of_its_authority_s
         assert dask.address.startswith("tls://")
         assert embed(folder, tmp_path / "state", dask.address, **keys) == 0
         assert capsys.readouterr().out == "6 of 6 studies embedded, 0 failed, 0 left out.\n"
+        assert embed(folder, tmp_path / "state", "tls://127.0.0.1:1", **keys) == 0  # there is nothing to do
         monkeypatch.setattr("firstpick.embedding.dask._CONNECT_S", 2)
         with pytest.raises(ClusterError, match="certificates of the same authority"):
             connect(Cluster(dask.address, **certificates(tmp_path / "others")))
@@ -90,6 +91,7 @@ def test_the_server_embeds_on_a_cluster_and_waits_where_there_is_none(tmp_path):
         assert server.status()["notice"] == ""
         assert "Starting Worker plugin firstpick-" in dask.log.read_text()  # so it was not embedded here
         assert "is not encrypted" in server.log.read_text()
+        assert server.log.read_text().count(said) == 1
         dask.kill(dask.scheduler)
         write_studies(folder, 7)
         wait_for(lambda: "cannot be reached" in server.status()["notice"], 60)

@@ -24,7 +24,7 @@ from dask_cluster import DaskCluster
 
 from firstpick.cluster import Cluster
 from firstpick.embedding.cache import Cache
-from firstpick.embedding.dask import DaskWorkers, connect
+from firstpick.embedding.dask import DaskWorkers
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderSpec
 from firstpick.sources.folder import list_studies
@@ -68,7 +68,7 @@ def cluster(stack, folder, n_workers):
     dask = stack.enter_context(DaskCluster(folder))
     for number in range(n_workers):
         dask.add_worker(core=CORES[number % len(CORES)])
-    executor = stack.enter_context(DaskWorkers(connect(Cluster(dask.address)), {}))
+    executor = stack.enter_context(DaskWorkers(Cluster(dask.address), {}))
     while executor.n_workers < n_workers:
         time.sleep(0.2)
     return executor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Generator, Mapping
@@ -70,8 +71,8 @@ class DaskWorkers:
 
     Parameters
     ----------
-    client : Client
-        Closed together with this.
+    cluster : Cluster
+        Connected to once there is something to embed.
     limits : mapping
         Keywords of `LocalPool`, for each worker's own.
     name : str
@@ -79,13 +80,17 @@ class DaskWorkers:
         left behind.
     """
 
-    def __init__(self, client: Client, limits: Mapping[str, Any], *, name: str = "firstpick") -> None:
-        self._client = client
+    def __init__(self, cluster: Cluster, limits: Mapping[str, Any], *, name: str = "firstpick") -> None:
+        self._cluster = cluster
         self._limits = limits
         self._name = name
         self._begun: EncoderSpec | None = None
         self._sent: WeakSet[distributed.Future[ChunkResult]] = WeakSet()
         self._n_processes, self._counted_at = 0, 0.0
+
+    @functools.cached_property
+    def _client(self) -> Client:
+        return connect(self._cluster)
 
     @property
     def n_workers(self) -> int:
@@ -103,7 +108,7 @@ class DaskWorkers:
         EncoderError
             If the weights cannot be read here.
         ClusterError
-            If a worker cannot load FirstPick, or the scheduler is lost.
+            If the scheduler cannot be reached, or a worker cannot load FirstPick.
         """
         if self._begun != spec:  # else encoders are kept from the last run
             self._begin(spec)
@@ -121,6 +126,8 @@ class DaskWorkers:
 
     def close(self) -> None:
         """End what is under way, and the processes of the workers."""
+        if "_client" not in vars(self):  # nothing was to be done
+            return
         with contextlib.suppress(Exception):  # there may be nobody who listens
             self._client.cancel(list(self._sent))
             if self._begun:

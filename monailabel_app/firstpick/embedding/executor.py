@@ -32,15 +32,10 @@ def open_executor(
         The state folder that is written: it names the run on the cluster.
     background : bool
         Of this machine: run at low priority, beside a server.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler cannot be reached.
     """
     if not cluster.scheduler:
         return LocalPool(n_workers=n_workers, **limits, background=background)
-    from firstpick.embedding.dask import DaskWorkers, connect  # noqa: PLC0415 - only a cluster needs Dask
+    from firstpick.embedding.dask import DaskWorkers  # noqa: PLC0415 - only a cluster needs Dask
 
     ours = hashlib.sha256(f"{socket.gethostname()}:{state.resolve()}".encode()).hexdigest()[:12]
-    return DaskWorkers(connect(cluster), limits, name=f"firstpick-{ours}")
+    return DaskWorkers(cluster, limits, name=f"firstpick-{ours}")

@@ -31,6 +31,7 @@ _Task = tuple[tuple[Study, ...], int]
 
 _PAUSES_S = (2.0, 5.0, 15.0)
 """Before what could not be had is asked for again."""
+_NO_WORKER = "No worker of the cluster is there; FirstPick waits for one."
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class _Run:
         self._spec = spec
         self._cache = cache
         self._fingerprint = spec.fingerprint()
-        self._n_workers = n_workers
+        self._n_workers, self._waits = n_workers, False
         self._todo: deque[_Task] = deque((chunk, 1) for chunk in chunks(missing))
         self._suspects: deque[_Task] = deque()  # of those lost with workers: who is to blame shows when alone
         self._of = {one.study_id: study for study in studies for one in study.members}
@@ -303,7 +304,10 @@ class _Run:
         left = (n_total - n_now) / rate if rate else None
         counts = (n_total, n_now - n_failed, n_failed)
         n_workers = self._n_workers()
-        notice = self._notice or ("" if n_workers else "No worker of the cluster is there; FirstPick waits for one.")
+        if not n_workers and not self._waits:
+            logger.warning("%s", _NO_WORKER)
+        self._waits = not n_workers
+        notice = self._notice or (_NO_WORKER if self._waits else "")
         return Progress(*counts, seconds, rate, left, dict(self._stages), notice, n_workers)
 
 
