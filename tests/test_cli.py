@@ -178,6 +178,7 @@ def test_every_sample_configuration_runs(path, phantom_volume, capsys):
             phantom_volume.nifti(f"x{number}.nii", array=array)
     state = phantom_volume.folder.with_name("state")
     common = ["--studies", str(phantom_volume.folder), "--state", str(state), "--config", str(path)]
+    common += ["--conf", "cluster.scheduler", ""]  # there is none here
     assert main(["pick", *common, "--json", "--conf", "n_workers", "1"]) == 0
     proposal = json.loads(capsys.readouterr().out)
     ending = "png" if path.stem == "chest_xray" else "nii"

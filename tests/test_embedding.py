@@ -7,17 +7,18 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from firstpick.embedding import chunk
-from firstpick.embedding import run as embedding
+from firstpick.cluster import ClusterError
+from firstpick.embedding import chunk, plan
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.chunk import embed_chunk
-from firstpick.embedding.run import chunks, embed
+from firstpick.embedding.plan import chunks
+from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderSpec
 from firstpick.encoders.pixels import Pixels
 from firstpick.sources.folder import list_studies
 from firstpick.studies import Study
 from firstpick.voxels.views import ViewSpec
-from firstpick.workers import LocalPool
+from firstpick.workers import LocalPool, WorkersLostError
 
 SPEC = EncoderSpec(name="pixels", views=ViewSpec(size=32, per_plane=1))
 
@@ -145,6 +146,34 @@ def test_a_dead_chunk_is_retried_study_by_study_and_a_killed_study_once_more(stu
     assert executor.chunks.count(["case_02.nii"]) == 2
 
 
+def test_of_what_is_lost_with_workers_only_who_loses_them_alone_and_at_the_end_is_to_blame(studies, cache):
+    lost = {"case_00.nii", "case_01.nii", "case_02.nii", "case_05.nii"}  # some beside the guilty one
+
+    def dies(chunk):
+        names = {study.study_id for study in chunk}
+        guilty = "case_02.nii" in names
+        beside = bool(names & lost) and "case_11.nii" not in str(executor.chunks)
+        return WorkersLostError() if guilty or beside else None
+
+    executor = Inline(dies)
+    last = list(embed(studies, SPEC, cache, executor=executor))[-1]
+    assert (last.n_done, last.n_failed) == (11, 1)
+    (failure,) = cache.failures(SPEC.fingerprint(), studies)
+    assert failure.study_id == "case_02.nii"
+    assert "ended two workers of the cluster" in failure.reason
+    sent = [name for chunk in executor.chunks for name in chunk]
+    assert sorted(sent[:12]) == [study.study_id for study in studies], "a suspect came before others were through"
+    assert sorted(sent[12:]) == ["case_00.nii", "case_01.nii", "case_02.nii", "case_05.nii"]
+    assert all(len(chunk) == 1 for chunk in executor.chunks[-4:])
+
+
+def test_a_lost_cluster_stops_the_run_and_no_study_is_to_blame(studies, cache):
+    away = Inline(lambda chunk: ClusterError("The scheduler was lost.") if "case_05.nii" in str(chunk) else None)
+    with pytest.raises(ClusterError, match="lost"):
+        list(embed(studies, SPEC, cache, executor=away))
+    assert cache.failures(SPEC.fingerprint(), studies) == []
+
+
 def test_a_study_that_hangs_alone_is_given_up_with_the_reason(studies, cache):
     hangs = Inline(
         lambda chunk: futures.TimeoutError() if any(study.study_id == "case_02.nii" for study in chunk) else None
@@ -173,7 +202,7 @@ def test_a_failure_is_tried_again_by_another_process_and_not_by_the_same(studies
 
 
 def test_small_studies_share_a_chunk_and_series_and_large_files_go_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(plan, "_CHUNK_BYTES", 1000)
     sizes = {"a": 10, "b": 10, "c": 2000, "d": 10, "e": 990, "f": 10}
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(bytes(size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from firstpick.cluster import Cluster
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
 from firstpick.libraries import user_folder
 from firstpick.origins import host_name, network, origin
@@ -151,6 +153,7 @@ class Config(_Settings):
     max_upload_gb: float = Field(2.0, gt=0, description="Gigabytes that one upload of a label may hold.")
     auto_next: bool = Field(False, description="When a batch is finished, add the next one by itself.")
     n_workers: int = Field(0, ge=0, description="Embedding processes; 0 for one a core.")
+    cluster: Cluster = Cluster()
     n_jobs: int = Field(0, ge=0, description="Threads that choose a batch; 0 for one a core.")
     time_limit_s: float = Field(
         300.0, ge=1, description="Seconds after which reading and encoding one study, or one series of it, is given up."
@@ -203,23 +206,28 @@ class Config(_Settings):
         limits = (self.slices.max_per_study, self.slices.min_distance_mm) if self.unit == "slice" else (0, 0.0)
         return Guards(self.duplicates, self.groups.max, self.strata.share, self.outliers, *limits)
 
-    def limits(self, state: Path, *, served: Path | None = None) -> dict[str, Any]:
+    def limits(self, state: Path | None, *, served: Path | None = None) -> dict[str, Any]:
         """What a worker process may take, as keywords of `firstpick.workers.LocalPool`.
 
         Parameters
         ----------
-        state : Path
-            The state folder; what is fetched lies there while it is read.
+        state : Path or None
+            The state folder; what is fetched lies there while it is read. None for one of the system's own.
         served : Path, optional
             Where the files that readers open are kept of all that is fetched.
         """
         half_s = self.time_limit_s / 2  # the other half is for reading and encoding
-        fetching = Fetching(self.dicomweb, str(state), half_s, str(served or ""), self.served_gb * 1e9)
+        fetching = Fetching(self.dicomweb, str(state or ""), half_s, str(served or ""), self.served_gb * 1e9)
         return {
             "time_limit_s": self.time_limit_s,
             "memory_gb": self.worker_memory_gb,
             "prepare": (make_ready, self.max_study_gb, fetching),
         }
+
+    def workers(self, state: Path, *, served: Path | None = None) -> dict[str, Any]:
+        """Who embeds, as keywords of `firstpick.embedding.executor.open_executor`; a cluster has no folder of ours."""
+        limits = self.limits(None) if self.cluster.scheduler else self.limits(state, served=served)
+        return {"cluster": self.cluster, "n_workers": self.n_workers, "limits": limits, "state": state}
 
     def choice(self, strategy: str = "", seed: int | None = None) -> dict[str, Any]:
         """How a batch is chosen, as keywords of `firstpick.proposal.propose`; another strategy has its own defaults."""
@@ -397,6 +405,8 @@ def _problems(config: Config) -> list[str]:
             problems.append(str(error))
     if config.scaling not in SCALINGS:
         problems.append(f"scaling '{config.scaling}' is not known. Choose one of {', '.join(SCALINGS)}.")
+    if config.cluster.scheduler and importlib.util.find_spec("distributed") is None:
+        problems.append("cluster needs distributed, which is not installed. Type: pip install 'firstpick[cluster]'")
     if not problems and "hub" not in encoder_row(config.encoder).takes and not _is_readable(config.weights):
         problems.append(f"weights '{config.weights}' cannot be read.")
     return problems

@@ -36,7 +36,7 @@ Call = tuple[Any, ...]
 
 
 class Executor(Protocol):
-    """Where chunks run: a `LocalPool`, or a Dask client's executor."""
+    """Where tasks run: a `LocalPool`, or any executor of Python's own kind."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run ``function(*args)`` somewhere and return its future."""
@@ -47,8 +47,11 @@ class ProcessExpired(Exception):  # noqa: N818 - what happened, as with TimeoutE
     """A worker process ended in the middle of a task; ``exitcode`` is negative for a signal."""
 
     def __init__(self, exitcode: int | None) -> None:
-        super().__init__(f"the process ended with exit code {exitcode}")
+        super().__init__(exitcode)  # as it is: so it can be sent to another process
         self.exitcode = exitcode
+
+    def __str__(self) -> str:
+        return f"the process ended with exit code {self.exitcode}"
 
 
 class MemoryLimitError(ProcessExpired):
@@ -56,8 +59,15 @@ class MemoryLimitError(ProcessExpired):
 
     def __init__(self, n_bytes: int) -> None:
         super().__init__(None)
+        self.args = (n_bytes,)
         self.limit = f"{n_bytes / 1e9:.2g} GB"
-        self.args = (f"the process had more than {self.limit} of memory and was ended",)
+
+    def __str__(self) -> str:
+        return f"the process had more than {self.limit} of memory and was ended"
+
+
+class WorkersLostError(Exception):
+    """Two workers of a cluster were lost with a task, one after the other."""
 
 
 class NotReadyError(Exception):
@@ -79,6 +89,8 @@ def why_failed(error: BaseException, doing: str) -> str:
         )
     if isinstance(error, ProcessExpired):
         return f"{doing} ended the process (exit code {error.exitcode}): the file is broken, or memory ran out."
+    if isinstance(error, WorkersLostError):
+        return f"{doing} ended two workers of the cluster: the file is broken, or memory ran out."
     return f"{doing} failed ({type(error).__name__}: {error})."
 
 

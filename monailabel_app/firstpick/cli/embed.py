@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from firstpick.cli.session import Session, add_configuration, add_studies, session
 from firstpick.embedding.chunk import STAGES
+from firstpick.embedding.executor import open_executor
 from firstpick.embedding.run import Progress, embed
 from firstpick.sources.series import counted
-from firstpick.workers import LocalPool
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -41,11 +41,11 @@ def embed_missing(opened: Session) -> Progress:
     config = opened.config
     last = Progress(0, 0, 0)
     with (
-        LocalPool(n_workers=config.n_workers, **config.limits(opened.cache.path.parent)) as executor,
+        open_executor(**config.workers(opened.cache.path.parent)) as executor,
         tqdm(total=len(opened.studies), unit="study", desc="Embedding", file=sys.stderr, leave=False) as bar,
     ):
         for last in embed(opened.studies, config.encoder_spec, opened.cache, executor=executor):
             bar.update(last.n_done + last.n_failed - bar.n)
-            bar.set_postfix(failed=last.n_failed, refresh=False)
+            bar.set_postfix(failed=last.n_failed, workers=last.n_workers, refresh=False)
     opened.judge_again()
     return last

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from firstpick.cluster import ClusterError
 from firstpick.embedding.cache import Cache
 from firstpick.embedding.chunk import STAGES, ChunkResult
-from firstpick.embedding.start import Step, not_ready, start
+from firstpick.embedding.plan import chunks
+from firstpick.embedding.start import Step, Workers, not_ready, start
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.sources.connection import SourceError
 from firstpick.studies import Study
-from firstpick.workers import Executor, LocalPool, NotReadyError, why_failed
+from firstpick.workers import Executor, LocalPool, NotReadyError, WorkersLostError, why_failed
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ _Task = tuple[tuple[Study, ...], int]
 
 _PAUSES_S = (2.0, 5.0, 15.0)
 """Before what could not be had is asked for again."""
-_CHUNK_STUDIES = 8
-_CHUNK_BYTES = 64 * 2**20
+_NO_WORKER = "No worker of the cluster is there; FirstPick waits for one."
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class Progress:
         Studies per second of this run; 0 before the first.
     seconds_left : float or None
         None while unknown.
+    n_workers : int
+        Processes that embed now; 0 before and after a run, and while a cluster has none.
     notice : str
         Why nothing can be had just now, and when it is asked for again; empty if that is not so.
     stages : dict
@@ -64,6 +65,7 @@ class Progress:
     seconds_left: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
     notice: str = ""
+    n_workers: int = 0
 
 
 def embed(
@@ -71,7 +73,7 @@ def embed(
     spec: EncoderSpec,
     cache: Cache,
     *,
-    executor: Executor | None = None,
+    executor: Executor | Workers | None = None,
     apart: bool | None = None,
 ) -> Iterator[Progress]:
     """Embed what is missing, and yield the progress after each chunk.
@@ -85,8 +87,8 @@ def embed(
     studies : sequence of Study
     spec : EncoderSpec
     cache : Cache
-    executor : Executor, optional
-        A `LocalPool` by default.
+    executor : Executor or Workers, optional
+        A `LocalPool` by default; or the workers of a cluster, `firstpick.embedding.dask.DaskWorkers`.
     apart : bool, optional
         Whether one process encodes what the executor's read, as is best on a GPU, or each does both. None finds out;
         only a `LocalPool` has the choice.
@@ -101,6 +103,8 @@ def embed(
         If the encoder cannot be built, or fails on whatever it is given. No study is marked as failed for it.
     SourceError
         If studies cannot be had any more, after some pauses. Nor is one for that.
+    ClusterError
+        If the scheduler of a cluster is lost, or no worker is fit. Nor for that.
     StoreError
         If the cache cannot be written.
     """
@@ -113,9 +117,9 @@ def embed(
         missing = cache.missing(fingerprint, studies, retry_failed=True)
         if not missing:
             return
-        run = _Run(studies, missing, spec, cache)
         with ExitStack() as stack:
             pool = stack.enter_context(LocalPool()) if executor is None else executor
+            run = _Run(studies, missing, spec, cache, n_workers=lambda: getattr(pool, "n_workers", 1))
             yield from run.through(start(spec, pool, stack, apart=apart, n_chunks=len(chunks(missing))))
     finally:
         lock.release()
@@ -141,12 +145,22 @@ def _count(studies: Sequence[Study], fingerprint: str, cache: Cache) -> Progress
 class _Run:
     """One run over what is missing, files and series: chunks out, results in, dead chunks one by one."""
 
-    def __init__(self, studies: Sequence[Study], missing: Sequence[Study], spec: EncoderSpec, cache: Cache) -> None:
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        missing: Sequence[Study],
+        spec: EncoderSpec,
+        cache: Cache,
+        *,
+        n_workers: Callable[[], int],
+    ) -> None:
         self._studies = studies
         self._spec = spec
         self._cache = cache
         self._fingerprint = spec.fingerprint()
+        self._n_workers, self._waits = n_workers, False
         self._todo: deque[_Task] = deque((chunk, 1) for chunk in chunks(missing))
+        self._suspects: deque[_Task] = deque()  # of those lost with workers: who is to blame shows when alone
         self._of = {one.study_id: study for study in studies for one in study.members}
         self._open = Counter(self._of[one.study_id].study_id for one in missing)  # how much of each study is missing
         self._failed = {item.study_id for item in cache.failures(self._fingerprint, studies)}
@@ -162,8 +176,10 @@ class _Run:
         """Make ready, and take every chunk through the steps; few wait at a time, so that a run can be stopped."""
         steps = yield from self._until(starting)
         running: dict[Future[Any], tuple[_Task, int]] = {}
-        while self._todo or running or self._later:
+        while self._todo or running or self._later or self._suspects:
             self._take_up_again()
+            if self._suspects and not (self._todo or running or self._later):
+                self._todo.append(self._suspects.popleft())
             while self._todo and len(running) < self._most_running():
                 task = self._todo.popleft()
                 running[steps[0](task[0])] = task, 1
@@ -188,15 +204,21 @@ class _Run:
             yield self._progress()
 
     def _result(self, future: Future[Any], chunk: tuple[Study, ...], attempt: int) -> Any:
-        """What a step gave; for a dead chunk None: it is retried study by study, a study that was alone once more."""
+        """What a step gave; for a dead chunk None: it is retried study by study, a study that was alone once more.
+
+        Of what was lost with workers of a cluster, none is to blame for sure, as they did other things as well: each
+        study is tried again at the end, while nothing else runs.
+        """
         try:
             return future.result()
-        except EncoderError:
+        except (EncoderError, ClusterError):
             raise
         except NotReadyError as error:
             raise not_ready(self._spec, error.__cause__) from error
         except Exception as error:  # noqa: BLE001 - a worker may die of anything
-            if len(chunk) > 1:
+            if isinstance(error, WorkersLostError) and attempt == 1:
+                self._suspects.extend(_one_by_one([(chunk, attempt + 1)]))
+            elif len(chunk) > 1:
                 if isinstance(error, futures.TimeoutError):  # with a slow encoder, others would run out of time as well
                     self._todo = _one_by_one(self._todo)
                 self._todo.extend(_one_by_one([(chunk, attempt)]))
@@ -246,7 +268,7 @@ class _Run:
         """How many chunks may be under way: after a time when nothing could be had, one to try it."""
         if time.monotonic() < self._resume_at:
             return 0
-        return 1 if self._n_downs else 2 * (os.cpu_count() or 1) + 1
+        return 1 if self._n_downs else 2 * self._n_workers() + 1
 
     def _take_up_again(self) -> None:
         """Queue those studies again whose pause is over."""
@@ -281,7 +303,12 @@ class _Run:
         rate = (n_now - self._n_before) / seconds if n_now > self._n_before else 0.0
         left = (n_total - n_now) / rate if rate else None
         counts = (n_total, n_now - n_failed, n_failed)
-        return Progress(*counts, seconds, rate, left, dict(self._stages), self._notice)
+        n_workers = self._n_workers()
+        if not n_workers and not self._waits:
+            logger.warning("%s", _NO_WORKER)
+        self._waits = not n_workers
+        notice = self._notice or (_NO_WORKER if self._waits else "")
+        return Progress(*counts, seconds, rate, left, dict(self._stages), notice, n_workers)
 
 
 def _nothing_yet() -> set[Future[Any]]:
@@ -292,28 +319,3 @@ def _nothing_yet() -> set[Future[Any]]:
 def _one_by_one(todo: Iterable[_Task]) -> deque[_Task]:
     """Make each study a chunk of its own."""
     return deque(((study,), attempt) for chunk, attempt in todo for study in chunk)
-
-
-def chunks(studies: Sequence[Study]) -> list[tuple[Study, ...]]:
-    """Cut a list into chunks of a few small studies; a large one, or a series, goes alone.
-
-    A chunk has the time limit of one study, which small files share easily. Towards the end chunks are smaller, so
-    that the workers finish together.
-    """
-    result: list[list[Study]] = []
-    room = most = 0
-    for place, study in enumerate(studies):
-        size = _CHUNK_BYTES if study.is_series else _size(study.source)
-        if not result or len(result[-1]) == most or size > room:
-            result.append([])
-            room, most = _CHUNK_BYTES, min(_CHUNK_STUDIES, max(1, (len(studies) - place) // 4))
-        result[-1].append(study)
-        room -= size
-    return [tuple(chunk) for chunk in result]
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0  # the reader will say what is wrong

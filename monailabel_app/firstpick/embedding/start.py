@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent import futures
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from firstpick.embedding.chunk import build, cut_chunk, cutter, embed_chunk, encode_chunk
 from firstpick.encoders import EncoderError, EncoderSpec, hub_id, is_third_party
@@ -20,16 +20,30 @@ Step = Callable[[Any], Future[Any]]
 """What a chunk goes through: the first takes studies, the last gives a `ChunkResult`."""
 
 
+@runtime_checkable
+class Workers(Protocol):
+    """Workers that get ready by themselves, on whatever machines: `firstpick.embedding.dask.DaskWorkers`."""
+
+    @property
+    def n_workers(self) -> int:
+        """Processes that embed now; they may come and go."""
+        ...
+
+    def start(self, spec: EncoderSpec) -> Generator[None, None, list[Step]]:
+        """Make ready, yield while that takes time, and return the steps of every chunk."""
+        ...
+
+
 def start(
-    spec: EncoderSpec, executor: Executor, stack: ExitStack, *, apart: bool | None, n_chunks: int
+    spec: EncoderSpec, executor: Executor | Workers, stack: ExitStack, *, apart: bool | None, n_chunks: int
 ) -> Generator[None, None, list[Step]]:
     """Make ready, yield while that takes time, and return the steps of every chunk.
 
     Parameters
     ----------
     spec : EncoderSpec
-    executor : Executor
-        One that is no `LocalPool` builds encoders as it needs them; it has no clock.
+    executor : Executor or Workers
+        One that is neither `Workers` nor a `LocalPool` builds encoders as it needs them; it has no clock.
     stack : ExitStack
         Ends the process that encodes, where it is one of its own.
     apart : bool or None
@@ -43,6 +57,8 @@ def start(
     EncoderError
         If weights cannot be fetched, or a library cannot be imported.
     """
+    if isinstance(executor, Workers):
+        return (yield from executor.start(spec))
     if not isinstance(executor, LocalPool):
         return [lambda chunk: executor.submit(embed_chunk, chunk, spec)]
     imported = [executor.submit_slow(on_gpu, spec) for _ in range(min(n_chunks, executor.n_workers))]

@@ -190,7 +190,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the embedding is, in studies; rate per second."""
+    """How far the embedding is, in studies; rate per second; and by how many processes, here or on a cluster."""
 
     total: int
     done: int
@@ -198,6 +198,7 @@ class Progress:
     left_out: int
     rate: float
     seconds_left: float | None
+    workers: int
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import logging
 import sys
 import threading
 
+from firstpick.cluster import ClusterError
 from firstpick.config import Config
 from firstpick.database import StoreError
 from firstpick.embedding.cache import Cache
+from firstpick.embedding.executor import open_executor
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError
 from firstpick.server.proposer import Proposer
@@ -17,11 +19,10 @@ from firstpick.server.store import Store
 from firstpick.sources.connection import SourceError
 from firstpick.sources.source import Source
 from firstpick.studies import LeftOut, Study
-from firstpick.workers import LocalPool
 
 logger = logging.getLogger(__name__)
 
-_LEAST_PAUSE_S, _MOST_PAUSE_S = 2.0, 60.0  # while a source cannot be reached
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 2.0, 60.0  # while a source, or a cluster, cannot be reached
 
 
 class Embedder(threading.Thread):
@@ -46,7 +47,7 @@ class Embedder(threading.Thread):
         self._proposer = proposer
         self._listed: list[Study] | None = None
         self._outage = ""
-        self._limits = config.limits(cache.path.parent, served=store.served.folder)
+        self._workers = config.workers(cache.path.parent, served=store.served.folder)
         self._wait = threading.Event()
 
     def run(self) -> None:
@@ -58,7 +59,7 @@ class Embedder(threading.Thread):
                 self.look()
                 self._now.problem = self._now.notice = ""
                 pause_s = self._config.rescan_s
-            except SourceError as error:
+            except (SourceError, ClusterError) as error:
                 pause_s = min(max(2 * pause_s, _LEAST_PAUSE_S), max(_MOST_PAUSE_S, self._config.rescan_s))
                 self._take_outage(f"{error} FirstPick asks again in {pause_s:.0f} s.")
             except (EncoderError, StoreError, OSError) as error:
@@ -72,7 +73,7 @@ class Embedder(threading.Thread):
             self._wait.wait(pause_s)
 
     def _take_outage(self, text: str) -> None:
-        """Say that studies cannot be had just now; who works on those that were embedded can go on."""
+        """Say that studies cannot be had or embedded just now; who works on those that were embedded can go on."""
         logger.warning("%s", text)
         self._outage = text
         if self._now.pool is None:
@@ -114,7 +115,7 @@ class Embedder(threading.Thread):
     def _embed(self, studies: list[Study]) -> None:
         """Embed what is missing."""
         config = self._config
-        with LocalPool(n_workers=config.n_workers, **self._limits, background=True) as executor:
+        with open_executor(**self._workers, background=True) as executor:
             for progress in embed(studies, config.encoder_spec, self._cache, executor=executor):
                 self._now.take_progress(progress)
 

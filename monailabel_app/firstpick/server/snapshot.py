@@ -170,6 +170,7 @@ class Snapshot:
                 "left_out": len(self.left_out),
                 "rate": round(progress.rate, 3),
                 "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
+                "workers": progress.n_workers,
             },
             "encoder": self._encoder,
             "fingerprint": self.fingerprint,
