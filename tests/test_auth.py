@@ -72,6 +72,7 @@ ROUTES = {
     ("GET", "/proxy/{rest:id}"): ("user", 404, {}),
     ("POST", "/proxy/{rest:id}"): ("user", 404, {}),
     ("GET", "/ohif/{rest:id}"): ("user", 404, {}),
+    ("GET", "/datastore/"): ("user", 200, {}),
     ("PUT", "/datastore/"): ("annotator", 403, {}),
     ("PUT", "/datastore/image"): ("annotator", 403, {}),
 }
@@ -79,7 +80,6 @@ ROUTES = {
 
 OF_MONAI_LABEL = {
     ("GET", "/info/"): ("user", 200, {}),
-    ("GET", "/datastore/"): ("user", 200, {}),
     ("GET", "/datastore/image"): ("user", 200, {"params": {"image": STUDY}}),
     ("DELETE", "/datastore/label"): ("admin", 404, {"params": {"id": STUDY, "tag": "final"}}),
     ("GET", "/train/"): ("user", 404, {}),

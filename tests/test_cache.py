@@ -151,3 +151,9 @@ def test_a_state_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"The state folder .* cannot be used: .*Choose another with --state"):
         Cache(tmp_path / "file" / "state")
+
+
+def test_what_every_look_asks_for_is_found_without_reading_thumbnails(cache):
+    for query in ("study_id, stamp, served from pictures", "study_id, notes from pictures where notes != ''"):
+        ((*_, plan),) = cache._rows(f"explain query plan select {query}")
+        assert "USING COVERING INDEX" in plan

@@ -6,7 +6,14 @@ from joblib import parallel_config
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from firstpick.selection import clustering
-from firstpick.selection.clustering import distance_to_centre, first_of_each, kmeans_clusters, members, n_clusters_for
+from firstpick.selection.clustering import (
+    distance_to_centre,
+    first_of_each,
+    kmeans_clusters,
+    members,
+    n_clusters_for,
+    n_distinct,
+)
 from firstpick.selection.queues import largest_free_first
 
 
@@ -155,3 +162,15 @@ def test_of_several_draws_the_one_that_leaves_the_least():
     ours = [left(clustering._plus_plus(X, 12, seeded(seed))) for seed in range(10)]
     plain = [left(kmeans_plusplus(X, 12, random_state=seed, n_local_trials=1)[0]) for seed in range(10)]
     assert np.median(ours) < 0.8 * np.median(plain)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
+def test_the_first_of_equal_rows_is_found_as_by_looking_at_one_after_the_other(size):
+    rng = seeded(4)
+    X = (size * rng.integers(-2, 3, size=(300, 3))).astype(np.float32)
+    X *= 1 + 1e-7 * rng.uniform(-1, 1, size=X.shape).astype(np.float32)
+    seen = {}
+    first = [seen.setdefault(tuple(np.rint(row / size)), i) for i, row in enumerate(X)]
+    np.testing.assert_array_equal(first_of_each(X), first)
+    assert n_distinct(X) == len(seen)
+    assert [n_distinct(X, most) for most in (1, 7, len(seen), 999)] == [1, 7, len(seen), len(seen)]

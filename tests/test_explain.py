@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from firstpick.proposal.explain import Reason, coverage, coverage_radius, explain, sentence
 from firstpick.selection import outliers
+from firstpick.selection.geometry import distances
 from firstpick.selection.outliers import unusual
 
 settings.register_profile("calm", deadline=None, max_examples=60)
@@ -229,3 +230,16 @@ class TestRadius:
     def test_of_one_and_the_same_study_it_is_zero(self, X):
         assert coverage_radius(X) == 0
         assert coverage(X, [0][: len(X)]).after == (1.0,)[: len(X)]
+
+
+def test_the_unusual_are_those_of_the_rule_written_down_plainly():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 3)) + np.where(np.arange(200)[:, None] < 190, [9.0, 0, 0], 0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    away = distances(rows, rows)
+    fifth = np.sort(away, axis=1)[:, 5]
+    last = np.argsort(away, axis=1, kind="stable")[:, 5]
+    limit = np.median(fifth) + 3 * 1.4826 * np.median(np.abs(fifth - np.median(fifth)))
+    expected = (fifth > limit) & (fifth > 1.5 * fifth[last])
+    assert 0 < expected.sum() < 20
+    np.testing.assert_array_equal(unusual(rows, rows), expected)

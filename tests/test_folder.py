@@ -571,7 +571,24 @@ def test_known_headers_are_not_read_again_until_a_file_changes(phantom_volume, m
     (folder / "a.nii").unlink()
     assert list_studies(folder, rule, known=known) == ([], [])
     (kept,) = known.values()
-    assert (kept.dicom, kept.plain, kept.series) == ({}, {}, {})
+    assert (kept.dicom, kept.plain, kept.files, kept.series) == ({}, {}, {}, {})
+
+
+def test_what_is_unchanged_is_the_same_study_and_a_file_written_over_in_its_place_another(phantom_volume):
+    folder, known = phantom_volume.folder, {}
+    for name in ("a.nii", "b.nii", "c.nii"):
+        phantom_volume.nifti(f"deep/{name}")
+    first = {study.study_id: study for study in list_studies(folder, known=known)[0]}
+    before, content = (folder / "deep").stat().st_mtime_ns, (folder / "deep" / "b.nii").read_bytes()
+    with (folder / "deep" / "b.nii").open("r+b") as file:
+        file.write(content + b"longer")
+    phantom_volume.nifti("new/d.nii")
+    assert (folder / "deep").stat().st_mtime_ns == before  # a folder does not tell
+    again = {study.study_id: study for study in list_studies(folder, known=known)[0]}
+    assert again.keys() - first.keys() == {"new/d.nii"}
+    assert again["deep/a.nii"] is first["deep/a.nii"]
+    assert again["deep/b.nii"].stamp != first["deep/b.nii"].stamp
+    assert list_studies(folder)[0] == [*again.values()]
 
 
 def test_without_rules_for_geometry_no_plain_file_is_parsed(phantom_volume, monkeypatch):

@@ -187,6 +187,32 @@ def test_hovering_a_point_shows_its_picture_and_a_click_its_lookalikes(written, 
     assert tab.locator("#panel").is_hidden()
 
 
+def test_a_map_of_very_many_studies_is_painted_and_each_can_be_chosen(tmp_path, open_page):
+    path = tmp_path / "report.html"
+    data = write_page(path, 10_001)
+    tab = open_page(path.as_uri(), offline=True)
+    tab.locator("#map").scroll_into_view_if_needed()
+    at = """(row) => { const [across, down] = pixels(), point = page.data.map.points[row];
+        const canvas = document.querySelector("#map > canvas"), { left, top } = canvas.getBoundingClientRect();
+        const [x, y] = [across(point.x), down(point.y)];
+        const copy = new OffscreenCanvas(1, 1).getContext("2d");
+        copy.drawImage(canvas, -x * devicePixelRatio, -y * devicePixelRatio);
+        return [left + x, top + y, copy.getImageData(0, 0, 1, 1).data[3]]; }"""
+    assert tab.locator("#map .scatterlayer path.point").count() < 20
+    row = max(range(10_001), key=lambda row: data["map"]["points"][row]["x"])  # nothing lies beyond it
+    for _ in ("as a whole", "after a zoom"):
+        x, y, alpha = tab.evaluate(at, row)
+        assert alpha > 150
+        tab.mouse.move(x + 2, y)
+        assert tab.locator("#hover b").text_content() == data["map"]["points"][row]["title"]
+        tab.mouse.move(x, y)
+        tab.mouse.wheel(0, -100)
+        tab.wait_for_timeout(400)
+    x, y, _ = tab.evaluate(at, row)
+    tab.mouse.click(x, y)
+    assert tab.locator("#panel-title").text_content() == data["map"]["points"][row]["title"]
+
+
 def test_the_filters_narrow_cards_and_map(written, open_page):
     address, data = written
     tab = open_page(address, offline=True)

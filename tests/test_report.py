@@ -221,7 +221,7 @@ def test_the_file_allows_itself_its_own_scripts_and_nothing_else():
     policy = policy_of(report_page({}))
     assert "default-src 'none'" in policy
     assert "connect-src" not in policy
-    assert len(re.findall(r"'sha256-[\w+/=]{44}'", policy)) == 4
+    assert len(re.findall(r"'sha256-[\w+/=]{44}'", policy)) == 5
     assert "http" not in policy
     script_rules = next(rule for rule in policy.split(";") if "script-src" in rule)
     assert "unsafe" not in script_rules

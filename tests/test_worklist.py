@@ -3,6 +3,7 @@
 import gzip
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
 from fastapi import HTTPException
 from server_process import wait_for
 
-from firstpick.board.events import Proposed
+from firstpick.board.events import Labelled, Named, Proposed, SavedLabel
 from firstpick.board.log import Log
 from firstpick.config import load_config
 from firstpick.database import StoreError
@@ -178,3 +179,44 @@ def test_what_keeps_batches_from_being_made_is_told_until_it_is_over(worklist, m
         assert worklist.proposal().picks
     proposer.try_work()
     assert worklist.status().notice == ""
+
+
+def test_readers_need_not_wait_for_the_batch_after_the_first(worklist):
+    proposer = worklist._proposer
+    worklist._datastore.served._endings = {(study.study_id, study.stamp): "" for study in STUDIES}
+    proposer.work()
+    assert proposer.is_ready
+    assert proposer._following == {}
+    proposer.work()
+    assert len(proposer._following["kmeans"].following) == 2
+
+
+def test_a_skip_does_not_choose_the_batch_after_the_next_anew(worklist):
+    proposer = worklist._proposer
+    proposer.is_ready = True
+    batch = proposer._make("kmeans", NewProposal(batch_size=3))
+    guessed = proposer._next_best(batch)
+    worklist.skip(batch.picks[0].study_id, "alice", "blurred")
+    assert proposer._next_best(proposer.standing("kmeans")) is guessed
+    assert proposer._next_best(proposer._make("kmeans", NewProposal(batch_size=1))) is not guessed
+
+
+def test_a_look_makes_anew_what_changed_alone_and_counts_follow_labels(worklist):
+    store, board = worklist._datastore, worklist._desk
+    before, status = dict(store._datastore.objects), store.status()
+    assert status == {"total": 7, "completed": 0, "label_tags": {}}
+    changed = replace(STUDIES[1], stamp="2-2")
+    store.update([STUDIES[0], changed, *STUDIES[2:]], {})
+    now = store._datastore.objects
+    assert now[STUDIES[0].study_id] is before[STUDIES[0].study_id]
+    assert now[changed.study_id] is not before[changed.study_id]
+    assert store.status()["total"] == 6
+    assert json.loads(store.as_json()) == store._datastore.model_dump(exclude={"base_path"})
+    label = SavedLabel(".nii.gz", "1-1", {"ts": 1})
+    store._decide([Named(study_id=changed.study_id, name="one")])
+    store._decide([Labelled(study_id=changed.study_id, tag="final", client="alice", label=label)])
+    assert board.board.status(changed.study_id, 0.0).status == "done"
+    assert store.status() == {"total": 6, "completed": 1, "label_tags": {"final": 1}}
+    texts = dict(store._text._kept)
+    assert json.loads(store.as_json()) == store._datastore.model_dump(exclude={"base_path"})
+    assert {i for i, (_, text) in store._text._kept.items() if text is not texts[i][1]} == {changed.study_id}

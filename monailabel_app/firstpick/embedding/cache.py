@@ -44,6 +44,8 @@ create table if not exists failures (
 create table if not exists pictures (
     study_id text primary key, stamp text not null, thumbnail blob not null, notes text not null, served text not null
 ) without rowid;
+create index if not exists served_as on pictures (study_id, stamp, served);
+create index if not exists noted on pictures (study_id, notes) where notes != '';
 create table if not exists grids (
     study_id text primary key, stamp text not null, grid text not null
 ) without rowid;

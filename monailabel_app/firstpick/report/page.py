@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 _FOLDER = Path(__file__).parent / "assets"
-_SCRIPTS = ("plotly.min.js", "parts.js", "charts.js", "page.js")
+_SCRIPTS = ("plotly.min.js", "parts.js", "raster.js", "charts.js", "page.js")
 
 ASSETS = {"page.css": "text/css"} | dict.fromkeys(_SCRIPTS, "text/javascript")
 """What the page is made of besides its template: names and media types."""

@@ -235,10 +235,15 @@ def select(
     rng = np.random.default_rng(seed)
     generators = [rng, *rng.spawn(starts - 1 if strategy in SEEDED else 0)]
 
+    @functools.lru_cache(maxsize=1)  # all starts ask for the same rows
+    def scaled(some: bytes) -> NDArray[np.float32]:
+        found = scale(values[rows[np.frombuffer(some, np.intp)]], n_components)
+        return np.ascontiguousarray(found)  # some versions of BIRCH fail else
+
     def ask(rng: np.random.Generator, some: NDArray[np.intp]) -> Callable[[int, Rows, Rows], Selection]:
-        scaled = np.ascontiguousarray(scale(values[rows[some]], n_components))  # some versions of BIRCH fail else
+        X = scaled(some.tobytes())
         return lambda n, labelled, candidates: STRATEGIES[strategy](
-            scaled, n, labelled=labelled, candidates=candidates, rng=rng, **params
+            X, n, labelled=labelled, candidates=candidates, rng=rng, **params
         )
 
     metadata = Metadata(

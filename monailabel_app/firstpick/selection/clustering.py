@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from firstpick.selection.geometry import equal_runs, in_blocks
+
 MAX_CLUSTERS = 500
 _START_ROWS = 2_000
 _SAMPLE_ROWS = 20_000
@@ -161,21 +163,43 @@ def first_of_each(X: NDArray[np.float32]) -> NDArray[np.intp]:
     >>> first_of_each(np.array([[1.0], [2.0], [1.0000001]])).tolist()
     [0, 1, 0]
     """
-    largest = np.abs(X).max(initial=0.0) or 1.0
-    seen: dict[bytes, int] = {}
-    first = [seen.setdefault((np.round(row / largest, _ROUNDING) + 0.0).tobytes(), i) for i, row in enumerate(X)]
-    return np.array(first, dtype=np.intp)  # adding 0 above makes -0 the same bytes as 0
+    order, is_new = equal_runs(_rounded(X, _largest(X)))
+    first = np.empty(len(X), np.intp)
+    first[order] = order[is_new][np.cumsum(is_new) - 1]  # equal rows keep their order: the lowest is the first
+    return first
 
 
-def n_distinct(X: NDArray[np.float32]) -> int:
-    """Count the rows that differ by more than rounding, see `first_of_each`.
+def _largest(X: NDArray[np.float32]) -> float:
+    return max(float(X.max(initial=0.0)), -float(X.min(initial=0.0))) or 1.0
+
+
+def _rounded(X: NDArray[np.float32], largest: float) -> NDArray[np.int32]:
+    """Count in millionths of the largest value."""
+    whole = np.empty(X.shape, np.int32)
+    for block in in_blocks(*X.shape):
+        whole[block] = np.rint(X[block] / X.dtype.type(largest) * X.dtype.type(10**_ROUNDING))
+    return whole
+
+
+def n_distinct(X: NDArray[np.float32], most: int | None = None) -> int:
+    """Count the rows that differ by more than rounding, see `first_of_each`; as far as ``most``, if that is given.
 
     Examples
     --------
-    >>> n_distinct(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]]))
-    2
+    >>> X = np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]])
+    >>> n_distinct(X), n_distinct(X, 1)
+    (2, 1)
     """
-    return len(np.unique(first_of_each(X)))
+    largest = _largest(X)
+    if most is None:
+        return int(equal_runs(_rounded(X, largest))[1].sum())
+    seen: set[bytes] = set()
+    step = max(1, most)  # a pool of embeddings has hardly any row twice
+    for start in range(0, len(X), step):
+        seen.update(row.tobytes() for row in _rounded(X[start : start + step], largest))
+        if len(seen) >= most:
+            return most
+    return len(seen)
 
 
 def n_clusters_for(X: NDArray[np.float32], n_labelled: int, n_select: int) -> int:
@@ -189,7 +213,7 @@ def n_clusters_for(X: NDArray[np.float32], n_labelled: int, n_select: int) -> in
     >>> n_clusters_for(np.arange(9.0)[:, None], 3, 2), n_clusters_for(np.zeros((9, 1)), 3, 2)
     (5, 1)
     """
-    return min(n_labelled + n_select, max(MAX_CLUSTERS, n_select), n_distinct(X))
+    return n_distinct(X, min(n_labelled + n_select, max(MAX_CLUSTERS, n_select)))
 
 
 def members(label: NDArray[np.intp], n_clusters: int) -> list[NDArray[np.intp]]:

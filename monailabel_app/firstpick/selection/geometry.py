@@ -49,6 +49,31 @@ def content_order(X: NDArray[Any]) -> NDArray[np.intp]:
     return np.asarray(order, dtype=np.intp)
 
 
+def equal_runs(X: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Sort rows by content, and tell where in that order another row begins.
+
+    Returns
+    -------
+    order : ndarray of shape (n_rows,), intp
+        As `content_order`.
+    is_new : ndarray of shape (n_rows,), bool
+        Whether ``X[order[i]]`` differs from the row before it.
+
+    Examples
+    --------
+    >>> order, is_new = equal_runs(np.array([[2, 0], [1, 5], [2, 0]]))
+    >>> order.tolist(), is_new.tolist()
+    ([1, 0, 2], [True, True, False])
+    """
+    order = content_order(X)
+    is_new = np.arange(len(order)) == 0
+    is_new[1:] = X[order[1:], 0] != X[order[:-1], 0]
+    alike = np.flatnonzero(~is_new)  # as the row before, in the first column
+    for block in in_blocks(len(alike), X.shape[1]):
+        is_new[alike[block]] = (X[order[alike[block]]] != X[order[alike[block] - 1]]).any(axis=1)
+    return order, is_new
+
+
 def distances(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Measure the Euclidean distance of every unit row of one array to every unit row of another.
 
@@ -159,7 +184,9 @@ def distinct_rows(X: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> distinct_rows(np.array([[1.0], [-1.0], [1.0]])).tolist()
     [[-1.0], [1.0]]
     """
-    return np.asarray(np.unique(np.round(X, DECIMALS), axis=0))
+    rounded = np.round(X, DECIMALS)
+    order, is_new = equal_runs(rounded)
+    return np.asarray(rounded[order[is_new]])
 
 
 def principal_plane(X: NDArray[Any]) -> NDArray[np.float64]:

@@ -78,10 +78,14 @@ class Reference:
         usual = self._usual(here, k)[here]
         middle = np.median(usual)
         deviation = 1.4826 * np.median(np.abs(usual - middle))
-        near, distance = _nearest(found[:, here], k + 1)
+        limit = middle + 3 * deviation
+        found = found if here.all() else found[:, here]
+        is_odd = np.count_nonzero(found <= limit, axis=1) <= k  # or the k-th other is near, and nothing is to be sorted
+        near, distance = _nearest(found[is_odd], k + 1)
         column = (distance[:, :1] < _SAME) + k - 1  # the row itself is no neighbour
         last, own = np.take_along_axis(near, column, axis=1)[:, 0], np.take_along_axis(distance, column, axis=1)[:, 0]
-        return np.asarray((own > middle + 3 * deviation) & (own > 1.5 * usual[last]))
+        is_odd[is_odd] = (own > limit) & (own > 1.5 * usual[last])
+        return np.asarray(is_odd)
 
     def _usual(self, here: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
         """Return the distance of each row that is there to its k-th nearest other that is there too."""

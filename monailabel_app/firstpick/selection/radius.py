@@ -68,4 +68,4 @@ def pure_radius(X: NDArray[np.float64], *, purity: float, n_classes: int, rng: n
 def _pseudo_classes(X: NDArray[np.float64], n_classes: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Cluster the rows."""
     rows = X.astype(np.float32)
-    return kmeans_clusters(rows, min(n_classes, n_distinct(rows)), rng, n_init=3).label
+    return kmeans_clusters(rows, n_distinct(rows, n_classes), rng, n_init=3).label

@@ -89,7 +89,7 @@ def _natural_clusters(X: NDArray[np.float32], k_max: int, rng: np.random.Generat
     with threadpool_limits(limits=1):  # sums of several threads depend on which finishes first
         distances = pairwise_distances(X[sample])
     best, best_score = Clusters(np.zeros(len(X), np.intp), X.mean(axis=0, keepdims=True)), -np.inf
-    for k in range(2, min(k_max, n_distinct(X)) + 1):
+    for k in range(2, n_distinct(X, k_max) + 1):
         clusters = kmeans_clusters(X, k, rng)
         label = clusters.label[sample]
         if 1 < len(np.unique(label)) < len(sample):  # or there is no silhouette

@@ -13,8 +13,8 @@ from firstpick.selection.geometry import (
     DECIMALS,
     ROUNDING,
     as_distance,
-    content_order,
     distances,
+    equal_runs,
     in_blocks,
     unit_rows,
 )
@@ -174,12 +174,7 @@ class Space:
         whole = np.empty(self._rows.shape, np.int32)
         for block in in_blocks(*whole.shape):
             whole[block] = np.rint(self.unit(block) * 10.0**DECIMALS)
-        order = content_order(whole)
-        is_new = np.arange(len(order)) == 0
-        is_new[1:] = whole[order[1:], 0] != whole[order[:-1], 0]
-        alike = np.flatnonzero(~is_new)  # as the row before, in the first column
-        for block in in_blocks(len(alike), whole.shape[1]):
-            is_new[alike[block]] = (whole[order[alike[block]]] != whole[order[alike[block] - 1]]).any(axis=1)
+        order, is_new = equal_runs(whole)
         number = np.cumsum(is_new) - 1
         n_distinct = int(is_new.sum())
         step = stride(n_distinct)

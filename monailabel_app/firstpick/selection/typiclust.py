@@ -64,7 +64,7 @@ def typiclust(
     >>> picked.indices.tolist(), picked.scores.round(2).tolist()
     ([1, 4], [0.8, 1.0])
     """
-    n_clusters = min(len(labelled) + n_select, MAX_CLUSTERS, n_distinct(X))
+    n_clusters = n_distinct(X, min(len(labelled) + n_select, MAX_CLUSTERS))
     label = kmeans_clusters(X, n_clusters, rng).label
     n_rows = np.bincount(label, minlength=n_clusters)
     n_taken = np.bincount(label[labelled], minlength=n_clusters)

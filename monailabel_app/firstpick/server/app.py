@@ -22,6 +22,7 @@ from firstpick.server.documentation import document
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
 from firstpick.server.label_folder import LabelFolder, copy_labels
+from firstpick.server.packing import pack_lists
 from firstpick.server.routes import make_router
 from firstpick.server.security import guard
 from firstpick.server.sender import Sender
@@ -97,6 +98,7 @@ class FirstPickApp(MONAILabelApp):
             put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
             document(server.app)
+            pack_lists(server.app)
             limit_bodies(server.app, self._services.config.max_upload_gb)
             explain_errors(server.app)
             guard(server.app, self._services.config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import json
 import logging
 import os
 import re
@@ -24,6 +23,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 
 from firstpick.board.board import OPEN
 from firstpick.board.events import FINAL, READING, Event, Labelled, Named, Noted, Unlabelled, reading_tag
+from firstpick.server.datastore_text import DatastoreText
 from firstpick.server.desk import Desk
 from firstpick.server.filing import Filing, copy_durably
 from firstpick.server.image_facts import file_name, file_stamp, path_of, size_of
@@ -78,6 +78,9 @@ class StudiesDatastore(LocalDatastore):
         self._handed_out: dict[str, Any] = {}  # when each study was last handed out, as MONAI Label notes it
         self._changing = threading.RLock()
         self._is_written = True
+        self._state = object()  # another one whenever the studies or their labels are others
+        self._text = DatastoreText()
+        self._summary: tuple[object, dict[str, Any]] = (None, {})
         endings = [f"*{ending}" for ending in ENDINGS]
         super().__init__(str(folder), images_dir=studies_dir, extensions=endings, read_only=True)
 
@@ -87,9 +90,12 @@ class StudiesDatastore(LocalDatastore):
         self.served.take_listing(listed, endings)
         with self._changing:
             if listed != self._studies or not self._datastore.objects:
-                self._studies = listed
-                self._datastore.objects = {study_id: self._object(study) for study_id, study in listed.items()}
-                self._is_written = False
+                former, known, self._studies = self._studies, self._datastore.objects, listed
+                self._datastore.objects = {
+                    study_id: known[study_id] if former.get(study_id) == study else self._object(study)
+                    for study_id, study in listed.items()
+                }
+                self._has_changed()
 
     def sync_labels(self) -> None:
         """Tell the desk of label files that came, changed or went without a request; StoreError if none can be seen."""
@@ -111,7 +117,10 @@ class StudiesDatastore(LocalDatastore):
             self._desk.decide(*events)
             for study_id in {event.study_id for event in events} & self._studies.keys():
                 self._datastore.objects[study_id] = self._object(self._studies[study_id])
-            self._is_written = False
+            self._has_changed()
+
+    def _has_changed(self) -> None:
+        self._is_written, self._state = False, object()
 
     @property
     def unmatched(self) -> list[str]:
@@ -138,12 +147,12 @@ class StudiesDatastore(LocalDatastore):
         self._is_written = True
         path = Path(self._datastore_config_path)
         partial = path.with_name(f".{path.name}")
-        partial.write_text(self._as_json(), encoding="ascii")
+        partial.write_text(self.as_json(), encoding="ascii")
         partial.replace(path)
 
-    def _as_json(self) -> str:
-        """All as MONAI Label's JSON; ASCII, so that any id can be written."""
-        return json.dumps(self._datastore.model_dump(exclude={"base_path"}))
+    def as_json(self) -> str:
+        """Return all as MONAI Label's JSON."""
+        return self._text.of(self._datastore)
 
     def _object(self, study: Study) -> ImageLabelModel:
         """All that MONAI Label is to know of a study and its labels."""
@@ -159,6 +168,13 @@ class StudiesDatastore(LocalDatastore):
         return ImageLabelModel(image=image, labels=labels)
 
     # -- what MONAI Label calls
+
+    def status(self) -> dict[str, Any]:
+        """Count studies and labels, once until they are others: MONAI Label asks at every next sample."""
+        state = self._state
+        if self._summary[0] is not state:
+            self._summary = (state, super().status())
+        return copy.deepcopy(self._summary[1])
 
     def get_image_uri(self, image_id: str) -> str:
         """Path of a study's file: 503 while it is being made, 422 if it cannot be; empty for an unknown study."""
@@ -204,7 +220,7 @@ class StudiesDatastore(LocalDatastore):
                 ending = split_label(pair["image"])[1]
                 archive.write(pair["image"], f"image/{split_label(label)[0]}{ending}")
                 archive.write(pair["label"], f"label/{label}")
-            archive.writestr("metadata.json", self._as_json())
+            archive.writestr("metadata.json", self.as_json())
             return str(file.name)
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:

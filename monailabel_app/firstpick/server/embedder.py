@@ -95,20 +95,25 @@ class Embedder(threading.Thread):
             raise OSError(msg)
         self._take(studies, left_out)
         if studies != self._listed:
-            if not self._cache.missing(self._now.fingerprint, studies):
+            fingerprint = self._now.fingerprint
+            if not self._cache.missing(fingerprint, studies):
                 self._now.take_pool()  # the batch stands before failed studies are tried again
                 self._proposer.wake()
-            self._embed(studies)
-            # A file that vanished meanwhile did not fail, and is not to be proposed.
-            self._take(*self._source.still_there(studies))
-            self._now.take_pool()
-            self._listed = studies
+            there = studies
+            if self._cache.missing(fingerprint, studies, retry_failed=True):
+                self._embed(studies)
+                # A file that vanished meanwhile did not fail, and is not to be proposed.
+                there, left_out = self._source.still_there(studies)
+                self._take(there, left_out)
+                self._now.take_pool()
+            self._listed = there
         self._proposer.wake()
         self._store.warm_up()
 
     def _take(self, studies: list[Study], left_out: list[LeftOut]) -> None:
         """Hand over which studies there are."""
-        self._store.update(studies, self._cache.served(studies))
+        if studies != self._listed:
+            self._store.update(studies, self._cache.served(studies))
         self._now.take_listing(studies, left_out)
         self._store.sync_labels()
 

@@ -27,6 +27,7 @@ from firstpick.server.bounds import limit_bodies
 from firstpick.server.documentation import document
 from firstpick.server.errors import explain_errors
 from firstpick.server.host_store import HostStore
+from firstpick.server.packing import pack_lists
 from firstpick.server.routes import make_router
 from firstpick.server.security import Beside, guard
 from firstpick.server.served import ServedFiles
@@ -123,6 +124,7 @@ def _add_routes(server: FastAPI, services: Services[HostStore]) -> None:
     ours.include_router(make_router(services.worklist, services.metrics), prefix=settings.MONAI_LABEL_API_STR)
     check_tokens(ours)
     document(ours, place, pages=("/docs",))
+    pack_lists(ours)
     limit_bodies(ours, services.config.max_upload_gb)
     explain_errors(ours)
     guard(ours, services.config)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import HTTPException
 
@@ -27,6 +27,15 @@ logger = logging.getLogger(__name__)
 _LOOK_S = 5.0
 _LOOK_AT_START_S = 0.2
 _ATTEMPTS = 5
+_GROWN = 1.1
+
+
+class _Following(NamedTuple):
+    """What would come after a batch with these picks, in a pool of so many rows."""
+
+    picks: frozenset[str]
+    n_pool: int
+    following: tuple[str, ...]
 
 
 class Proposer(threading.Thread):
@@ -49,7 +58,7 @@ class Proposer(threading.Thread):
         self._wanted = threading.Event()
         self._orders: SimpleQueue[tuple[str, NewProposal | None, Future[Proposal]]] = SimpleQueue()
         self._making = threading.Lock()
-        self._following: dict[tuple[str, tuple[str, ...], int], tuple[str, ...]] = {}
+        self._following: dict[str, _Following] = {}
         self.is_ready = False
         self.problem = ""
         self._is_stopped = False
@@ -257,30 +266,34 @@ class Proposer(threading.Thread):
     # -- files that readers will open
 
     def _want_files(self) -> None:
-        """Have files made: of open picks, then of those that are next."""
+        """Have files made: of open picks, then, once readers need not wait, of those that are next."""
         batches = list(self._desk.board.proposals.values())
         ranked = [pick.study_id for pick in sorted((p for b in batches for p in b.picks), key=lambda pick: pick.rank)]
         closed = self._desk.board.with_status("done", "skipped")
         ahead = [study_id for study_id in ranked if study_id not in closed]
-        if not self._files.are_all_own():
+        if self.is_ready and not self._files.are_all_own():
             ahead += [study_id for batch in batches for study_id in self._next_best(batch)]
         self._files.take_wanted(dict.fromkeys(ahead), self._desk.held())
 
     def _next_best(self, standing: Proposal) -> Collection[str]:
-        """Return the batch after a standing one, were all its picks labelled; remembered until those change."""
+        """Return about the batch after a standing one, were all its picks labelled.
+
+        Remembered until another half of the batch has come, or the pool has grown by a tenth: it takes as long to make
+        as a batch, and is a guess.
+        """
         pool, board = self._now.pool, self._desk.board
         if pool is None or not len(pool):
             return ()
-        key = (standing.strategy, tuple(pick.study_id for pick in standing.picks), len(pool))
-        if key not in self._following:
-            done = board.with_status("done") | set(key[1])
-            config, choice = self._config, self._config.choice(standing.strategy)
-            try:
-                following = propose(
-                    pool, batch_size=config.batch_size, labelled=done, excluded=self.shut(board), **choice
-                )
-                found = tuple(pick.study_id for pick in following.picks)
-            except ValueError:  # nothing is left
-                found = ()
-            self._following = {old: ids for old, ids in self._following.items() if old[0] != key[0]} | {key: found}
-        return self._following[key]
+        picks = frozenset(pick.study_id for pick in standing.picks)
+        known = self._following.get(standing.strategy)
+        if known and 2 * len(known.picks & picks) > len(picks) and len(pool) <= _GROWN * known.n_pool:
+            return known.following
+        config, choice = self._config, self._config.choice(standing.strategy)
+        done, out = board.with_status("done") | picks, self.shut(board)
+        try:
+            following = propose(pool, batch_size=config.batch_size, labelled=done, excluded=out, **choice)
+            found = tuple(pick.study_id for pick in following.picks)
+        except ValueError:  # nothing is left
+            found = ()
+        self._following[standing.strategy] = _Following(picks, len(pool), found)
+        return found

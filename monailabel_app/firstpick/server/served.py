@@ -19,7 +19,7 @@ from firstpick.sources.connection import SourceError
 from firstpick.sources.series import series_name
 from firstpick.sources.source import serve_study
 from firstpick.studies import Study
-from firstpick.voxels.served import served_path
+from firstpick.voxels.served import served_digest, served_path
 from firstpick.voxels.volumes import VolumeError
 from firstpick.workers import Executor, why_failed
 
@@ -273,10 +273,12 @@ class ServedFiles:
         if self._is_tidy or self._running:
             return
         self._is_tidy = True
-        ones = (one for study in self._studies.values() for one in study.members)
-        current = {served_path(one, ending, self.folder) for one in ones for ending in _MADE_ENDINGS}
-        for path in self._files():
-            if path not in current:
+        files = self._files()
+        ones = (one for study in self._studies.values() for one in study.members) if files else ()
+        by_digest = {served_digest(one): one for one in ones}
+        for path in files:
+            one = by_digest.get(path.parent.name)
+            if one is None or path not in {served_path(one, ending, self.folder) for ending in _MADE_ENDINGS}:
                 self._drop(path)
 
     def _places(self, study_id: str) -> list[Path]:

@@ -5,6 +5,7 @@ Plain functions, so that none blocks the server; the roles are MONAI Label's.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections import deque
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Form, HTTPException, Query
+from fastapi import APIRouter, FastAPI, Form, HTTPException, Query, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from monailabel.config import settings
 from monailabel.endpoints.activelearning import sample
+from monailabel.endpoints.datastore import ResultType, datastore
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance, clear_cache
 from monailabel.utils.others.generic import file_checksum
@@ -114,6 +116,13 @@ def _add_samples(router: APIRouter) -> None:
         path = Path(app_instance().datastore().get_dataset_archive(limit_cases))
         gone = BackgroundTask(path.unlink, missing_ok=True)
         return FileResponse(path, media_type="application/zip", filename="dataset.zip", background=gone)
+
+    @router.get("/datastore/", tags=["Datastore"], dependencies=[USER])
+    def all_of_it(output: ResultType | None = None) -> Response:
+        """Return the number of studies and labels, all of them, or the pairs to train with."""
+        is_all = output == ResultType.all
+        text = app_instance().datastore().as_json() if is_all else json.dumps(datastore(output))
+        return Response(text, media_type="application/json")
 
 
 def _add_infos(router: APIRouter) -> None:

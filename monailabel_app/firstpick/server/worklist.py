@@ -95,8 +95,11 @@ class Worklist:
         reader, files = client_name(client), self._datastore.served
         is_anonymous = reader != client.strip()
         slices = {pick.study_id: pick.slices for pick in standing.picks}
-        openable = here.keys() - files.refused()
-        ranked = [study_id for study_id in slices if study_id in openable]
+        refused = files.refused()
+        ranked = [study_id for study_id in slices if study_id in here and study_id not in refused]
+
+        def openable(board: Board, now: float) -> frozenset[str]:
+            return frozenset(study_id for study_id in board.held(now) - refused if study_id in here)
 
         def choose(board: Board, now: float) -> Reserved | None:
             study_id = board.first_open(filter(files.is_ready, ranked), reader, now, anonymous=is_anonymous)
@@ -106,7 +109,7 @@ class Worklist:
             elif coming := board.first_open(ranked, reader, now, anonymous=is_anonymous):
                 files.ask(coming)
                 raise files.being_prepared(coming)
-            elif study_id := board.oldest_held(openable, reader, now, anonymous=is_anonymous):
+            elif study_id := board.oldest_held(openable(board, now), reader, now, anonymous=is_anonymous):
                 given = board.statuses[study_id].given.get(board.statuses[study_id].client)
             if study_id is None:
                 return None

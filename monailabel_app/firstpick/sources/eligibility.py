@@ -196,6 +196,8 @@ def why_left_out(study: Study, facts: Facts, eligibility: Eligibility) -> str:
 
 
 def _why_excluded(study: Study, eligibility: Eligibility) -> str:
+    if not eligibility.exclude:
+        return ""
     names = (study.study_id, study.title, f"{study.folder}/" if study.is_series else bare(study.study_id))
     for pattern in eligibility.exclude:
         if any(fnmatch.fnmatchcase(name, pattern) for name in names):

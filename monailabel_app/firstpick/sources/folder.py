@@ -41,6 +41,7 @@ class _Headers:
 
     dicom: dict[str, dict[str, Read]] = field(default_factory=dict)  # by folder, then name
     plain: dict[str, Plain] = field(default_factory=dict)  # by path
+    files: dict[str, tuple[Plain, Study, Facts]] = field(default_factory=dict)  # by path
     series: dict[str, tuple[Study, Facts]] = field(default_factory=dict)  # by id
     notes: list[str] = field(default_factory=list)  # that followed from them
 
@@ -112,9 +113,10 @@ def list_studies(
         if study.study_id in tree.headers.series:
             tree.left_out.append(_without(study, "by chance, another series has its id"))
         tree.headers.series.setdefault(study.study_id, (study, facts))
-    of_files = (*studies_of(root, tree.headers.plain), *studies_of_files(root, _dicom_files(tree)))
+    tree.headers.files = {one[1].study_id: one for one in studies_of(root, tree.headers.plain, before.files)}
+    of_files = [(study, facts) for _, study, facts in tree.headers.files.values()]
     kept = []
-    for study, facts in (*of_files, *tree.headers.series.values()):
+    for study, facts in (*of_files, *studies_of_files(root, _dicom_files(tree)), *tree.headers.series.values()):
         if reason := why_left_out(study, facts, eligibility):
             tree.left_out.append(_without(study, reason))
         else:

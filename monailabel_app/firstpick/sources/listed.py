@@ -49,7 +49,7 @@ class Listed:
         ids, left_out = self._readable(root, paths)
         self._known = self._read(root, ids)
         studies = []
-        for found, facts in studies_of(root, self._known):
+        for _, found, facts in studies_of(root, self._known):
             path = os.path.normpath(found.source)
             study_id = ids[path]
             study = replace(found, study_id=study_id, source=path, title=printable(study_id))

@@ -27,7 +27,7 @@ def bare(path: str) -> str:
     """Take off the ending of a path, if it is one of a study; a name that merely holds a dot keeps it.
 
     >>> bare("a/scan.v2.nii.gz"), bare("a/scan.v2")
-    ('a/scan', 'a/scan.v2')
+    ('a/scan.v2', 'a/scan.v2')
     """
     ending = ending_of(path.rpartition("/")[2])
     is_known = ending in ENDINGS or ending in dicom.DICOM_ENDINGS

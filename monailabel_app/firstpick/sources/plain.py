@@ -8,7 +8,8 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from firstpick.sources.eligibility import Facts, facts_of_file
 from firstpick.sources.heads import Head, read_head
@@ -21,6 +22,7 @@ from firstpick.voxels.itk import ITK_FORMATS
 from firstpick.workers import Executor, LocalPool
 
 _NO_FACTS = Facts()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _HEADER_LIMIT_S = 60.0
 
 
@@ -76,6 +78,9 @@ def read_plain(
     for name in names:
         path, stat, ending = folder.below(name), folder.files[name], ending_of(name)
         old = before.get(path)
+        if old and old.stat == stat and not old.head.voxels_in and ending not in DATA_ENDINGS:
+            found[path] = old  # nothing else belongs to it
+            continue
         head = old.head if old and old.stat == stat else read_head(folder.path / name, ending)
         pair = ((name[: -len(ending)] + other).lower() for other in DATA_ENDINGS.get(ending, ()))
         beside = tuple(by_lower[other] for other in pair if other in by_lower)
@@ -108,12 +113,19 @@ def with_facts(root: Path, files: Mapping[str, Plain], executor: Executor | None
                 found[path] = future.result()
             except Exception:  # noqa: BLE001  a file that ends its worker has no facts; whoever reads its voxels says so
                 found[path] = _NO_FACTS
-    return {path: plain._replace(facts=plain.facts or found.get(path, _NO_FACTS)) for path, plain in files.items()}
+    told = {path: files[path]._replace(facts=found.get(path, _NO_FACTS)) for path in missing}
+    return {path: told.get(path, plain) for path, plain in files.items()}
 
 
-def studies_of(root: Path, files: Mapping[str, Plain]) -> Iterator[tuple[Study, Facts]]:
-    """Make a study of each file."""
+def studies_of(
+    root: Path, files: Mapping[str, Plain], before: Mapping[str, tuple[Plain, Study, Facts]] = _NOTHING
+) -> Iterator[tuple[Plain, Study, Facts]]:
+    """Make a study of each file; `before` holds, by path, what came of the last call."""
     for path, plain in files.items():
+        old = before.get(path)
+        if old and old[0] == plain:
+            yield old
+            continue
         facts = plain.facts or _NO_FACTS
         folder, _, name = path.rpartition("/")
         if is_mask_by_name(bare(name)):
@@ -123,7 +135,7 @@ def studies_of(root: Path, files: Mapping[str, Plain]) -> Iterator[tuple[Study, 
         if plain.outside:
             where = f"its voxels lie outside of the studies folder ({printable(plain.outside)}): they are not read"
             facts = replace(facts, no_study=where)
-        yield Study(path, plain.stamp, str(root / path), printable(path), folder=folder), facts
+        yield plain, Study(path, plain.stamp, str(root / path), printable(path), folder=folder), facts
 
 
 def voxels_in(root: Path, files: Mapping[str, Plain]) -> set[str]:

@@ -112,7 +112,9 @@ def ending_of(name: str) -> str:
     ('.nii.gz', '.txt', '')
     """
     lower = name.lower()
-    return next((ending for ending in ENDINGS if lower.endswith(ending)), Path(lower).suffix)
+    parts = lower.rsplit(".", 2)
+    endings = (f".{'.'.join(parts[first:])}" for first in range(1, len(parts)))
+    return next((ending for ending in endings if ending in _FORMATS), None) or Path(lower).suffix
 
 
 def data_files(path: Path) -> list[str]:

@@ -91,9 +91,14 @@ def served_path(study: Study, ending: str, folder: Path) -> Path:
     """
     if not ending:
         return Path(os.path.realpath(study.source))
-    key = "\0".join((study.study_id, study.stamp, str(SERVED_RECIPE)))
-    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32]
+    digest = served_digest(study)
     return folder / digest[:2] / digest / f"{_readable(study.title or study.study_id, len(ending))}{ending}"
+
+
+def served_digest(study: Study) -> str:
+    """Name the folder of the file that readers open, if it is made: no other study's, nor of other voxels of it."""
+    key = "\0".join((study.study_id, study.stamp, str(SERVED_RECIPE)))
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def serve_file(study: Study, folder: Path, *, read: Callable[[Study], Volume] = read_volume) -> Path:

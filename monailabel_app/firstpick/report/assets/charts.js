@@ -87,8 +87,9 @@ function drawMap() {
   const picked = points.filter((point) => point.rank);
   const ink = colour("ink");
   const dense = points.length > 1000;
+  const isRaster = points.length > MOST_SHAPES;
   const traces = [
-    overlay(points, { hoverinfo: "none", marker: {
+    isRaster ? overlay([], {}) : overlay(points, { hoverinfo: "none", marker: {
       color: styles.map((style) => style.colour),
       symbol: styles.map((style) => style.symbol),
       size: styles.map((style) => (dense ? style.size - 2 : style.size)),
@@ -114,6 +115,7 @@ function drawMap() {
     hovermode: "closest", hoverdistance: isTouch.matches ? 30 : 12,
     dragmode: isTouch.matches && isWhole ? false : "pan" }; // an untouched map lets a finger scroll the page
   Plotly.react("map", traces, layout, CONFIG);
+  takePainting(isRaster ? { points, styles, shown } : null);
   if (page.chosen !== null) drawChosen();
 }
 
@@ -188,8 +190,7 @@ function onMapKey(event) {
   event.preventDefault();
 }
 
-function onHover({ points: [hit], event }) {
-  const point = page.data.map.points[hit.pointIndex];
+function showHover(point, event) {
   const rank = point.rank ? `Pick ${point.rank} · ` : "";
   const hover = byId("hover");
   hover.replaceChildren(image(point.study_id), make("b", { textContent: point.title }),
@@ -202,7 +203,7 @@ function onHover({ points: [hit], event }) {
 
 function listenToMap() {
   const map = byId("map");
-  map.on("plotly_hover", onHover);
+  map.on("plotly_hover", ({ points: [hit], event }) => showHover(page.data.map.points[hit.pointIndex], event));
   map.on("plotly_unhover", () => { byId("hover").hidden = true; });
   map.on("plotly_click", ({ points: [hit] }) => {
     byId("hover").hidden = true;
@@ -215,6 +216,7 @@ function listenToMap() {
   });
   map.on("plotly_doubleclick", showAll);
   map.addEventListener("keydown", onMapKey);
+  listenToPainting();
 }
 
 /* -- the curve */
