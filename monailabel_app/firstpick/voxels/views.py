@@ -182,11 +182,12 @@ def view_slices(volume: Volume, spec: ViewSpec = _DEFAULT) -> tuple[Slice, ...]:
 
     Examples
     --------
-    Five slices of 2 mm, all foreground; every 3 mm there is one, the same distance from both ends.
+    Five slices of 2 mm, all foreground; every 3 mm there is one, at 2, 5 and 8 of the 10 mm. Between two slices
+    it is the upper one.
 
     >>> volume = Volume(np.ones((4, 4, 5), np.float32), (1.0, 1.0, 2.0))
     >>> [(cut.index, cut.position_mm) for cut in view_slices(volume, ViewSpec(planes=("axial",), every_mm=3))]
-    [(1, 2.0), (2, 4.0), (3, 6.0)]
+    [(1, 2.0), (2, 4.0), (4, 8.0)]
     """
     coarse = _Coarse.of(volume.array)
     mask = _foreground(volume, coarse, windowed=_is_windowed(volume, coarse, spec.intensity))
