@@ -6,7 +6,8 @@ Run by hand; what is done is kept, so it may be stopped at will. All pools of `e
     python tests/benchmarks/evidence_over_pools.py evidence/pools-quick
 
 Each pool's embeddings and patch features lie in ``state-NAME`` of the folder, its numbers in ``pools-quick/NAME-KIND``
-(``pools`` without ``--quick``, ``pools-train`` with ``--train``): a pool that is done costs seconds the next time.
+(``pools`` without ``--quick``, ``pools-train`` with ``--train``): a pool that is done costs seconds the next time. With
+``--candidates`` other representations are tested against the default's as well.
 Four data sets in more depth, one data set and one stage at a time:
 
     python tests/benchmarks/evidence.py mednist grid --out evidence
@@ -83,8 +84,8 @@ EFFORTS = {
         "masks": Effort(LIBRARY, (5, 10, 20, 50), n_splits=6, n_draws=40, n_repeats=5),
     },
     "pools-quick": {
-        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=3, n_draws=20, n_repeats=5),
-        "masks": Effort(FEW, (5, 10, 20), n_splits=3, n_draws=20, n_repeats=5),
+        "classes": Effort(FEW, (5, 10, 20, 50), n_splits=3, n_draws=20, n_repeats=3),
+        "masks": Effort(FEW, (5, 10, 20), n_splits=3, n_draws=20, n_repeats=3),
     },
     "pools-train": {
         "classes": Effort(("kmeans",), (10, 20), n_splits=3, n_draws=3, n_repeats=1),
@@ -110,6 +111,7 @@ def main():
     )
     pools.add_argument("--splits", type=int, metavar="N", help="of each pool (more go on from those that are done)")
     pools.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default one a core)")
+    pools.add_argument("--candidates", action="store_true", help="other representations too, against the default")
     pools.add_argument("--train", action="store_true", help="networks from scratch too, for random and the default")
     options, more = parser.parse_known_args()
     if options.data_set == "pools":
@@ -146,7 +148,9 @@ def run_pools(options):
             start = time.monotonic()
             places = {"data": options.data, "out": options.out / folder, "embeddings": options.out}
             effort = EFFORTS[folder][kind]
-            effort = replace(effort, n_splits=options.splits or effort.n_splits)
+            effort = replace(
+                effort, n_splits=options.splits or effort.n_splits, candidates=options.candidates and not options.train
+            )
             run_pool(name, kind, effort, **places, n_workers=options.workers, train=options.train)
             print(f"{name}, {kind}: {time.monotonic() - start:.0f} s", flush=True)
     return 0

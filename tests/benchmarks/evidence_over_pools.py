@@ -17,10 +17,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from evidence_candidates import CANDIDATES
+from evidence_contrasts import contrasts_of, contrasts_table
 from evidence_figures import pools as draw_pools
 
 from firstpick.evaluate.arms import FOREGROUND
 from firstpick.evaluate.tables import markdown
+from firstpick.selection import STRATEGIES
 
 DECIDING = ("auroc", "dice")
 COUNTER, STEPS = "k-means", "iterations"
@@ -321,7 +324,11 @@ def main():
     lines = [line for kind in kinds for line in lines_of(pools, kind)]
     rooms = [line for kind in kinds for line in headroom_of(pools, kind)]
     claims, steps = claims_of(pools), steps_of(pools)
-    for name, found in (("gains", lines), ("headroom", rooms), ("claims", claims), ("steps", steps)):
+    rivals = [f"{name}{LIBRARY}" for name in sorted(set(STRATEGIES) - {"kmeans"})]
+    rivals += [IMAGENET, *(f"kmeans, {name}, l2" for name in CANDIDATES)]
+    contrasts = contrasts_of(pools, DEFAULT, rivals, interval)
+    tables = {"gains": lines, "headroom": rooms, "claims": claims, "steps": steps, "contrasts": contrasts}
+    for name, found in tables.items():
         if found:
             write(options.out / f"{name}.csv", found)
     text = []
@@ -337,7 +344,8 @@ def main():
     )
     if options.readme:
         shown = [summary_of(lines, rooms, pools, kind) for kind in kinds]
-        put_between(options.readme, "\n\n".join(["", *shown, claims_table(claims), steps_table(steps), ""]))
+        tables = (claims_table(claims), steps_table(steps), contrasts_table(contrasts))
+        put_between(options.readme, "\n\n".join(["", *shown, *tables, ""]))
 
 
 if __name__ == "__main__":

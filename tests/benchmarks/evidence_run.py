@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 
+from evidence_candidates import candidate_arms, with_candidates
 from evidence_pools import prepare
 from tqdm import tqdm
 
@@ -44,6 +45,8 @@ class Effort:
         Those that the smallest pool of a split has room for.
     n_splits, n_draws, n_repeats : int
         Splits, batches of random and batches of every other arm on each split.
+    candidates : bool
+        Whether other representations are tested too, see `evidence_candidates.py`.
     """
 
     strategies: tuple[str, ...]
@@ -51,6 +54,7 @@ class Effort:
     n_splits: int
     n_draws: int
     n_repeats: int
+    candidates: bool = False
 
     def arms(self, *, with_masks):
         """Every arm in all its draws."""
@@ -58,6 +62,7 @@ class Effort:
         return (
             *draws_of(RANDOM, self.n_draws),
             *(one for arm in (*library, *PAPER) for one in draws_of(arm, self.n_repeats)),
+            *(candidate_arms(self.n_repeats) if self.candidates else ()),
             *told_arms([SELECTS], with_masks=with_masks, n_draws=self.n_draws, n_repeats=self.n_repeats),
         )
 
@@ -82,6 +87,8 @@ def run_pool(name, kind, effort, *, data, out, embeddings, n_workers, train=Fals
         labels, by = str(prepared.labels), config.groups.by
         bench = _watch(make_bench(studies, labels, specs, cache, executor, groups_by=by, left_out=left_out), name)
         bench, judges = _judges(bench, state, name, executor, n_waiting=n_workers + 1, train=train)
+        if effort.candidates:
+            bench = with_candidates(bench, state, executor)
         splits = [
             make_split(
                 len(bench.studies), seed, test_fraction=TEST_FRACTION, groups=bench.groups, classes=bench.classes
