@@ -78,6 +78,8 @@ def _difference(pool, arm, default):
 
 
 def _p_of_flips(values):
-    """Share of random signs under which the mean is at least as far from 0, two-sided."""
+    """Share of random signs under which the mean is at least as far from 0, two-sided; 1 for a single pool."""
+    if len(values) == 1:
+        return 1.0
     flips = {"permutation_type": "samples", "n_resamples": N_FLIPS, "vectorized": True}
     return float(permutation_test((values,), np.mean, random_state=0, **flips).pvalue)

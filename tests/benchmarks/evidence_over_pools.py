@@ -338,6 +338,7 @@ def main():
         text += [f"## What random batches do, {kind}", headroom_table([r for r in rooms if r["kind"] == kind])]
         text += [f"## Gain of the default, of that of the oracle, on each pool: {kind}", pools_table(pools, kind)]
     text += ["## The seed paper's claims over all pools", claims_table(claims), steps_table(steps)]
+    text += ["## Something else as the default", contrasts_table(contrasts)]
     (options.out / "tables.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     draw_pools(
         {kind: [_overall(pool) for pool in pools if pool.kind == kind] for kind in kinds}, options.out / "pools.png"

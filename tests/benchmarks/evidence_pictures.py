@@ -54,7 +54,9 @@ def picked(name, options):
     with closing(Cache(options.evidence / f"state-{name}")) as cache:
         pool = cache.pool(EncoderSpec().fingerprint(), [study for study in studies if study.study_id in classes])
         chosen = select("kmeans", pool.vectors, N_PICKS, guards=Config().guards).indices
-        pictures = [np.array(Image.open(BytesIO(cache.thumbnail(pool.study_ids[row])))) for row in chosen]
+        by_id = {study.study_id: study for study in studies}
+        thumbnails = [cache.thumbnail(by_id[pool.study_ids[row]]) for row in chosen]
+        pictures = [np.array(Image.open(BytesIO(thumbnail))) for thumbnail in thumbnails]
     unit = pool.vectors / np.linalg.norm(pool.vectors, axis=1, keepdims=True)
     return unit, [classes[study_id] for study_id in pool.study_ids], chosen, pictures
 
