@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,6 +116,15 @@ def _save(header, path) -> None:
 def phantom_volume(tmp_path) -> Phantom:
     """A bright block near Right-Anterior-Superior, so that an axis flip anywhere fails loudly."""
     return Phantom(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """An empty cache of embeddings."""
+    from firstpick.embedding.cache import Cache
+
+    with closing(Cache(tmp_path / "state")) as cache:
+        yield cache
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from firstpick.embedding.cache import Cache
 from firstpick.embedding.chunk import embed_chunk
 from firstpick.embedding.run import embed
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder
@@ -33,13 +32,6 @@ class Mine:
         {encode}
         return parts
 """
-
-
-@pytest.fixture
-def cache(tmp_path):
-    cache = Cache(tmp_path / "state")
-    yield cache
-    cache.close()
 
 
 @pytest.fixture

@@ -63,13 +63,6 @@ def encoder(tmp_path):
 
 
 @pytest.fixture
-def cache(tmp_path):
-    cache = Cache(tmp_path / "state")
-    yield cache
-    cache.close()
-
-
-@pytest.fixture
 def dask(tmp_path):
     with DaskCluster(tmp_path / "dask") as cluster:
         yield cluster

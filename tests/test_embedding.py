@@ -42,13 +42,6 @@ class Inline:
 
 
 @pytest.fixture
-def cache(tmp_path):
-    cache = Cache(tmp_path / "state")
-    yield cache
-    cache.close()
-
-
-@pytest.fixture
 def studies(phantom_volume):
     for number in range(12):
         phantom_volume.nifti(f"studies/case_{number:02d}.nii", array=np.roll(phantom_volume.array, number, axis=0))
