@@ -253,6 +253,7 @@ def outcome_of(cases, tmp_path_factory):
     return outcome_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_each_is_read_right_and_served_alike_or_refused_in_a_sentence(name, outcome_of):
     outcome, wrong = outcome_of(name), []

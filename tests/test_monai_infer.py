@@ -82,6 +82,7 @@ def infer(folder):
     return answer.status_code, answer.content
 
 
+@pytest.mark.slow
 def test_infer_gives_a_label_on_the_grid_of_the_image(phantom_volume, tmp_path):
     (tmp_path / "app").mkdir()
     scan = phantom_volume.nifti("studies/scan.nii.gz")

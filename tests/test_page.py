@@ -566,6 +566,7 @@ def test_studies_with_the_names_of_what_every_object_has_are_as_any_other(tmp_pa
         assert not tab.locator("#panel-body .hint").all_text_contents()[1:]
 
 
+@pytest.mark.slow
 def test_on_the_server_too(tmp_path, open_page):
     """A file without ending is a study by its content: its id is such a name."""
     for name in OF_OBJECTS:

@@ -42,6 +42,7 @@ def home(tmp_path, monkeypatch):
     os.umask(before)
 
 
+@pytest.mark.slow
 def test_a_server_writes_to_its_state_alone_and_for_its_owner_alone(home, tmp_path):
     write_studies(tmp_path / "studies", 4)
     state = tmp_path / "state"
