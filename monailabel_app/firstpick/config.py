@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstpick.cluster import Cluster
+from firstpick.drafts import Drafts, Stop
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
 from firstpick.libraries import user_folder
 from firstpick.origins import host_name, network, origin
@@ -154,6 +155,8 @@ class Config(_Settings):
     auto_next: bool = Field(False, description="When a batch is finished, add the next one by itself.")
     n_workers: int = Field(0, ge=0, description="Embedding processes; 0 for one a core.")
     cluster: Cluster = Cluster()
+    drafts: Drafts = Drafts()
+    stop: Stop = Stop()
     n_jobs: int = Field(0, ge=0, description="Threads that choose a batch; 0 for one a core.")
     time_limit_s: float = Field(
         300.0, ge=1, description="Seconds after which reading and encoding one study, or one series of it, is given up."

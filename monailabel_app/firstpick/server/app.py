@@ -11,6 +11,9 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.train import TrainTask
 
 from firstpick import __version__
 from firstpick.config import load_config, state_folder
@@ -18,7 +21,12 @@ from firstpick.embedding.cache import Cache
 from firstpick.server.auth import check_tokens
 from firstpick.server.bounds import limit_bodies
 from firstpick.server.datastore import StudiesDatastore
+from firstpick.server.desk import Desk
 from firstpick.server.documentation import document
+from firstpick.server.draft_routes import make_draft_router
+from firstpick.server.draft_status import DraftDesk
+from firstpick.server.draft_tasks import MODEL, DraftInfer, DraftTrainer, make_draft_stock_router
+from firstpick.server.drafter import Drafter
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
 from firstpick.server.label_folder import LabelFolder, copy_labels
@@ -39,7 +47,7 @@ from firstpick.workers import LocalPool
 
 
 class FirstPickApp(MONAILabelApp):
-    """Serves which studies to segment first; no models of its own."""
+    """Serves which studies to segment first, and drafts of them where that is configured; no models of its own."""
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         self._services = lasting(app_dir, studies, lambda: _build(app_dir, studies, conf))
@@ -57,6 +65,16 @@ class FirstPickApp(MONAILabelApp):
     def init_datastore(self) -> StudiesDatastore:
         """The studies, read only; labels go to the state folder."""
         return self._services.store
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """Hand out drafts as a model, while drafts are made."""
+        drafts = self._services.drafts
+        return {MODEL: DraftInfer(drafts.drafter, self._services.config.labels)} if drafts else {}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """Have the labels learnt from once more, while drafts are made."""
+        drafts = self._services.drafts
+        return {MODEL: DraftTrainer(drafts.drafter)} if drafts else {}
 
     def init_strategies(self) -> dict[str, BatchStrategy]:
         """Every strategy under its name, the configured one first as ``firstpick``."""
@@ -81,6 +99,11 @@ class FirstPickApp(MONAILabelApp):
         sample: dict[str, Any] = super().next_sample({**request, "strategy": strategy})
         return sample
 
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Hand out the draft of the study ``request["image"]``."""
+        found: dict[str, Any] = super().infer({**request, "study_id": request["image"]}, datastore)
+        return found
+
     def on_save_label(self, image_id: str, label_id: str) -> None:
         """Look whether that was the last of its batch; the datastore has closed the study."""
         super().on_save_label(image_id, label_id)
@@ -94,7 +117,11 @@ class FirstPickApp(MONAILabelApp):
             server.app.include_router(
                 make_router(self._services.worklist, self._services.metrics), prefix=settings.MONAI_LABEL_API_STR
             )
+            drafts = self._services.drafts
             routers = [make_upload_router(self._services.store.filing), make_stock_router(), *check_tokens(server.app)]
+            if drafts:
+                server.app.include_router(make_draft_router(drafts), prefix=settings.MONAI_LABEL_API_STR)
+                routers = [make_draft_stock_router(drafts.drafter), *routers]
             put_first(server.app, routers)  # before MONAI Label's own
             server.app.openapi_schema = None
             document(server.app)
@@ -129,4 +156,17 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> Services[Stud
         classes = {label.value: label.name for label in config.labels}
         sender = Sender(desk, store, now, classes, making.alike(n_workers=1))
         services = replace(services, threads=(*services.threads, sender))
-    return services
+    return _with_drafts(services, desk, now, state) if config.drafts.enabled else services
+
+
+def _with_drafts(
+    services: Services[StudiesDatastore], desk: Desk, now: Snapshot, state: Path
+) -> Services[StudiesDatastore]:
+    """Add what learns from labels and drafts masks."""
+    config, store = services.config, services.store
+    limits = {**config.limits(state), "memory_gb": config.drafts.memory_gb}
+    pool = LocalPool(n_workers=1, **limits, background=True)
+    drafter = Drafter(config, desk, now, store=store, folder=state / "drafts", executor=pool)
+    drafts = DraftDesk(config, desk, now, drafter)
+    store.label_list.drafts_of = drafts.label
+    return replace(services, threads=(*services.threads, drafter), drafts=drafts)

@@ -26,6 +26,11 @@ class LabelList:
         Returns the path of a study's label, by study id and tag; empty if there is none.
     versions_of : callable, optional
         Returns a study's earlier final labels, by number.
+
+    Attributes
+    ----------
+    drafts_of : callable
+        Returns the server's draft of a study, in a list; an empty one where there is none.
     """
 
     def __init__(
@@ -37,13 +42,14 @@ class LabelList:
         self._desk = desk
         self._path_of = path_of
         self._versions_of = versions_of
+        self.drafts_of: Callable[[str], list[ListedLabel]] = lambda _: []
 
     def listed(self, study_id: str, reader: str) -> list[ListedLabel]:
-        """List what a reader may load: what they go on with, then the newest first, then earlier final labels.
+        """List what a reader may load: what they go on with, then the newest first, earlier final labels, a draft.
 
         Where several readers label each study, what others drew is not listed before it was done once.
         """
-        return [label for label, _ in self._found(study_id, reader)]
+        return [*(label for label, _ in self._found(study_id, reader)), *self.drafts_of(study_id)]
 
     def file(self, study_id: str, reader: str, tag: str, version: int) -> Path | None:
         """Return the file of a listed label; None if it is not listed or gone."""

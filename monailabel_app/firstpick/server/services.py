@@ -19,6 +19,7 @@ from firstpick.database import LockedError, StoreError, lock_folder
 from firstpick.embedding.cache import Cache
 from firstpick.libraries import settle_libraries
 from firstpick.server.desk import Desk
+from firstpick.server.draft_status import DraftDesk
 from firstpick.server.embedder import Embedder
 from firstpick.server.keeper import Keeper
 from firstpick.server.metrics import Metrics
@@ -45,6 +46,7 @@ class Services(Generic[AnyStore]):
     metrics: Metrics
     threads: tuple[threading.Thread, ...]
     keeper: Keeper
+    drafts: DraftDesk | None = None
 
     def start(self) -> None:
         """Start all threads, and see to what is written at the end; call it in the main thread."""

@@ -48,7 +48,7 @@ _REFUSED = (
 """Paths, methods, role, status and reason; no body is read."""
 
 _KEPT = frozenset({"strategy", "ts", "name", "path", "stamp", "size", "modality"})
-_KEPT |= {"client_id", "seconds", "checksum", "n_voxels", "values", "unknown_values", "changes", "pacs"}
+_KEPT |= {"client_id", "seconds", "checksum", "n_voxels", "values", "unknown_values", "changes", "pacs", "draft"}
 """What is written down about images and labels by the server alone."""
 
 

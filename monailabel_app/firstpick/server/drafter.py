@@ -1,0 +1,341 @@
+"""The thread that learns from the final labels and drafts the masks of the next picks; nobody waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from concurrent import futures
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi import HTTPException
+
+from firstpick.board.board import OPEN, Board
+from firstpick.board.events import FINAL
+from firstpick.config import Config
+from firstpick.learning.work import Labelled, Taught, Teaching, compare, draft_here, learn_here, taught_here
+from firstpick.server.datastore import StudiesDatastore
+from firstpick.server.desk import Desk
+from firstpick.server.draft_files import DraftFiles, DraftRecord
+from firstpick.server.snapshot import Snapshot
+from firstpick.studies import Study
+from firstpick.voxels.label_formats import LabelError
+from firstpick.voxels.labels import checksum
+from firstpick.voxels.volumes import VolumeError
+from firstpick.workers import LocalPool, NotReadyError, why_failed
+
+logger = logging.getLogger(__name__)
+
+LEAST_LABELS = 2
+"""Before these no label can be held out, so nobody knows what a draft is worth."""
+CORRECTION = "draft"
+"""Key of a final label's info: how it differs from the draft of its study."""
+
+_LOOK_S = 0.5
+_MOST_ASKED = 100
+
+
+class _Seen(NamedTuple):
+    """What the thread looked at when nothing was due."""
+
+    board: Board
+    studies: Mapping[str, Study] | None
+    n_runs: int
+    n_asked: int
+
+    def is_same(self, other: _Seen) -> bool:
+        """Tell whether nothing is another: a board and a listing never change, others take their places."""
+        is_same = self.board is other.board and self.studies is other.studies
+        return is_same and (self.n_runs, self.n_asked) == (other.n_runs, other.n_asked)
+
+
+class Drafter(threading.Thread):
+    """Keeps drafts ready for the next picks of the configured strategy, and for studies that somebody asked for.
+
+    A draft is there only while every label that it was learnt from is: one that is deleted or drawn anew is forgotten
+    at once. What a reader has fetched stays as it is until the study is done, so that it can be compared with.
+
+    Parameters
+    ----------
+    config : Config
+    desk : Desk
+    now : Snapshot
+    store : StudiesDatastore
+    folder : Path
+        Of the state; for drafts, and for what the encoder saw.
+    executor : LocalPool
+        Of one process, which keeps what it has learnt.
+
+    Attributes
+    ----------
+    state, message : str
+        As `firstpick.server.draft_answers.DraftsStatus` has them.
+    taught : Taught or None
+        What came of the labels so far.
+    """
+
+    def __init__(
+        self, config: Config, desk: Desk, now: Snapshot, *, store: StudiesDatastore, folder: Path, executor: LocalPool
+    ) -> None:
+        super().__init__(name="drafter", daemon=True)
+        self._config = config
+        self._desk = desk
+        self._now = now
+        self._store = store
+        self._tokens = folder / "tokens"
+        self._executor = executor
+        self._wanted = threading.Event()
+        self._asked: OrderedDict[str, None] = OrderedDict()
+        self._failed: dict[tuple[str, str], str] = {}  # by study and stamp, from the labels of now
+        self._teaching: Teaching | None = None
+        self._n_runs = 0
+        self._idle_since: _Seen | None = None
+        self.files = DraftFiles(folder / "ready")
+        self.taught: Taught | None = None
+        self.state, self.message = "", ""
+        self._wait_for_labels(0)
+
+    # -- what requests ask
+
+    def offered(self) -> dict[str, DraftRecord]:
+        """Return the drafts that can be fetched, by study id: those of the next picks first, in their order."""
+        board, marks = self._desk.board, self._marks(self._desk.board)
+        ready = {i: record for i, record in self.files.records.items() if self._holds(record, board, marks)}
+        ahead = [study_id for study_id in self._ahead(board) if study_id in ready]
+        return {study_id: ready[study_id] for study_id in [*ahead, *sorted(ready.keys() - {*ahead})]}
+
+    def fetch(self, study_id: str) -> Path:
+        """Return the mask of a study, which stays as it is from now on.
+
+        Raises
+        ------
+        HTTPException
+            404 for an unknown study, 409 where none is offered, 422 where none can be made, 503 while it is made.
+        """
+        study, board = self._now.listed().get(study_id), self._desk.board
+        if study is None:
+            raise HTTPException(404, f"Study '{study_id}' is not in {self._now.place}.")
+        record = self.files.records.get(study_id)
+        if record is not None and self._holds(record, board, self._marks(board)):
+            self.files.take(study_id)
+            return self.files.path(study_id)
+        if FINAL in board.statuses.get(study_id, OPEN).labels:
+            raise HTTPException(409, f"Study '{study.title}' has a final label: no draft is made of it.")
+        if self.state in ("waiting", "below", "problem"):
+            raise HTTPException(503 if self.state == "problem" else 409, self.message)
+        if why := self._failed.get((study_id, study.stamp)):
+            raise HTTPException(422, f"No draft of study '{study.title}' can be made: {why}")
+        self._ask(study_id)
+        text = f"The draft of study '{study.title}' is being made. Ask again in a few seconds."
+        raise HTTPException(503, text, headers={"Retry-After": "2"})
+
+    def learn_again(self) -> None:
+        """Learn from the labels once more, though they are what they were."""
+        self._n_runs += 1
+        self._wanted.set()
+
+    def wake(self) -> None:
+        """Say that something changed."""
+        self._wanted.set()
+
+    def _ask(self, study_id: str) -> None:
+        self._asked[study_id] = None
+        while len(self._asked) > _MOST_ASKED:
+            self._asked.popitem(last=False)
+        self._wanted.set()
+
+    # -- the thread
+
+    def run(self) -> None:
+        """Work until the process ends."""
+        while True:
+            self._wanted.wait(_LOOK_S)
+            self._wanted.clear()
+            try:
+                while self.work():
+                    pass
+            except Exception as error:
+                logger.exception("Drafts could not be made; the drafter goes on")
+                self._say("problem", f"Drafts cannot be made ({error}); the server's log has the details.")
+                time.sleep(10 * _LOOK_S)
+
+    def work(self) -> bool:
+        """Do the next thing that is due; False if nothing is."""
+        board, studies = self._desk.board, self._now.studies
+        seen = _Seen(board, studies, self._n_runs, len(self._asked))
+        if studies is None or (self._idle_since is not None and self._idle_since.is_same(seen)):
+            return False
+        is_busy = self._work(board, studies)
+        self._idle_since = None if is_busy else seen
+        return is_busy
+
+    def _work(self, board: Board, studies: Mapping[str, Study]) -> bool:
+        if self._compare(board, studies):
+            return True
+        self._forget(board)
+        teaching = self._from(board, studies)
+        if len(teaching.labelled) < LEAST_LABELS:
+            self._teaching = self.taught = None
+            self._wait_for_labels(len(teaching.labelled))
+            return False
+        if teaching != self._teaching:
+            self._learn(teaching)
+            return True
+        return self.taught is not None and self._draft_next(self.taught, teaching, board, studies)
+
+    def _wait_for_labels(self, n_labels: int) -> None:
+        there = "there is none" if not n_labels else f"there is {n_labels}"
+        self._say("waiting", f"Drafts begin with {LEAST_LABELS} final labels; {there} yet.")
+
+    def _say(self, state: str, message: str) -> None:
+        self.state, self.message = state, message
+
+    # -- learning
+
+    def _from(self, board: Board, studies: Mapping[str, Study]) -> Teaching:
+        """Return what there is to be learnt from."""
+        config = self._config
+        labelled = []
+        for study_id, mark in self._marks(board).items():
+            if study_id in studies:
+                path = Path(self._store.get_label_uri(study_id, FINAL))
+                ts = board.statuses[study_id].labels[FINAL].info.get("ts")
+                saved = float(ts) if isinstance(ts, int | float) else 0.0
+                labelled.append(Labelled(studies[study_id].primary, path, mark, saved, board.annotated.get(study_id, ())))
+        classes = tuple((label.name, label.value) for label in config.labels)
+        spec, tokens_gb = config.encoder_spec, config.drafts.tokens_gb
+        return Teaching(tuple(labelled), spec, classes, self._tokens, tokens_gb, config.seed, self._n_runs)
+
+    def _learn(self, teaching: Teaching) -> None:
+        """Learn from labels, and find what that is worth."""
+        n_labels = len(teaching.labelled)
+        self._say("learning", f"Learning from {n_labels} labels.")
+        self._failed.clear()
+        self._teaching, self.taught = teaching, None
+        try:
+            self.taught = self._executor.submit_after((learn_here, teaching), taught_here).result()
+        except NotReadyError as error:
+            why = why_failed(error.__cause__ or error, "Learning from the labels")
+            logger.warning("%s", why)
+            self._say("problem", f"No drafts: {why} FirstPick tries again with the next label.")
+            return
+        for study_id, sentence in self.taught.warnings:
+            logger.warning("The label of study %s: %s", study_id, sentence)
+
+    # -- drafting
+
+    def _draft_next(self, taught: Taught, teaching: Teaching, board: Board, studies: Mapping[str, Study]) -> bool:
+        """Draft the mask of the next study that needs one; False if none does."""
+        if taught.dice < self._config.drafts.min_dice:
+            self._say(
+                "below",
+                f"No draft is offered: on labels that were not learnt from, Dice is {taught.dice:.2f}, and "
+                f"drafts.min_dice is {self._config.drafts.min_dice:g}. It may be better with more labels.",
+            )
+            return False
+        study = next(self._due(teaching, board, studies), None)
+        learnt = f"learnt from {taught.n_labels} labels (Dice {taught.dice:.2f} on labels that were not learnt from)"
+        if study is None:
+            self._say("ready", f"Drafts are ready, {learnt}.")
+            return False
+        self._say("drafting", f"Drafting {study.title}, {learnt}.")
+        self._draft(study, taught, teaching)
+        self._asked.pop(study.study_id, None)
+        return True
+
+    def _due(self, teaching: Teaching, board: Board, studies: Mapping[str, Study]) -> Iterator[Study]:
+        """Yield the studies whose draft is missing, or older than the newest label and nobody's yet."""
+        marks = tuple(item.mark for item in teaching.labelled)
+        for study_id in [*self._asked, *self._ahead(board)]:
+            study = studies.get(study_id)
+            if study is None or FINAL in board.statuses.get(study_id, OPEN).labels:
+                self._asked.pop(study_id, None)
+                continue
+            record = self.files.records.get(study_id)
+            is_there = record is not None and (record.is_taken or record.marks == marks)
+            if not is_there and (study_id, study.stamp) not in self._failed:
+                yield study
+
+    def _draft(self, study: Study, taught: Taught, teaching: Teaching) -> None:
+        path = self.files.new_path(study.study_id)
+        try:
+            task = self._executor.submit_after((learn_here, teaching), draft_here, study.primary, path)
+            unsure, n_voxels = task.result()
+        except (VolumeError, LabelError, OSError) as error:
+            is_late = isinstance(error, futures.TimeoutError)  # an OSError since Python 3.11
+            self._failed[study.study_id, study.stamp] = why_failed(error, "Drafting") if is_late else str(error)
+        except Exception as error:  # noqa: BLE001 - a worker may die of anything
+            self._failed[study.study_id, study.stamp] = why_failed(error.__cause__ or error, "Drafting")
+        else:
+            marks = tuple(item.mark for item in teaching.labelled)
+            record = DraftRecord(
+                study_id=study.study_id,
+                stamp=study.stamp,
+                marks=marks,
+                dice=taught.dice,
+                unsure=unsure,
+                n_voxels=n_voxels,
+                checksum=checksum(path),
+                ts=time.time(),
+            )
+            self.files.keep(record)
+            return
+        logger.warning("No draft of study %s: %s", study.study_id, self._failed[study.study_id, study.stamp])
+
+    def _ahead(self, board: Board) -> list[str]:
+        """Return the next picks, the first first: those that somebody has, and the open ones."""
+        standing = board.proposals.get(self._config.strategy)
+        closed = board.with_status("done", "skipped")
+        picks = [pick.study_id for pick in standing.picks if pick.study_id not in closed] if standing else []
+        held = [study_id for study_id in picks if study_id in board.reserved]
+        return [*held, *[i for i in picks if i not in board.reserved][: self._config.drafts.ahead]]
+
+    # -- what is over
+
+    def _marks(self, board: Board) -> dict[str, str]:
+        """Return what tells each final label from another one."""
+        labels = {i: board.statuses[i].labels.get(FINAL) for i in sorted(board.with_status("done"))}
+        return {i: label.checksum or label.stamp for i, label in labels.items() if label is not None}
+
+    def _holds(self, record: DraftRecord, board: Board, marks: Mapping[str, str]) -> bool:
+        """Tell whether a draft may be offered: of the file that is there, from labels that are there."""
+        study = (self._now.studies or {}).get(record.study_id)
+        is_labelled = FINAL in board.statuses.get(record.study_id, OPEN).labels
+        is_same = study is not None and study.stamp == record.stamp
+        return is_same and not is_labelled and set(record.marks) <= set(marks.values())
+
+    def _forget(self, board: Board) -> None:
+        """Delete the drafts that may not be offered any more."""
+        marks = self._marks(board)
+        for study_id, record in self.files.records.items():
+            if not self._holds(record, board, marks):
+                self.files.drop(study_id)
+
+    def _compare(self, board: Board, studies: Mapping[str, Study]) -> bool:
+        """Note with a final label how it differs from the draft of its study; False if there is none to compare."""
+        for study_id, record in self.files.records.items():
+            label = board.statuses.get(study_id, OPEN).labels.get(FINAL)
+            if label is None or CORRECTION in label.info or study_id not in studies:
+                continue
+            path = Path(self._store.get_label_uri(study_id, FINAL))
+            classes = tuple((one.name, one.value) for one in self._config.labels)
+            try:
+                found = self._executor.submit(compare, self.files.path(study_id), path, classes).result()
+            except Exception as error:  # noqa: BLE001 - a worker may die of anything
+                logger.warning("The label of study %s is not compared with its draft: %s", study_id, error)
+            else:
+                noted = {**asdict(found), "n_labels": len(record.marks), "is_taken": record.is_taken}
+                self._note(study_id, noted)
+            self.files.drop(study_id)
+            return True
+        return False
+
+    def _note(self, study_id: str, noted: Mapping[str, object]) -> None:
+        try:
+            self._store.update_label_info(study_id, FINAL, {CORRECTION: dict(noted)})
+        except HTTPException:  # it was deleted meanwhile
+            logger.info("The label of study %s was deleted while it was compared with its draft.", study_id)
