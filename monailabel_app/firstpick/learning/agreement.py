@@ -84,10 +84,10 @@ def doubts(
 
     Notes
     -----
-    Nothing is said of fewer than four labels. A label is doubted if it is *empty*, while three quarters of the others
-    are not; if it *lacks a class* that all others have; or if the others, of which half agree with theirs by a Dice of
-    .5 or more (its *median*), agree with it by less than half that median. It is a rule for gross errors, such as a
-    mask that is flipped or of another organ, not for poor ones.
+    Nothing is said of fewer than four labels. A label is doubted if it is *empty*, while more than three quarters of
+    the others are not; if it *lacks a class* that all others have; or if the others, the median of whose Dice is .5 or
+    more, agree with it by less than half that median. It is a rule for gross errors, such as a mask that is flipped or
+    of another organ, not for poor ones.
     """
     if len(study_ids) < FEWEST:
         return ()
@@ -102,7 +102,7 @@ def doubts(
         mean = means[place]
         if not has.any():
             n_others = int(theirs.any(axis=1).sum())
-            if n_others >= _EMPTY * others.sum():
+            if n_others > _EMPTY * others.sum():
                 found.append(Doubt(study_id, f"Its label is empty; {n_others} of the {others.sum()} others are not."))
         elif lacking:
             what = " and ".join(lacking)

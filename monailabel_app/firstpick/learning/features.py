@@ -99,7 +99,7 @@ class Seen:
         parts += [depth, (rows + 0.5) / n_rows, (columns + 0.5) / n_columns]
         plain = np.stack([part[::step, ::step] for part in parts], axis=-1)
         if self.tokens is None:
-            return plain
+            return np.asarray(plain, np.float32)
         whole: NDArray[np.float32] = np.concatenate([plain, self._tokens_at(index, step)], axis=-1)
         return whole
 

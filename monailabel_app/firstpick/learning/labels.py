@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.voxels.formats import one_sentence
 from firstpick.voxels.grids import Grid, find_fit, placed
 from firstpick.voxels.label_formats import LabelError, read_label, write_label
 from firstpick.voxels.labels import values_of
@@ -42,9 +43,16 @@ def read_classes(path: Path, volume: Volume, labels: Mapping[str, int]) -> NDArr
     Raises
     ------
     LabelError
-        If it does not lie on the grid of the volume.
+        If it cannot be read, or does not lie on the grid of the volume.
     """
-    sent, grid = read_label(path, volume.array.size), volume_grid(volume)
+    grid = volume_grid(volume)
+    try:
+        sent = read_label(path, volume.array.size)
+    except LabelError:
+        raise
+    except Exception as error:  # the libraries raise whatever a damaged file makes them stumble over
+        msg = f"The label cannot be read, it may be damaged: {one_sentence(error, path)}."
+        raise LabelError(msg) from error
     fits = (find_fit(sent.array.shape[:3], affine, grid, is_crop=bool(sent.segments)) for affine in sent.affines)
     fit = next((fit for fit in fits if fit is not None), None)
     if fit is None:

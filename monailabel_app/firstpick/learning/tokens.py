@@ -80,7 +80,7 @@ class TokenCache:
         """Return the tokens of a study if they are there."""
         path = self._path(study)
         with contextlib.suppress(OSError, ValueError, KeyError, BadZipFile, EOFError):
-            with np.load(path, allow_pickle=False) as kept:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 tokens = Tokens(kept["slices"].astype(np.intp), kept["rows"], self._encoder.size)
             os.utime(path)
             return tokens
