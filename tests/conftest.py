@@ -127,6 +127,12 @@ def cache(tmp_path):
         yield cache
 
 
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Drafts of toy studies are learnt in a fifth of the steps."""
+    monkeypatch.setattr("firstpick.learning.model.N_STEPS", 200)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Example data that lie beside the checkout."""

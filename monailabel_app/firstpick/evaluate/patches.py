@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.encoders import EncoderSpec
+from firstpick.encoders.patches import PatchEncoder, patch_encoder
 from firstpick.evaluate.grid import result_of
 from firstpick.evaluate.segmentation import Example, mask_measures
+from firstpick.voxels.views import ViewSpec
 from firstpick.workers import Executor
-
-if TYPE_CHECKING:
-    from firstpick.encoders.network import NetworkEncoder
 
 N_SLICES = 8
 SIZE = 168
@@ -168,27 +165,22 @@ def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.fl
 
 def _encode(examples: Sequence[Example], encoder: str) -> list[tuple[NDArray[np.float16], NDArray[np.uint8]]]:
     """Encode the slices of some studies: their patches, and what each is."""
-    network, side = _network(encoder)
+    network = _network(encoder)
     found = []
     for example in examples:
-        pictures, label = _slices(example, side)
-        tokens = network.patch_rows(np.repeat(pictures[..., None], 3, axis=-1))
-        found.append((tokens.reshape(-1, tokens.shape[-1]).astype(np.float16), label.ravel()))
+        pictures, label = _slices(example, network.side)
+        tokens = network.tokens(np.repeat(pictures[..., None], 3, axis=-1))
+        found.append((tokens.reshape(-1, tokens.shape[-1]), label.ravel()))
     return found
 
 
-@lru_cache(maxsize=1)
-def _network(encoder: str) -> tuple[NetworkEncoder, int]:
-    """Build an encoder, once in a process, and say how many patches lie along a side."""
-    from firstpick.encoders import EncoderSpec, build_encoder  # noqa: PLC0415
-    from firstpick.encoders.network import NetworkEncoder  # noqa: PLC0415 - torch
-    from firstpick.voxels.views import ViewSpec  # noqa: PLC0415
-
-    network = build_encoder(EncoderSpec(encoder, views=ViewSpec(size=SIZE)))
-    if not isinstance(network, NetworkEncoder):
+def _network(encoder: str) -> PatchEncoder:
+    """Build an encoder; TypeError if it has no patches."""
+    network = patch_encoder(EncoderSpec(encoder, views=ViewSpec(size=SIZE)), SIZE)
+    if network is None:
         msg = f"encoder '{encoder}' has no patches: take one of the DINOv2 family for the stand-in."
         raise TypeError(msg)
-    return network, math.isqrt(network.patch_rows(np.zeros((1, SIZE, SIZE, 3), np.float32)).shape[1])
+    return network
 
 
 def _slices(example: Example, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

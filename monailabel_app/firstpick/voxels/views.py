@@ -145,7 +145,7 @@ def make_views(volume: Volume, spec: ViewSpec = _DEFAULT) -> NDArray[np.float32]
     cuts = _cuts(volume, spec, coarse, mask, box)
     views = np.zeros((len(cuts), spec.size, spec.size, 3), np.float32)
     for view, (plane, index) in zip(views, cuts, strict=True):
-        _draw(view, *_cut(volume, plane, index, box), windows=windows)
+        draw(view, *_cut(volume, plane, index, box), windows=windows)
     return views
 
 
@@ -175,6 +175,15 @@ def crop(
     mask = _foreground(volume, coarse, windowed=windowed)
     ends = window if windowed else _stretch(coarse.sample, mask, spec.percentiles)
     return volume.array[coarse.box(mask)], ends
+
+
+def windows_of(volume: Volume, spec: ViewSpec = _DEFAULT) -> tuple[tuple[float, float], ...]:
+    """Return the values that `make_views` shows as 0 and as 1, for each channel: three windows of CT, or one."""
+    coarse = _Coarse.of(volume.array)
+    windowed = _is_windowed(volume, coarse, spec.intensity)
+    if windowed:
+        return _LUNG, _SOFT_TISSUE, _BONE
+    return (_stretch(coarse.sample, _foreground(volume, coarse, windowed=windowed), spec.percentiles),)
 
 
 def view_slices(volume: Volume, spec: ViewSpec = _DEFAULT) -> tuple[Slice, ...]:
@@ -224,7 +233,7 @@ def thumbnail(volume: Volume, *, size: int = 160) -> bytes:
     box = coarse.box(mask)
     plane, index = _fullest(volume, coarse, mask, box)
     grey = np.zeros((size, size, 1), np.float32)
-    _draw(grey, *_cut(volume, plane, index, box), windows=(window,))
+    draw(grey, *_cut(volume, plane, index, box), windows=(window,))
     png = BytesIO()
     Image.fromarray(np.rint(grey[:, :, 0] * 255).astype(np.uint8)).save(
         png, "PNG", compress_level=3
@@ -378,7 +387,19 @@ def _cut(
     return pixels, (volume.spacing[along], volume.spacing[across])
 
 
-def _draw(
+def in_square(shape: Sequence[int], spacing: Sequence[float], size: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a square of `size` pixels that a picture fills: in its middle, never stretched.
+
+    >>> in_square((20, 10), (1.0, 1.0), 8)
+    (slice(0, 8, None), slice(2, 6, None))
+    """
+    extents = [n * mm for n, mm in zip(shape, spacing, strict=True)]
+    n_rows, n_columns = (min(max(round(size * (extent / max(extents))), 1), size) for extent in extents)
+    top, left = (size - n_rows) // 2, (size - n_columns) // 2
+    return slice(top, top + n_rows), slice(left, left + n_columns)
+
+
+def draw(
     canvas: NDArray[np.float32],
     pixels: NDArray[np.float32],
     spacing: tuple[float, float],
@@ -393,13 +414,12 @@ def _draw(
     low, high = min(window[0] for window in windows), max(window[1] for window in windows)
     if low >= high:
         return
-    size = canvas.shape[0]
-    extents = [n * mm for n, mm in zip(pixels.shape, spacing, strict=True)]
-    n_rows, n_columns = (min(max(round(size * (extent / max(extents))), 1), size) for extent in extents)
+    where = in_square(pixels.shape, spacing, canvas.shape[0])
+    target = canvas[where]
     unit = (np.clip(pixels.astype(np.float64), low, high) - low) / (high - low)
-    resized = Image.fromarray(unit.astype(np.float32)).resize((n_columns, n_rows), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(unit.astype(np.float32)).resize(
+        (target.shape[1], target.shape[0]), Image.Resampling.BILINEAR
+    )
     starts = np.array([(window[0] - low) / (high - low) for window in windows], np.float32)
     widths = np.array([(window[1] - window[0]) / (high - low) for window in windows], np.float32)
-    top, left = (size - n_rows) // 2, (size - n_columns) // 2
-    target = canvas[top : top + n_rows, left : left + n_columns]
     target[:] = np.clip((np.asarray(resized)[:, :, np.newaxis] - starts) / widths, 0, 1)

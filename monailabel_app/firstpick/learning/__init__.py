@@ -1,0 +1,1 @@
+"""What the labels so far teach: drafts of masks, how sure they are, and when readers may stop."""

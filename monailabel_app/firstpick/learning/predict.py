@@ -1,0 +1,102 @@
+"""From a model to a mask: slice by slice, smoothed between neighbours, small islands left out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from firstpick.learning.features import Seen
+from firstpick.learning.model import Model
+
+_SIGMA = 0.7  # pixels; more rounds off what is thin
+_KERNEL = (0.25, 0.5, 0.25)  # of the slice below, the slice itself and the one above
+_ISLAND = 0.1  # of the largest piece of a class: what is smaller is left out
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of a study.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_slices, n_rows, n_columns), uint8
+        0 for background.
+    unsure : float
+        Mean entropy of the probabilities in bits, over the mask and over what is as likely as not of it.
+    """
+
+    classes: NDArray[np.uint8]
+    unsure: float
+
+
+def predict(model: Model, seen: Seen) -> Predicted:
+    """Draft the mask of a study; at no time are there probabilities of more than four slices."""
+    classes = np.zeros(seen.stack.shape, np.uint8)
+    total, count = 0.0, 0
+    for index, probabilities in enumerate(_smoothed(model, seen)):
+        classes[index] = model.classify(probabilities)
+        near = (classes[index] > 0) | (probabilities[..., 0] < 1 - _POSSIBLE)
+        total += float(entropy(probabilities[near]).sum())
+        count += int(near.sum())
+    return Predicted(without_islands(classes), total / count if count else 0.0)
+
+
+_POSSIBLE = 0.25
+
+
+def entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the entropy of each row in bits.
+
+    >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]], np.float32)).tolist()
+    [1.0, 0.0]
+    """
+    logs = np.log2(np.maximum(probabilities, 1e-12))
+    return np.asarray(np.maximum(-(probabilities * logs).sum(axis=-1), 0), np.float32)
+
+
+def _smoothed(model: Model, seen: Seen) -> Iterator[NDArray[np.float32]]:
+    """Yield the probabilities of each slice, smoothed in it and with its neighbours."""
+    n_slices = seen.stack.shape[0]
+    window: deque[NDArray[np.float32]] = deque(maxlen=3)
+    for index in range(n_slices):
+        window.append(_one(model, seen, index))
+        if index == 0:
+            window.append(window[0])  # beyond the first slice and the last it goes on as it is
+        if index:
+            yield _mixed(window)
+    if n_slices:
+        window.append(window[-1])
+        yield _mixed(window)
+
+
+def _mixed(window: deque[NDArray[np.float32]]) -> NDArray[np.float32]:
+    parts = list(window) if len(window) == len(_KERNEL) else [window[0], *window]
+    return np.asarray(sum(share * part for share, part in zip(_KERNEL, parts, strict=True)), np.float32)
+
+
+def _one(model: Model, seen: Seen, index: int) -> NDArray[np.float32]:
+    rows = seen.features(index)
+    flat = model.probabilities(rows.reshape(-1, rows.shape[-1])).reshape(*rows.shape[:2], -1)
+    return np.asarray(ndimage.gaussian_filter(flat, (_SIGMA, _SIGMA, 0), mode="nearest"), np.float32)
+
+
+def without_islands(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Drop the pieces of each class that are smaller than a tenth of its largest one.
+
+    >>> without_islands(np.array([[[1] * 20 + [0, 1]]], np.uint8)).sum()
+    20
+    """
+    kept = classes.copy()
+    for number in np.unique(classes)[np.unique(classes) > 0]:
+        pieces, n_pieces = ndimage.label(classes == number)
+        sizes = np.bincount(pieces.ravel(), minlength=n_pieces + 1)
+        sizes[0] = 0
+        small = sizes < _ISLAND * sizes.max()
+        small[0] = False
+        kept[small[pieces]] = 0
+    return kept
