@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -127,5 +126,5 @@ class DraftFiles:
                 shutil.rmtree(place, ignore_errors=True)
             else:
                 with contextlib.suppress(OSError):
-                    os.unlink(place)
+                    place.unlink()
         return records

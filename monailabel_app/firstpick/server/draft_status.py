@@ -7,7 +7,7 @@ from urllib.parse import quote
 from firstpick.board.board import Board
 from firstpick.board.events import FINAL
 from firstpick.config import Config
-from firstpick.learning.stop import why_stop
+from firstpick.learning.stop import when_to_stop
 from firstpick.server.answers import ListedLabel
 from firstpick.server.desk import Desk
 from firstpick.server.draft_answers import Correction, DraftsStatus, LabelWarning, ListedDraft
@@ -47,11 +47,11 @@ class DraftDesk:
             dice_of={} if taught is None else dict(taught.dice_of),
             drafts=[self._listed(record) for record in drafter.offered().values()],
             warnings=[
-                LabelWarning(study_id=study_id, title=self._now.title_of(study_id), sentence=sentence)
-                for study_id, sentence in (taught.warnings if taught else ())
+                LabelWarning(study_id=one.study_id, title=self._now.title_of(one.study_id), sentence=one.sentence)
+                for one in (taught.warnings if taught else ())
             ],
             corrections=corrections,
-            stop=why_stop([one.dice for one in corrections], dice=stop.dice, last=stop.last),
+            stop=when_to_stop([one.dice for one in corrections], least=stop.dice, last=stop.last) or "",
         )
 
     def label(self, study_id: str) -> list[ListedLabel]:

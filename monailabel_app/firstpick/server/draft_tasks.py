@@ -62,7 +62,11 @@ class DraftTrainer(TrainTask):
     def stats(self) -> dict[str, Any]:
         """What MONAI Label's clients show of a training."""
         taught = self._drafter.taught
-        return {} if taught is None else {"best_metric": round(taught.dice, 4), "n_labels": taught.n_labels}
+        return (
+            {}
+            if taught is None or taught.dice is None
+            else {"best_metric": round(taught.dice, 4), "n_labels": taught.n_labels}
+        )
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:  # noqa: ARG002
         """Queue it, and return at once."""
@@ -134,4 +138,3 @@ def _read(params: str) -> _Wanted:
         tag = json.dumps(given.get("label_tag"))[:80]
         msg = f"A draft may be saved (save_label) under label_tag original or draft alone; got {tag}."
         raise HTTPException(422, msg) from error
-

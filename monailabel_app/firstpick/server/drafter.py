@@ -17,7 +17,9 @@ from fastapi import HTTPException
 from firstpick.board.board import OPEN, Board
 from firstpick.board.events import FINAL
 from firstpick.config import Config
-from firstpick.learning.work import Labelled, Taught, Teaching, compare, draft_here, learn_here, taught_here
+from firstpick.encoders import EncoderError
+from firstpick.learning.draft import FEWEST, Labelled, LearningError
+from firstpick.learning.work import Taught, Teaching, compare, draft_here, learn_here, taught_here
 from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import Desk
 from firstpick.server.draft_files import DraftFiles, DraftRecord
@@ -30,11 +32,11 @@ from firstpick.workers import LocalPool, NotReadyError, why_failed
 
 logger = logging.getLogger(__name__)
 
-LEAST_LABELS = 2
-"""Before these no label can be held out, so nobody knows what a draft is worth."""
 CORRECTION = "draft"
 """Key of a final label's info: how it differs from the draft of its study."""
 
+_SAID = (LearningError, EncoderError, VolumeError, LabelError)
+"""Errors whose text is for people."""
 _LOOK_S = 0.5
 _MOST_ASKED = 100
 
@@ -178,7 +180,7 @@ class Drafter(threading.Thread):
             return True
         self._forget(board)
         teaching = self._from(board, studies)
-        if len(teaching.labelled) < LEAST_LABELS:
+        if len(teaching.labelled) < FEWEST:
             self._teaching = self.taught = None
             self._wait_for_labels(len(teaching.labelled))
             return False
@@ -189,7 +191,7 @@ class Drafter(threading.Thread):
 
     def _wait_for_labels(self, n_labels: int) -> None:
         there = "there is none" if not n_labels else f"there is {n_labels}"
-        self._say("waiting", f"Drafts begin with {LEAST_LABELS} final labels; {there} yet.")
+        self._say("waiting", f"Drafts begin with {FEWEST} final labels; {there} yet.")
 
     def _say(self, state: str, message: str) -> None:
         self.state, self.message = state, message
@@ -205,7 +207,7 @@ class Drafter(threading.Thread):
                 path = Path(self._store.get_label_uri(study_id, FINAL))
                 ts = board.statuses[study_id].labels[FINAL].info.get("ts")
                 saved = float(ts) if isinstance(ts, int | float) else 0.0
-                labelled.append(Labelled(studies[study_id].primary, path, mark, saved, board.annotated.get(study_id, ())))
+                labelled.append(Labelled(studies[study_id], path, mark, saved, board.annotated.get(study_id, ())))
         classes = tuple((label.name, label.value) for label in config.labels)
         spec, tokens_gb = config.encoder_spec, config.drafts.tokens_gb
         return Teaching(tuple(labelled), spec, classes, self._tokens, tokens_gb, config.seed, self._n_runs)
@@ -219,23 +221,20 @@ class Drafter(threading.Thread):
         try:
             self.taught = self._executor.submit_after((learn_here, teaching), taught_here).result()
         except NotReadyError as error:
-            why = why_failed(error.__cause__ or error, "Learning from the labels")
+            cause = error.__cause__ or error
+            why = str(cause) if isinstance(cause, _SAID) else why_failed(cause, "Learning from the labels")
             logger.warning("%s", why)
             self._say("problem", f"No drafts: {why} FirstPick tries again with the next label.")
             return
-        for study_id, sentence in self.taught.warnings:
-            logger.warning("The label of study %s: %s", study_id, sentence)
+        for doubt in self.taught.warnings:
+            logger.warning("Study %s: %s", doubt.study_id, doubt.sentence)
 
     # -- drafting
 
     def _draft_next(self, taught: Taught, teaching: Teaching, board: Board, studies: Mapping[str, Study]) -> bool:
         """Draft the mask of the next study that needs one; False if none does."""
-        if taught.dice < self._config.drafts.min_dice:
-            self._say(
-                "below",
-                f"No draft is offered: on labels that were not learnt from, Dice is {taught.dice:.2f}, and "
-                f"drafts.min_dice is {self._config.drafts.min_dice:g}. It may be better with more labels.",
-            )
+        if taught.dice is None or taught.dice < self._config.drafts.min_dice:
+            self._say("below", _why_none(taught, self._config.drafts.min_dice))
             return False
         study = next(self._due(teaching, board, studies), None)
         learnt = f"learnt from {taught.n_labels} labels (Dice {taught.dice:.2f} on labels that were not learnt from)"
@@ -243,27 +242,28 @@ class Drafter(threading.Thread):
             self._say("ready", f"Drafts are ready, {learnt}.")
             return False
         self._say("drafting", f"Drafting {study.title}, {learnt}.")
-        self._draft(study, taught, teaching)
+        self._draft(study, taught.dice, teaching)
         self._asked.pop(study.study_id, None)
         return True
 
     def _due(self, teaching: Teaching, board: Board, studies: Mapping[str, Study]) -> Iterator[Study]:
         """Yield the studies whose draft is missing, or older than the newest label and nobody's yet."""
-        marks = tuple(item.mark for item in teaching.labelled)
         for study_id in [*self._asked, *self._ahead(board)]:
             study = studies.get(study_id)
             if study is None or FINAL in board.statuses.get(study_id, OPEN).labels:
                 self._asked.pop(study_id, None)
                 continue
             record = self.files.records.get(study_id)
-            is_there = record is not None and (record.is_taken or record.marks == marks)
+            is_there = record is not None and (record.is_taken or record.marks == teaching.marks)
             if not is_there and (study_id, study.stamp) not in self._failed:
                 yield study
 
-    def _draft(self, study: Study, taught: Taught, teaching: Teaching) -> None:
+    def _draft(self, study: Study, dice: float, teaching: Teaching) -> None:
         path = self.files.new_path(study.study_id)
         try:
-            task = self._executor.submit_after((learn_here, teaching), draft_here, study.primary, path)
+            served = self._store.served.place(study.study_id)
+            served = served if served and served.exists() else None
+            task = self._executor.submit_after((learn_here, teaching), draft_here, study, path, served)
             unsure, n_voxels = task.result()
         except (VolumeError, LabelError, OSError) as error:
             is_late = isinstance(error, futures.TimeoutError)  # an OSError since Python 3.11
@@ -271,12 +271,11 @@ class Drafter(threading.Thread):
         except Exception as error:  # noqa: BLE001 - a worker may die of anything
             self._failed[study.study_id, study.stamp] = why_failed(error.__cause__ or error, "Drafting")
         else:
-            marks = tuple(item.mark for item in teaching.labelled)
             record = DraftRecord(
                 study_id=study.study_id,
                 stamp=study.stamp,
-                marks=marks,
-                dice=taught.dice,
+                marks=teaching.marks,
+                dice=dice,
                 unsure=unsure,
                 n_voxels=n_voxels,
                 checksum=checksum(path),
@@ -324,7 +323,9 @@ class Drafter(threading.Thread):
             path = Path(self._store.get_label_uri(study_id, FINAL))
             classes = tuple((one.name, one.value) for one in self._config.labels)
             try:
-                found = self._executor.submit(compare, self.files.path(study_id), path, classes).result()
+                found = self._executor.submit(
+                    compare, studies[study_id], self.files.path(study_id), path, classes
+                ).result()
             except Exception as error:  # noqa: BLE001 - a worker may die of anything
                 logger.warning("The label of study %s is not compared with its draft: %s", study_id, error)
             else:
@@ -339,3 +340,13 @@ class Drafter(threading.Thread):
             self._store.update_label_info(study_id, FINAL, {CORRECTION: dict(noted)})
         except HTTPException:  # it was deleted meanwhile
             logger.info("The label of study %s was deleted while it was compared with its draft.", study_id)
+
+
+def _why_none(taught: Taught, least: float) -> str:
+    """Say why no draft is offered."""
+    if taught.dice is None:
+        return "No draft is offered: no label holds anything."
+    return (
+        f"No draft is offered: on labels that were not learnt from, Dice is {taught.dice:.2f}, and drafts.min_dice is "
+        f"{least:g}. It may be better with more labels."
+    )
