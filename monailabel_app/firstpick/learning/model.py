@@ -19,11 +19,11 @@ N_FOLDS = 5
 MOST_VOXELS = 60_000
 """That one network is fitted to."""
 _HIDDEN = (64, 32)
-N_STEPS = 1000
+N_STEPS = 800
 _BATCH = 512
 _RATE = 4e-3
 _DECAY = 1e-3
-_NOISE = 0.4  # of a feature's spread, added while fitting
+_NOISE = 0.5  # of a feature's spread, added while fitting
 _SHIFTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _ROWS_AT_ONCE = 1 << 15
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from firstpick.learning.features import Seen
 from firstpick.learning.model import Model
 
-_SIGMA = 0.7  # pixels; more rounds off what is thin
+_SIGMA = 1.0  # pixels
 _KERNEL = (0.25, 0.5, 0.25)  # of the slice below, the slice itself and the one above
 _ISLAND = 0.1  # of the largest piece of a class: what is smaller is left out
 
