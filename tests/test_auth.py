@@ -38,6 +38,8 @@ ROUTES = {
     ("GET", "/firstpick/image/{study_id:id}/{series}"): ("user", 200, {}),
     ("HEAD", "/firstpick/image/{study_id:id}/{series}"): ("user", 200, {}),
     ("GET", "/firstpick/lookalikes/{study_id:id}"): ("user", 200, {}),
+    ("GET", "/firstpick/notes/{study_id:id}"): ("user", 200, {}),
+    ("GET", "/firstpick/lists/{list_name}"): ("user", 200, {}),
     ("GET", "/firstpick/labels/{study_id:id}"): ("user", 200, {}),
     ("GET", "/firstpick/label/{study_id:id}"): ("user", 404, {"params": {"tag": "final"}}),
     ("POST", "/firstpick/reserve"): ("user", 200, of_reader),
@@ -126,6 +128,7 @@ def send(server, route, token=""):
     """Ask a route, as whoever has the token; return the status."""
     method, path = route
     values = {"study_id": STUDY, "series": "study_00", "strategy": "unknown", "name": "page.js"}
+    values["list_name"] = "failed"
     address = re.sub(r"{(\w+).*?}", lambda found: values.get(found[1], "x"), path)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     sent = (ROUTES | OF_MONAI_LABEL).get(route, ("", 200, {}))[2]

@@ -43,7 +43,7 @@ def of_series(study_id, *names):
     return Study(study_id, "", "", title_of(study_id), series=series)
 
 
-def write_page(path, n_studies, *, names=(), batch_size=4, max_pictures=5000, series=()):
+def write_page(path, n_studies, *, names=(), batch_size=4, max_pictures=5000, series=(), n_left_out=1):
     """Write the page of a pool in two groups of three studies each patient; return its data."""
     rng = np.random.default_rng(0)
     ids = sorted([*names, *(f"study_{number:05d}" for number in range(n_studies - len(names)))])
@@ -60,7 +60,7 @@ def write_page(path, n_studies, *, names=(), batch_size=4, max_pictures=5000, se
     )
     lists = {
         "failed": [LeftOut("1.2.8-0a1b2c", "The file is empty.", "Broken one")],
-        "left_out": [LeftOut("1.2.9-0a1b2c", "A localizer.", "Knee scout")],
+        "left_out": [LeftOut(f"1.2.9{n}-0a1b2c", "A localizer.", "Knee scout") for n in range(n_left_out)],
     }
     statuses = {ids[5]: Status("done", "alice"), batch.picks[0].study_id: Status("reserved", "bob")}
     lists["studies"] = {study_id: of_series(study_id, *series) for study_id in ids} if series else {}
@@ -199,6 +199,8 @@ def test_a_map_of_very_many_studies_is_painted_and_each_can_be_chosen(tmp_path, 
         copy.drawImage(canvas, -x * devicePixelRatio, -y * devicePixelRatio);
         return [left + x, top + y, copy.getImageData(0, 0, 1, 1).data[3]]; }"""
     assert tab.locator("#map .scatterlayer path.point").count() < 20
+    assert tab.get_by_label("Colour and shape by").count() == 0  # no shape is seen
+    assert tab.get_by_label("Colour by").count() == 1
     row = max(range(10_001), key=lambda row: data["map"]["points"][row]["x"])  # nothing lies beyond it
     for _ in ("as a whole", "after a zoom"):
         x, y, alpha = tab.evaluate(at, row)
@@ -327,6 +329,25 @@ def test_what_failed_was_left_out_or_is_unusual_is_listed_with_its_reason(small,
         assert all(text in shown for text in texts)
     assert tab.get_by_text("The file is empty.").is_visible()
     assert tab.get_by_text("Broken one").get_attribute("title") == "1.2.8-0a1b2c"
+
+
+def test_a_long_list_is_unfolded_in_parts(tmp_path, open_page):
+    path = tmp_path / "report.html"
+    write_page(path, 20, n_left_out=2001)
+    tab = open_page(path.as_uri(), offline=True)
+    unfold(tab, "Left out", 2001)
+
+
+def unfold(tab, title, n):
+    """Open a list of 2,001 and have all of it shown, by mouse and by keyboard."""
+    part = tab.locator("#lists details", has_text=title)
+    part.locator("summary").click()
+    assert part.locator("summary").text_content() == f"{title} {n:,}"
+    assert part.locator("li").count() == 1000
+    part.get_by_role("button", name="Show more: 1,001 are not shown").click()
+    part.get_by_role("button", name="Show more: 1 are not shown").press("Enter")
+    until(tab, f"document.querySelectorAll('#lists details[open] li').length === {n}")
+    assert part.get_by_role("button", name="Show more").count() == 0
 
 
 def test_the_curve_says_in_words_what_it_shows(small, open_page):
@@ -507,6 +528,20 @@ def test_the_servers_page_shows_lookalikes_of_any_study(server, open_page):
         assert tab.locator("#panel-title").text_content() == point["study_id"]
         until(tab, "[...document.querySelectorAll('#panel img')].every((i) => i.naturalWidth === 160)")
         assert tab.locator("#panel .alike").count() > 0
+
+
+@pytest.mark.slow
+def test_the_servers_page_asks_for_the_rest_of_a_long_list(tmp_path, open_page):
+    folder = write_studies(tmp_path / "studies", 4)
+    for number in range(2001):
+        (folder / f"broken_{number:04d}.png").write_bytes(b"no picture")
+    with Server(folder, tmp_path / "state", "batch_size", "2") as server:
+        server.wait_until_ready()
+        assert len(server.status()["failed"]) == 1000
+        tab = open_page(f"http://127.0.0.1:{server.port}/firstpick/")
+        unfold(tab, "Could not be read", 2001)
+        names = tab.locator("#lists details[open] li [title]").evaluate_all("nodes => nodes.map((node) => node.title)")
+        assert names == [f"broken_{number:04d}.png" for number in range(2001)]
 
 
 @pytest.mark.slow

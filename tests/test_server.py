@@ -81,8 +81,8 @@ def test_the_routes_are_documented_with_their_types(running):
     api = running.get("/openapi.json")
     routes = [path for path in api["paths"] if path.startswith("/firstpick/")]
     asked = "status metrics proposal strategies encoders map"
-    of_study = [f"{name}/{{study_id}}" for name in ("thumbnail", "series", "lookalikes", "labels", "label")]
-    of_study.append("image/{study_id}/{series}")
+    of_study = [f"{name}/{{study_id}}" for name in ("thumbnail", "series", "lookalikes", "notes", "labels", "label")]
+    of_study += ["image/{study_id}/{series}", "lists/{list_name}"]
     told = "reserve heartbeat release skip unskip reopen"
     assert sorted(routes) == sorted(f"/firstpick/{name}" for name in [*f"{asked} {told}".split(), *of_study])
     answer = api["paths"]["/firstpick/proposal"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]

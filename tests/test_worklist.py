@@ -87,6 +87,31 @@ def test_picks_points_and_lists_have_titles_beside_their_ids(worklist):
         assert [*lists.left_out] == [LEFT_OUT]
 
 
+def test_long_lists_come_in_pages(worklist):
+    now = worklist.now
+    left_out = [LeftOut(f"{n}", "A localizer.") for n in range(2500)]
+    now.take_listing([*STUDIES, BROKEN], left_out)
+    status = worklist.status()
+    assert status.left_out == left_out[:1000] == [*worklist.proposal().left_out]
+    assert status.progress.left_out == 2500
+    pages = [now.listed_page("left_out", offset, 1000) for offset in (0, 1000, 2000, 3000)]
+    assert [study for page in pages for study in page.studies] == left_out
+    assert [(page.total, page.offset, len(page.studies)) for page in pages[2:]] == [(2500, 2000, 500), (2500, 3000, 0)]
+    assert [*now.listed_page("failed", 0, 9).studies] == [LeftOut(BROKEN.study_id, "It is empty.", BROKEN.title)]
+
+
+def test_notes_come_in_pages_and_for_each_study(worklist):
+    first, second = (study.study_id for study in STUDIES[:2])
+    worklist.now.more_notes = {first: ["Cut.", "Turned."], second: ["Cut."]}
+    status = worklist.status()
+    assert (status.notes, status.n_noted) == (worklist.now.more_notes, 2)
+    (noted,) = worklist.now.listed_page("noted", 0, 1).studies
+    assert noted == LeftOut(first, "Cut.; Turned.", STUDIES[0].title)
+    assert [worklist.notes(study.study_id) for study in STUDIES[:3]] == [["Cut.", "Turned."], ["Cut."], []]
+    with pytest.raises(HTTPException, match="nobody"):
+        worklist.notes("nobody")
+
+
 def test_a_refusal_says_the_title(worklist):
     study = STUDIES[3]
     worklist.reserve(study.study_id, "alice")

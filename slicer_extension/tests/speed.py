@@ -1,6 +1,7 @@
-"""How long the work list and the map take: ``python speed.py`` in the tests' environment.
+"""How long the work list and the map take: ``python speed.py [STUDIES]`` in the tests' environment.
 
-500 picks and 10,000 studies; the median of seven, in this stand-in for Slicer. Large studies: ``speed_large.py``.
+500 picks and 10,000 studies, if nothing is said; the median of seven, in this stand-in for Slicer. Large studies:
+``speed_large.py``.
 """
 
 import statistics
@@ -17,7 +18,7 @@ from stage import Reader
 
 from FirstPickLib.worklist import WorkList
 
-N_PICKS, N_STUDIES = 500, 10_000
+N_PICKS, N_STUDIES = 500, int(sys.argv[1]) if __name__ == "__main__" and sys.argv[1:] else 10_000
 
 
 def answers(nDone=0):
@@ -84,7 +85,7 @@ def main():
         logic.worklist = None
         widget._updateWorkList()
 
-    measure("fill list (500) and map (10,000)", lambda: give(*first), empty)
+    measure(f"fill list (500) and map ({N_STUDIES:,})", lambda: give(*first), empty)
     measure("a status changes: list and map brought up to date", lambda: give(*later), lambda: give(*first))
     place = widget.map._pixels[5000]
     x, y = int(place[0]), int(place[1])

@@ -12,7 +12,7 @@ from stage import HERE, MODULE
 from FirstPickLib.answers import readAnswer
 from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, statusText
 from FirstPickLib.colors import rankColor
-from FirstPickLib.poolmap import PoolMap, nearest
+from FirstPickLib.poolmap import PoolMap, nearest, painted
 from FirstPickLib.worklist import WorkList, breakable, sliceText
 
 GOLDEN = json.loads((HERE.parents[1] / "tests" / "data" / "proposal_v1.json").read_text(encoding="utf-8"))
@@ -274,6 +274,23 @@ def test_the_dot_under_the_mouse():
     pixels = np.array([(10.0, 10.0), (20.0, 10.0)])
     assert [nearest(pixels, *place, 6) for place in ((11, 9), (16, 10), (15, 10), (40, 10))] == [0, 1, 0, -1]
     assert nearest(np.empty((0, 2)), 1, 1, 5) == -1
+
+
+def test_many_dots_are_painted_as_squares_and_later_ones_lie_above():
+    places = np.array([(1.2, 1.0), (5.0, 2.4), (6.6, 2.0), (0.0, 9.0), (-7.0, 1.0)])
+    file = painted(places, ["#010203", "#040506", "#070809", "#0a0b0c", "#ffffff"], "#646464", 8, 5)
+    head, body = file[:11], file[11:]
+    assert head == b"P6 8 5 255\n"
+    red = np.frombuffer(body, np.uint8).reshape(5, 8, 3)
+    ground = 100
+    assert red[..., 0].tolist() == [
+        [1, 1, 1, ground, ground, ground, ground, ground],
+        [1, 1, 1, ground, 4, 4, 7, 7],
+        [1, 1, 1, ground, 4, 4, 7, 7],
+        [ground, ground, ground, ground, 4, 4, 7, 7],
+        [ground] * 8,
+    ]
+    assert red[1, 5].tolist() == [4, 5, 6]
 
 
 def test_the_pure_parts_import_neither_slicer_nor_qt_nor_firstpick():

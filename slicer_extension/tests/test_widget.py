@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import qt
 import slicer
+import speed
 from servers import oblique
 from speed import answers
 from stage import wait_for
 from test_bad_paths import block, connected, recorded  # noqa: F401 - fixtures
 
-from FirstPickLib import geometry, scene
+from FirstPickLib import geometry, mapwidget, scene
 from FirstPickLib.worklist import WorkList
 
 
@@ -70,6 +71,24 @@ def test_the_map_changes_with_the_statuses(connected):  # noqa: F811
     connected.press("closeButton")
     connected.widget.map.select("")
     assert connected.widget.map.grab().toImage() != before
+
+
+def test_of_very_many_studies_the_open_ones_are_squares_and_the_others_keep_their_shapes(reader, monkeypatch):
+    monkeypatch.setattr(speed, "N_STUDIES", mapwidget.MOST_SHAPES + 1)
+    proposal, points = answers()
+    reader.logic.loadThumbnail = lambda study_id, done: None
+    points[7] |= {"x": 9.0, "y": 0.0, "status": "open"}  # nothing lies near
+    points[8] |= {"x": -9.0, "y": 0.0, "status": "skipped"}
+    reader.logic.worklist = WorkList(proposal, points, "alice")
+    reader.widget._updateWorkList()
+    pool_map = reader.widget.map
+    places = [place_of(reader, points[number]["study_id"]) for number in (7, 8)]
+    assert [pool_map.studyAt(*place) for place in places] == [points[number]["study_id"] for number in (7, 8)]
+    picture, colors = pool_map._picture.toImage(), reader.logic.worklist.pointColors()
+    (x, y), (left, top) = places
+    assert {picture.pixelColor(x + i, y + j).name() for i in (-1, 0, 1) for j in (-1, 0, 1)} == {colors[7]}
+    assert picture.pixelColor(x + 3, y) == pool_map.palette.base().color()
+    assert len({picture.pixelColor(left + i, top + j).name() for i in (-1, 0, 1) for j in (-1, 0, 1)}) > 1
 
 
 def test_double_click_or_enter_opens(connected):  # noqa: F811

@@ -199,7 +199,8 @@ class LiveProposal(Proposal):
     Attributes
     ----------
     failed, left_out : tuple of LeftOut
-        Studies that could not be read, and that are not eligible: ``study_id``, ``reason`` and ``title``.
+        Studies that could not be read, and that are not eligible: ``study_id``, ``reason`` and ``title``. A server
+        names the first thousand of each.
     """
 
     picks: tuple[LivePick, ...]

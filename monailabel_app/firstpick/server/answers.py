@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -91,6 +91,15 @@ class PoolMap:
     """The whole pool as points."""
 
     points: list[ShownPoint]
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """A page of a long list: how many there are in all, the place of the page's first, and its studies."""
+
+    total: int
+    offset: int
+    studies: Sequence[LeftOut]
 
 
 @dataclass(frozen=True)
@@ -234,6 +243,8 @@ class UnknownValues:
 class ServerStatus:
     """How things stand; ``state`` is listing, embedding, ready, empty or problem.
 
+    ``failed``, ``left_out`` and ``notes`` (of ``n_noted`` studies) hold the first thousand each; `ListPage` has all.
+
     ``unmatched_labels`` are label files that are nobody's, or could be several studies'; ``unclaimed_labels`` studies
     with a label of which nobody knows who drew it, where several readers label each study.
     """
@@ -255,6 +266,7 @@ class ServerStatus:
     failed: list[LeftOut]
     left_out: list[LeftOut]
     notes: Mapping[str, list[str]]
+    n_noted: int
     unmatched_labels: list[str]
     unclaimed_labels: list[str]
     unknown_values: list[UnknownValues]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
@@ -17,6 +17,9 @@ from firstpick.server.errors import problem_text
 
 MAX_BODY = 1_000_000
 """Bytes of a body that is no upload."""
+
+MAX_LISTED = 1000
+"""Studies of a list that the status and a batch hold; the rest is asked for in pages."""
 
 _MAX_OBJECT = 100_000
 _MAX_DEPTH = 50
@@ -35,6 +38,7 @@ def _one_line(text: str) -> str:
 
 Name = Annotated[str, Field(max_length=256), AfterValidator(_one_line)]
 StudyId = Annotated[str, Field(max_length=4096)]  # a path: it may hold whatever a file's name may
+ListName = Literal["failed", "left_out", "noted"]
 Reason = Annotated[str, Field(max_length=2000)]
 
 _NAME = TypeAdapter(Name)

@@ -16,6 +16,7 @@ from firstpick.server.answers import (
     Described,
     ListedLabel,
     ListedSeries,
+    ListPage,
     Lookalikes,
     NewProposal,
     PoolMap,
@@ -26,13 +27,13 @@ from firstpick.server.answers import (
     StudyStatus,
 )
 from firstpick.server.auth import ANNOTATOR, USER
-from firstpick.server.bounds import Name, StudyId
+from firstpick.server.bounds import MAX_LISTED, ListName, Name, StudyId
 from firstpick.server.metrics import Metrics
 from firstpick.server.page import add_page
 from firstpick.server.worklist import Worklist
 
 
-def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C901 - a list of routes, not a path through code
+def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C901, PLR0915 - a list of routes, not a path through code
     """Routes over one work list, and what is measured of it."""
     looking, deciding = APIRouter(dependencies=[USER]), APIRouter(dependencies=[ANNOTATOR])
 
@@ -95,6 +96,20 @@ def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C90
     def lookalikes(study_id: StudyId) -> Lookalikes:
         """Return the studies that look most like one."""
         return worklist.lookalikes(study_id)
+
+    @looking.get("/notes/{study_id:id}")
+    def notes(study_id: StudyId) -> list[str]:
+        """Return what is to be known of a study, such as what was changed while reading it."""
+        return worklist.notes(study_id)
+
+    @looking.get("/lists/{list_name}")
+    def lists(
+        list_name: ListName,
+        offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+        limit: Annotated[int, Query(ge=1, le=10 * MAX_LISTED)] = MAX_LISTED,
+    ) -> ListPage:
+        """Return a page of the studies that could not be read, that were left out, or of which something was noted."""
+        return worklist.now.listed_page(list_name, offset, limit)
 
     @looking.get("/labels/{study_id:id}")
     def labels(study_id: StudyId, client_id: Name = "") -> list[ListedLabel]:

@@ -13,6 +13,8 @@ from firstpick.embedding.cache import Cache
 from firstpick.embedding.run import Progress
 from firstpick.report import Drawing
 from firstpick.selection.geometry import principal_plane
+from firstpick.server.answers import ListPage
+from firstpick.server.bounds import MAX_LISTED, ListName
 from firstpick.sources.attributes import with_attributes
 from firstpick.sources.series import notes_on, series_name
 from firstpick.studies import LeftOut, Pool, Study
@@ -175,14 +177,32 @@ class Snapshot:
             "encoder": self._encoder,
             "fingerprint": self.fingerprint,
             "n_pool": 0 if pool is None else pool.n_studies,
-            "failed": self.failed,
-            "left_out": self.left_out,
-            "notes": self._all_notes(),
+            "failed": self.failed[:MAX_LISTED],
+            "left_out": self.left_out[:MAX_LISTED],
+            "notes": {study_id: self.notes_on(study_id) for study_id in self._noted()[:MAX_LISTED]},
+            "n_noted": len(self._noted()),
         }
 
-    def _all_notes(self) -> Mapping[str, list[str]]:
-        found, more = self._notes, self.more_notes
-        return {study_id: [*found.get(study_id, ()), *more.get(study_id, ())] for study_id in {**found, **more}}
+    def listed_page(self, kind: ListName, offset: int, limit: int) -> ListPage:
+        """Return a page of the studies that failed, were left out or have notes."""
+        match kind:
+            case "noted":
+                ids = self._noted()
+                some = ids[offset : offset + limit]
+                noted = [LeftOut(i, "; ".join(self.notes_on(i)), self.title_of(i)) for i in some]
+                return ListPage(len(ids), offset, noted)
+            case "failed":
+                whole = self.failed
+            case "left_out":
+                whole = self.left_out
+        return ListPage(len(whole), offset, whole[offset : offset + limit])
+
+    def notes_on(self, study_id: str) -> list[str]:
+        """What is to be known of a study."""
+        return [*self._notes.get(study_id, ()), *self.more_notes.get(study_id, ())]
+
+    def _noted(self) -> list[str]:
+        return list({**self._notes, **self.more_notes})
 
     def _said(self, *, is_first_made: bool) -> dict[str, str]:
         if self.state() == "ready" and not is_first_made:

@@ -32,6 +32,7 @@ from firstpick.server.answers import (
     ServerStatus,
     StudyStatus,
 )
+from firstpick.server.bounds import MAX_LISTED
 from firstpick.server.desk import NOBODY, Desk
 from firstpick.server.image_facts import list_series
 from firstpick.server.proposer import Proposer
@@ -237,6 +238,11 @@ class Worklist:
         (rows,) = lookalikes(pool, [ids.index(study_id)])
         return Lookalikes(study_id, [ids[row] for row in rows])
 
+    def notes(self, study_id: str) -> list[str]:
+        """Return what is to be known of a study."""
+        self._check_listed(study_id)
+        return self.now.notes_on(study_id)
+
     def labels(self, study_id: str, client: str) -> list[ListedLabel]:
         """Return the labels of a study that a client may load, what it goes on with first."""
         self._check_listed(study_id)
@@ -269,8 +275,9 @@ class Worklist:
 
     def _live(self, proposal: Proposal) -> LiveProposal:
         now = self.now
+        failed, left_out = now.failed[:MAX_LISTED], now.left_out[:MAX_LISTED]
         return with_statuses(
-            proposal, self._desk.statuses(), failed=now.failed, left_out=now.left_out, studies=now.studies or {}
+            proposal, self._desk.statuses(), failed=failed, left_out=left_out, studies=now.studies or {}
         )
 
     def _known(self, strategy: str) -> str:

@@ -6,11 +6,12 @@ import qt
 from slicer.i18n import tr as _
 
 from .colors import inkOn
-from .poolmap import PoolMap, nearest
+from .poolmap import PoolMap, nearest, painted
 
 DOT, RING, REACH, MARGIN = 2, 8, 10, 16
 HEIGHT = 260
 PICTURE = 72
+MOST_SHAPES = 10_000  # of more studies, the open ones are small squares: a shape for each takes seconds
 
 
 class MapWidget(qt.QWidget):
@@ -124,17 +125,20 @@ class MapWidget(qt.QWidget):
 
     def _drawDots(self, painter) -> None:
         """Every study: hollow while open, filled once it is done, a cross where it was skipped."""
+        points, colors = self._worklist.points, self._worklist.pointColors()
+        shaped = range(len(points))
+        if len(points) > MOST_SHAPES:
+            shaped = [number for number in shaped if points[number]["status"] in ("done", "skipped")]
+            self._paintOpen(painter, set(shaped), colors)
         byColor = {}
-        for number, color in enumerate(self._worklist.pointColors()):
-            byColor.setdefault(color, []).append(number)
-        places = self._pixels.round().astype(int).tolist()
-        points = self._worklist.points
+        for number in shaped:
+            byColor.setdefault(colors[number], []).append(number)
+        places = self._pixels.round().astype(int)
         for color, numbers in byColor.items():
             painter.setPen(qt.QPen(qt.QColor(color), 1))
             painter.setBrush(qt.QBrush(qt.Qt.NoBrush))
             filled = []
-            for number in numbers:
-                x, y = places[number]
+            for number, (x, y) in zip(numbers, places[numbers].tolist()):
                 status = points[number]["status"]
                 if status == "done":
                     filled.append((x, y))
@@ -146,6 +150,15 @@ class MapWidget(qt.QWidget):
             painter.setBrush(qt.QBrush(qt.QColor(color)))
             for x, y in filled:
                 painter.drawEllipse(x - DOT - 2, y - DOT - 2, 2 * DOT + 4, 2 * DOT + 4)
+
+    def _paintOpen(self, painter, shaped, colors) -> None:
+        """A small square for each study that gets no shape."""
+        numbers = [number for number in range(len(colors)) if number not in shaped]
+        ground = self.palette.base().color().name()
+        ppm = painted(self._pixels[numbers], [colors[number] for number in numbers], ground, self.width, self.height)
+        squares = qt.QPixmap()
+        if squares.loadFromData(qt.QByteArray(ppm)):
+            painter.drawPixmap(0, 0, squares)
 
     def _drawPicks(self, painter) -> None:
         """Ring the picks and write their ranks; filled when done."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+
+_SQUARE = np.array(list(itertools.product((-1, 0, 1), repeat=2)))  # pixels around a place
 
 
 class PoolMap:
@@ -42,3 +46,34 @@ def nearest(pixels: np.ndarray, x: float, y: float, within: float) -> int:
     squared = ((pixels - (x, y)) ** 2).sum(axis=1)
     best = int(squared.argmin())
     return best if squared[best] <= within**2 else -1
+
+
+def painted(places: np.ndarray, colors: list, ground: str, width: int, height: int) -> bytes:
+    r"""Paint a square of three pixels at each of many places, later ones over earlier; return a PPM file.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n, 2)
+        Centres in pixels; what lies outside the picture is not seen.
+    colors : list of str
+        Of each place, ``#rrggbb``.
+    ground : str
+        Colour of the rest.
+
+    Examples
+    --------
+    >>> painted(np.array([[9.0, 0.0]]), ["#ffffff"], "#000000", 2, 1)
+    b'P6 2 1 255\n\x00\x00\x00\x00\x00\x00'
+    """
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = _rgb(ground)
+    known = {color: _rgb(color) for color in set(colors)}
+    values = np.array([known[color] for color in colors], np.uint8).reshape(-1, 3).repeat(len(_SQUARE), axis=0)
+    x, y = (places.round().astype(int).reshape(-1, 1, 2) + _SQUARE).reshape(-1, 2).T
+    isIn = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    image[y[isIn], x[isIn]] = values[isIn]
+    return f"P6 {width} {height} 255\n".encode("ascii") + image.tobytes()
+
+
+def _rgb(color: str) -> tuple:
+    return tuple(bytes.fromhex(color[1:]))

@@ -31,6 +31,7 @@ const COLOUR_BY = {
 function fillColourBy() {
   const known = Object.keys(COLOUR_BY).filter((key) => page.data.map.points.some((point) => point[key]));
   if (!known.includes(page.colourBy)) page.colourBy = known[0];
+  byId("colour-by-label").textContent = isPainted() ? "Colour by" : "Colour and shape by";
   byId("colour-by").replaceChildren(...known.map((key) =>
     make("option", { value: key, textContent: COLOUR_BY[key].label, selected: key === page.colourBy })));
 }
@@ -60,7 +61,7 @@ function drawLegend({ sizes, styles }) {
     const button = make("button", { type: "button", onclick: () => {
       page.filter.category = page.filter.category === key ? null : key;
       redraw();
-    } }, glyph(style.symbol, style.colour), `${name} (${sizes.get(key).toLocaleString("en")})`);
+    } }, glyph(isPainted() ? "square" : style.symbol, style.colour), `${name} (${sizes.get(key).toLocaleString("en")})`);
     button.setAttribute("aria-pressed", page.filter.category === key);
     return make("li", {}, button);
   };
@@ -87,7 +88,7 @@ function drawMap() {
   const picked = points.filter((point) => point.rank);
   const ink = colour("ink");
   const dense = points.length > 1000;
-  const isRaster = points.length > MOST_SHAPES;
+  const isRaster = isPainted();
   const traces = [
     isRaster ? overlay([], {}) : overlay(points, { hoverinfo: "none", marker: {
       color: styles.map((style) => style.colour),

@@ -56,19 +56,37 @@ async function signIn(event) {
 
 /* -- drawing */
 
+/** How many studies failed, were left out and have notes: a file holds them all, the server sends the first. */
+const totals = ({ progress, failed, left_out: leftOut, notes, n_noted: nNoted }) => [
+  progress?.failed ?? failed.length, progress?.left_out ?? leftOut.length, nNoted ?? Object.keys(notes).length,
+];
+
+function takeLists(status) {
+  const noted = Object.entries(status.notes).map(([id, notes]) =>
+    ({ study_id: id, title: titleOf(id), reason: notes.join("; ") }));
+  noted.sort((a, b) => a.title.localeCompare(b.title));
+  const lists = { failed: status.failed, left_out: status.left_out, noted };
+  Object.entries(lists).forEach(([name, items], k) => {
+    const [former, total] = [page.lists.get(name), totals(status)[k]];
+    const isKept = former?.total === total && former.items.length > items.length; // somebody asked for more
+    page.lists.set(name, isKept ? former : { items, total });
+    keepTitles(page.lists.get(name).items);
+  });
+}
+
 function take(data) {
   const before = page.picks;
   page.data = data;
   page.rows = new Map(data.map.points.map((point, row) => [point.study_id, row]));
   page.picks = new Map(data.proposal.picks.map((pick) => [pick.study_id, pick]));
-  const lists = [data.status.failed, data.status.left_out, data.proposal.picks, data.map.points];
+  page.titles = new Map();
+  [data.proposal.picks, data.map.points].forEach(keepTitles);
+  takeLists(data.status);
   // A study may be called constructor, which every plain object has.
-  page.notes = new Map(Object.entries(data.status.notes));
   page.pictures = new Map(Object.entries(data.pictures ?? {}));
   page.lookalikes = new Map(Object.entries(data.lookalikes ?? {}));
   page.series = new Map(Object.entries(data.series ?? {}));
   page.seriesPictures = new Map(Object.entries(data.series_pictures ?? {}));
-  page.titles = new Map(lists.flat().map((item) => [item.study_id, item.title]));
   const news = [...page.picks.values()].filter((pick) =>
     before.has(pick.study_id) && before.get(pick.study_id).status !== pick.status);
   if (news.length) announce(news.map((pick) => `${titleOf(pick.study_id)} is now ${pick.status}`).join("; "));
@@ -147,7 +165,7 @@ function showState(text, progress = null) {
 /** What, when it changes, changes the page. */
 const essence = (status, proposal) => JSON.stringify([
   proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client, pick.read_by, pick.series]),
-  status.n_labelled, status.n_skipped, status.n_pool, status.failed.length, status.left_out.length,
+  status.n_labelled, status.n_skipped, status.n_pool, totals(status),
   status.readers.map((reader) => ({ ...reader, studies: reader.studies.map((held) => held.study_id) })),
   status.unclaimed_labels,
 ]);

@@ -14,6 +14,8 @@ const STATUSES = {
   skipped: { colour: "#999999", symbol: "x" },
 };
 
+const AT_ONCE = 1000; // entries of a list: as many as the server sends unasked
+
 const page = {
   data: null, // {status, proposal, map, made?, pictures?, series?, ...}: the server's answers, or the file's
   isLive: false,
@@ -21,13 +23,15 @@ const page = {
   rows: new Map(), // study id -> row of map.points
   picks: new Map(), // study id -> pick
   titles: new Map(), // study id -> what people read
-  notes: new Map(), // study id -> what was changed while reading
+  lists: new Map(), // failed, left_out and noted -> {items: studies as far as they are here, total}
+  unfolded: new Map(), // title of a list -> how many of its entries are shown
   pictures: new Map(), // study id -> picture, in a file
   series: new Map(), // study id -> names of its series, the primary first, in a file
   seriesPictures: new Map(), // study id -> {name: picture} of its series, in a file
   lookalikes: new Map(), // study id -> rows of map.points, in a file
   chosen: null, // study id in the panel
   alike: [], // its look-alikes
+  note: "", // what is to be known of it
   names: [], // of its series, if it is of several
   filter: { text: "", status: "", category: null },
   colourBy: "nearest_pick",
@@ -41,6 +45,7 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
+const keepTitles = (items) => items.forEach((item) => page.titles.set(item.study_id, item.title));
 const titleOf = (studyId) => page.titles.get(studyId) ?? studyId;
 
 /** A title that may break after its separators. */
@@ -165,27 +170,53 @@ function studyButton(studyId) {
 
 function drawLists() {
   const { status, proposal } = page.data;
-  const notes = [...page.notes.keys()].sort((a, b) => titleOf(a).localeCompare(titleOf(b)));
+  const named = (name) => page.lists.get(name).items.map((item) => [item.study_id, [item.reason]]);
   const copies = proposal.duplicates.map((copy) => [copy.study_id, ["repeats ", studyButton(copy.duplicate_of)]]);
   const unclaimed = status.unclaimed_labels ?? [];
   const nobodys = ["Nobody knows who drew it: it counts for no reader."];
   const lists = [
     ...(unclaimed.length ? [["Labels of no reader", unclaimed.map((id) => [id, nobodys])]] : []),
-    ["Could not be read", status.failed.map((item) => [item.study_id, [item.reason]])],
+    ["Could not be read", named("failed"), "failed"],
     ["Unusual: unlike most others", proposal.unusual.map((id) => [id, []])],
     ["Copies, counted once", copies],
-    ["Left out", status.left_out.map((item) => [item.study_id, [item.reason]])],
-    ["Noted while reading", notes.map((id) => [id, [page.notes.get(id).join("; ")]])],
+    ["Left out", named("left_out"), "left_out"],
+    ["Noted while reading", named("noted"), "noted"],
   ];
   const opened = new Set([...byId("lists").querySelectorAll("details[open]")].map((node) => node.dataset.title));
-  byId("lists").replaceChildren(...lists.map(([title, rows]) => {
-    const items = rows.map(([id, why]) => make("li", {}, studyButton(id), make("span", { className: "why" }, ...why)));
+  byId("lists").replaceChildren(...lists.map(([title, rows, name]) => {
+    const total = name ? page.lists.get(name).total : rows.length;
+    const shown = rows.slice(0, page.unfolded.get(title) ?? AT_ONCE);
+    const items = shown.map(([id, why]) => make("li", {}, studyButton(id), make("span", { className: "why" }, ...why)));
     const body = items.length ? make("ul", {}, ...items) : make("p", { className: "hint", textContent: "None." });
     const list = make("details", { open: opened.has(title) },
-      make("summary", {}, `${title} `, make("b", { textContent: rows.length.toLocaleString("en") })), body);
+      make("summary", {}, `${title} `, make("b", { textContent: total.toLocaleString("en") })), body);
+    if (total > shown.length) {
+      const textContent = `Show more: ${(total - shown.length).toLocaleString("en")} are not shown`;
+      list.append(make("button", { type: "button", className: "link", textContent,
+        onclick: () => showMore(title, shown.length + AT_ONCE, name) }));
+    }
     list.dataset.title = title;
     return list;
   }));
+}
+
+/** Show so many entries of a list; what the server has not sent yet is asked for. */
+async function showMore(title, n, name) {
+  const list = page.lists.get(name);
+  if (list && list.items.length < Math.min(n, list.total)) {
+    try {
+      const more = await ask(`lists/${name}?offset=${list.items.length}&limit=${AT_ONCE}`);
+      keepTitles(more.studies);
+      list.items.push(...more.studies);
+      list.total = more.total;
+    } catch (error) {
+      announce(error.message);
+      return;
+    }
+  }
+  page.unfolded.set(title, n);
+  drawLists();
+  [...byId("lists").children].find((node) => node.dataset.title === title).querySelector("summary").focus({ preventScroll: true });
 }
 
 /* -- one study */
@@ -198,6 +229,7 @@ async function choose(studyId, { focus = false } = {}) {
   showPanel(true);
   page.alike = [];
   page.names = page.picks.get(studyId)?.series ?? [];
+  page.note = "";
   drawPanel();
   drawSheet();
   if (focus) byId("panel").focus();
@@ -205,9 +237,9 @@ async function choose(studyId, { focus = false } = {}) {
     announce(error.message);
     return [];
   };
-  const found = await Promise.all([lookalikesOf(studyId).catch(nothing), seriesOf(studyId).catch(nothing)]);
+  const found = await Promise.all([lookalikesOf, seriesOf, noteOn].map((get) => get(studyId).catch(nothing)));
   if (page.chosen !== studyId) return;
-  [page.alike, page.names] = found;
+  [page.alike, page.names, page.note] = found;
   drawPanel();
   drawChosen();
 }
@@ -244,6 +276,14 @@ async function seriesOf(studyId) {
   return names.length > 1 ? names : [];
 }
 
+/** What is to be known of a study; the server is asked only for what it did not send. */
+async function noteOn(studyId) {
+  const { items, total } = page.lists.get("noted");
+  const here = items.find((item) => item.study_id === studyId)?.reason ?? "";
+  if (here || items.length >= total) return here;
+  return (await ask(`notes/${addressOf(studyId)}`)).join("; ");
+}
+
 function drawPanel() {
   const studyId = page.chosen;
   const point = page.data.map.points[page.rows.get(studyId)];
@@ -257,8 +297,7 @@ function drawPanel() {
   for (const [name, value] of [["Group", point?.group], ["Stratum", point?.stratum]]) {
     if (value) facts.push(make("p", { className: "hint", textContent: `${name}: ${value}` }));
   }
-  const notes = page.notes.get(studyId);
-  if (notes) facts.push(make("p", { className: "hint", textContent: notes.join("; ") }));
+  if (page.note) facts.push(make("p", { className: "hint", textContent: page.note }));
   const others = page.alike.map((id) => make("li", {},
     about(id, make("button", { type: "button", className: "alike", onclick: () => choose(id, { focus: true }) },
       image(id), make("span", {}, ...broken(titleOf(id)))))));

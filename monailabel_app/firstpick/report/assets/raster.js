@@ -6,6 +6,9 @@ const DOT = 3; // pixels
 const REACH = 12; // pixels from which a study answers to the pointer
 let painting = null; // points, styles and which are shown, where they are painted
 
+/** Whether there are too many studies for shapes: then each is a small square. */
+const isPainted = () => page.data.map.points.length > MOST_SHAPES;
+
 /** Paint these points from now on, or none of them: then Plotly draws them. */
 function takePainting(now) {
   const map = byId("map");
