@@ -99,7 +99,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 "Ctrl+Shift+N": lambda: self.logic.openNeighbour(1),
                 "Ctrl+Shift+P": lambda: self.logic.openNeighbour(-1),
                 "Ctrl+Shift+K": lambda: self.ui.skipButton.toggle(),
-                "Ctrl+Shift+D": lambda: self.logic.saveDraft(),
+                "Ctrl+Shift+D": lambda: self.logic.saveWork(),
                 "Alt+Down": lambda: self.slices.step(1),
                 "Alt+Up": lambda: self.slices.step(-1),
                 "Alt+PgDown": lambda: self.series.step(1),
@@ -129,7 +129,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.previousButton.connect("clicked(bool)", lambda: self.logic.openNeighbour(-1))
         ui.nextButton.connect("clicked(bool)", lambda: self.logic.openNeighbour(1))
         ui.submitButton.connect("clicked(bool)", lambda: self.logic.submit())
-        ui.draftButton.connect("clicked(bool)", lambda: self.logic.saveDraft())
+        ui.saveButton.connect("clicked(bool)", lambda: self.logic.saveWork())
         ui.closeButton.connect("clicked(bool)", lambda: self.logic.closeStudy())
         ui.skipButton.connect("toggled(bool)", self.onSkipToggled)
         ui.confirmSkipButton.connect("clicked(bool)", self.onSkip)
@@ -396,7 +396,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updateEnabled(self):
         logic, ui = self.logic, self.ui
         isFree = not logic.isBusy
-        buttons = (ui.submitButton, ui.draftButton, ui.closeButton, ui.skipButton, ui.loadButton, ui.compareButton)
+        buttons = (ui.submitButton, ui.saveButton, ui.closeButton, ui.skipButton, ui.loadButton, ui.compareButton)
         for widget in (*buttons, ui.editorFrame):
             widget.enabled = isFree and logic.reading is not None
         neighbours = [

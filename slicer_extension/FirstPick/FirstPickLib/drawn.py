@@ -18,7 +18,7 @@ class Drawn:
     path: str = ""
     seconds: float = 0.0
     note: str = ""
-    isDraft: bool = False
+    isSavedWork: bool = False
     listed: list = field(default_factory=list)
     error: str = ""
 
@@ -40,7 +40,7 @@ def fetchDrawn(client, kept, folder: str, studyId: str):
     listed = answer.data if answer.isGood else []
     if work is not None:
         note = _("Resumed what was kept on this computer; it is not on the server yet.")
-        return Drawn(kept.path(work.file), work.seconds, note, isDraft=True, listed=listed)
+        return Drawn(kept.path(work.file), work.seconds, note, isSavedWork=True, listed=listed)
     if not answer.isGood:
         return Drawn(error=answer.error or _("Cancelled."))
     label = next((label for label in listed if label["is_resumed"]), None)
@@ -50,8 +50,8 @@ def fetchDrawn(client, kept, folder: str, studyId: str):
     path, why = yield from fetchLabel(client, label, folder)
     isSaved = label["kind"] == "saved"
     notes = {"final": _("Loaded the final label of {time}."), "reading": _("Loaded your reading of {time}.")}
-    note = notes.get(label["kind"], _("Resumed the draft of {time}.")).format(time=clock(label["ts"]))
-    return Drawn(path, label["seconds"], note, isDraft=isSaved, listed=listed, error=why)
+    note = notes.get(label["kind"], _("Resumed your saved work of {time}.")).format(time=clock(label["ts"]))
+    return Drawn(path, label["seconds"], note, isSavedWork=isSaved, listed=listed, error=why)
 
 
 def fetchLabel(client, label: dict, folder: str):

@@ -327,13 +327,13 @@ class ServerLink:
     # -- reservations
 
     def heartbeat(self):
-        """Say that the reader is still at it, and will go on with what was put aside as a draft."""
+        """Say that the reader is still at it, and will go on with what was put aside."""
         if self.reading and self.client and not self.reading.lost:
             Task(self.network, self._heartbeat(self.reading)).start()
         for studyId in sorted(self._putAside):
-            Task(self.network, self._holdDraft(studyId)).start()
+            Task(self.network, self._holdSavedWork(studyId)).start()
 
-    def _holdDraft(self, studyId):
+    def _holdSavedWork(self, studyId):
         answer = yield self.client.change("heartbeat", studyId)
         if isLost(answer):
             self._putAside.discard(studyId)
@@ -345,7 +345,7 @@ class ServerLink:
 
     def _loseReservation(self, text):
         self.reading.lost = text
-        self.say(_("{why} Save a draft or go on to another study.").format(why=text))
+        self.say(_("{why} Save your work or go on to another study.").format(why=text))
         self._tell("reading")
 
     def _checkReservation(self):

@@ -27,11 +27,11 @@ class Loading:
             return
         text = _("What you drew and did not save would make room for: {label}.").format(label=labelText(label))
         kept = (_("Keep a copy on this computer"), lambda: self._copied(reading, _("What you drew")) and load())
-        self._ask(text, kept, (_("Save a draft first"), lambda: self._saveFirst(label)), (_("Discard it"), load))
+        self._ask(text, kept, (_("Save it first"), lambda: self._saveFirst(label)), (_("Discard it"), load))
 
     def _saveFirst(self, label):
         def story():
-            yield from self._saveDraft()
+            yield from self._saveWork()
             if not self.reading.isDirty:
                 yield from self._loadLabel(label)
 

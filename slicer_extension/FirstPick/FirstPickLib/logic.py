@@ -81,7 +81,7 @@ class FirstPickLogic(Opening, Leaving, Loading, ServerLink, ScriptedLoadableModu
     # -- reading
 
     def open(self, studyId):
-        """Reserve a study, fetch it and show it; what was open is kept as a draft."""
+        """Reserve a study, fetch it and show it; what was open is saved."""
         if self.client is not None and not (self.reading and self.reading.studyId == studyId):
             self.settle(lambda: self._run(self._open(studyId)))
 

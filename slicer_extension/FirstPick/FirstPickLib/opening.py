@@ -77,7 +77,7 @@ class Opening:
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
             isDirty=self.kept.read(self.client, studyId) is not None,
-            hasDraft=drawn.isDraft,
+            hasSavedWork=drawn.isSavedWork,
             lost=lost,
             wasDone=wasDone,
             listed=drawn.listed,

@@ -63,7 +63,7 @@ class Reading:
     cached: str = ""
     secondsBefore: float = 0.0
     isDirty: bool = False
-    hasDraft: bool = False
+    hasSavedWork: bool = False
     lost: str = ""
     wasDone: bool = False
     listed: list = field(default_factory=list)
@@ -81,7 +81,7 @@ class Reading:
 
     @property
     def seconds(self) -> float:
-        """How long somebody was at the study, former drafts included, long pauses left out."""
+        """How long somebody was at the study, what was saved before included, long pauses left out."""
         return self.secondsBefore + self.active.seconds
 
     @property
@@ -97,7 +97,7 @@ class Reading:
     @property
     def isUntouched(self) -> bool:
         """Whether it is this reader's to give back as it was: nothing was drawn, now or before."""
-        return not self.isDirty and not self.lost and (self.wasDone or not self.hasDraft)
+        return not self.isDirty and not self.lost and (self.wasDone or not self.hasSavedWork)
 
     def findings(self) -> check.Findings:
         """What is drawn, seen with the server's labels; looked at once for each change."""
