@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 EXTENSION = HERE.parent
 SOURCES = [MODULE / "FirstPick.py", *sorted((MODULE / "FirstPickLib").glob("*.py"))]
 WIDGETS = {"ctkCollapsibleButton", "qMRMLWidget", "QComboBox", "QFrame", "QLabel", "QLineEdit", "QProgressBar"}
-WIDGETS |= {"QListWidget", "QPushButton", "QSpinBox", "QTableWidget", "QToolButton"}
+WIDGETS |= {"QCheckBox", "QListWidget", "QPushButton", "QSpinBox", "QTableWidget", "QToolButton"}
 
 on_every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 

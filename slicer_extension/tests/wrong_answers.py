@@ -20,7 +20,13 @@ from trial import Trial, room
 
 ANSWERS = [name for name in WRONG if name not in ("404", "circle")]
 SAVED = "saved-alice-.*"
-QUIET = ("strategies", "thumbnail", "thumbnail of a series", "heartbeat")  # asked for again before anybody misses it
+QUIET = (
+    "strategies",
+    "drafts",
+    "thumbnail",
+    "thumbnail of a series",
+    "heartbeat",
+)  # asked for again before anybody misses it
 
 
 @dataclass
@@ -64,6 +70,7 @@ ROUTES = {
         "POST", "/firstpick/proposal", Trial.connect, Trial.new_batch, lambda t: not t.reader.message
     ),
     "map": Route("GET", "/firstpick/map.*", _nothing, Trial.connect, Trial.is_listed),
+    "drafts": Route("GET", "/firstpick/drafts", _nothing, Trial.connect, Trial.is_listed),
     "thumbnail": Route("GET", "/firstpick/thumbnail/.*", _nothing, Trial.connect, Trial.has_pictures),
     "thumbnail of a series": Route(
         "GET", r"/firstpick/thumbnail/.*series=.*", Trial.connect, Trial.open_several, Trial.has_series_pictures

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from slicer.i18n import tr as _
 
-from .client import clock
+from .client import DRAFT, clock
 from .tasks import Download
 
 
@@ -45,7 +45,8 @@ def fetchDrawn(client, kept, folder: str, studyId: str):
         return Drawn(error=answer.error or _("Cancelled."))
     label = next((label for label in listed if label["is_resumed"]), None)
     if label is None:
-        note = _("There is a label that you can load: {label}.").format(label=labelText(listed[0])) if listed else ""
+        others = [label for label in listed if label["kind"] != DRAFT]
+        note = _("There is a label that you can load: {label}.").format(label=labelText(others[0])) if others else ""
         return Drawn(note=note, listed=listed)
     path, why = yield from fetchLabel(client, label, folder)
     isSaved = label["kind"] == "saved"

@@ -72,8 +72,12 @@ class Leaving(Asking):
         return answer
 
     def saveWork(self):
-        """Save what is drawn on the server, to go on later."""
-        if self.reading and self._isWhole():
+        """Save what is drawn on the server, to go on later; a draft that nobody touched is no work."""
+        if not self.reading or not self._isWhole():
+            return
+        if self.reading.isDraft and not self.isBusy:
+            self.say(_("There is nothing of yours to save: the draft is as the server made it."))
+        else:
             self.settle(lambda: self._run(self._saveWork()))
 
     def _saveWork(self):

@@ -58,12 +58,14 @@ class ServerLink:
     Attributes
     ----------
     listeners : list of callable
-        Told by one word what changed: ``server``, ``worklist``, ``reading`` or ``notice``.
+        Told by one word what changed: ``server``, ``worklist``, ``drafts``, ``reading`` or ``notice``.
     connection : str
         How the server is, in plain words.
     message : str
         What the last action led to.
     question : Question or None
+    drafts : dict or None
+        How the server's drafts stand; None while it makes none.
     transfer : tuple or None
         What is under way: its text, and how much of how much is done.
     """
@@ -76,7 +78,8 @@ class ServerLink:
         self.isConnected = False
         self.status = None
         self.strategies = []
-        self.worklist = None
+        self.worklist = self.drafts = None
+        self.makesDrafts = True
         self.reading = None
         self.message = ""
         self.question = None
@@ -196,10 +199,12 @@ class ServerLink:
             self._polling.cancel()
         self.client, self.status, self.worklist, self._answers = client, None, None, None
         self.strategies, self.strategy = [], ""
+        self.drafts, self.makesDrafts = None, True
         self.thumbnails = Thumbnails(self.network, client)
         self._putAside = {work.studyId for work in self.kept.all(client)}
         self.sender.forget()
         self._tell("worklist")
+        self._tell("drafts")
         self._isConnecting = True
         try:
             yield from self._firstAnswer(client)
@@ -258,6 +263,7 @@ class ServerLink:
         self._pollTimer.setInterval(POLL_MS if isReady else POLL_SOON_MS)
         self._setConnection(statusText(self.status), isConnected=True)
         if isReady:
+            yield from self._refreshDrafts(client)
             yield from self._refreshWorkList(client)
 
     def _refreshWorkList(self, client):
