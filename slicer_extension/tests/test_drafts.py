@@ -95,12 +95,12 @@ def test_a_draft_is_offered_accepted_corrected_and_refused(drafted, recorded, ma
     accepted, corrected, refused = drafted.ids()
     drafted.open(accepted)
     assert drafted.ui.draftFrame.isVisible()
-    assert "Draft of the server from 5 labels (Dice 0.87" in drafted.ui.draftLabel.text
+    assert "Draft of the server from 18 labels (Dice 0.87" in drafted.ui.draftLabel.text
     assert_drawn(drafted, {})
     drafted.press("draftButton")
     assert_drawn(drafted, {"tumour": masks[accepted]})
     assert drafted.ui.stateLabel.text == "Draft, not checked"
-    assert not drafted.ui.draftButton.isVisible()
+    assert not drafted.ui.draftButton.enabled
     drafted.press("submitButton")
     assert drafted.message == QUESTION
     assert not puts(recorded)

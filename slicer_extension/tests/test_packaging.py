@@ -55,7 +55,7 @@ def test_icons_are_128_pixels_square(path):
 
 def test_screenshots_have_the_width_of_the_panel_and_are_small():
     paths = sorted((EXTENSION / "Screenshots").glob("*.png"))
-    stations = ("all_done", "connect", "map", "reading", "series", "skip", "worklist")
+    stations = ("all_done", "connect", "draft", "map", "reading", "series", "skip", "worklist")
     assert [path.stem for path in paths] == [f"{name}_{theme}" for name in stations for theme in ("dark", "light")]
     for path in paths:
         data = path.read_bytes()

@@ -51,7 +51,7 @@ def show_everything(reader):
     reader.logic._showTransfer(f"Loading {LONG} ...", 1, 2)
     for name in ("serverSection", "worklistSection", "draftsSection", "mapSection"):
         getattr(reader.ui, name).collapsed = False
-    reader.ui.draftFrame.visible = reader.ui.draftButton.visible = True  # nobody draws and is offered a draft
+    reader.ui.draftFrame.visible = reader.ui.draftLabel.visible = True  # nobody draws and is offered a draft
     settle()
 
 

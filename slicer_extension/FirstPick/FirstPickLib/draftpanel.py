@@ -39,7 +39,7 @@ class DraftPanel:
         ui, isFree = self._ui, not self._logic.isBusy
         isOffered = reading is not None and reading.isDraftOffered
         ui.draftFrame.visible = isOffered or (reading is not None and reading.isDraft)
-        ui.draftButton.visible = isOffered
+        ui.draftLabel.visible = isOffered
         ui.draftButton.enabled = isOffered and isFree
         if reading is not None and reading.draft:
             ui.draftLabel.text = wrappable(labelText(reading.draft))

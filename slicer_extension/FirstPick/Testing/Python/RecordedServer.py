@@ -173,7 +173,7 @@ def listed_draft(study_id, data):
         "tag": "draft",
         "version": 0,
         "kind": "draft",
-        "title": "Draft of the server from 5 labels (Dice 0.87 on labels that it had not seen)",
+        "title": "Draft of the server from 18 labels (Dice 0.87 on labels that it had not seen)",
         "client": "",
         "ts": time.time(),
         "seconds": 0.0,
