@@ -163,6 +163,20 @@ def test_there_is_nothing_to_save_of_a_draft_that_nobody_touched(drafted, record
     assert "Saved your work" in drafted.message
 
 
+def test_looking_at_a_draft_is_not_touching_it_and_a_new_name_is(drafted):
+    drafted.press("openButton")
+    drafted.press("draftButton")
+    segmentation = drafted.reading.segmentation
+    inner = segmentation.GetSegmentation()
+    segment_id = inner.GetSegmentIdBySegmentName("tumour")
+    segmentation.GetDisplayNode().SetSegmentVisibility(segment_id, False)
+    inner.GetSegment(segment_id).SetTag("Segmentation.Status", "inprogress")
+    segmentation.CreateClosedSurfaceRepresentation()
+    assert drafted.ui.stateLabel.text == "Draft, not checked"
+    inner.GetSegment(segment_id).SetName("organ of another")
+    assert drafted.ui.stateLabel.text == "Not saved yet"
+
+
 def test_an_accepted_draft_that_cannot_be_sent_is_the_readers_own(drafted, recorded):  # noqa: F811
     drafted.press("openButton")
     drafted.press("draftButton")

@@ -66,6 +66,8 @@ class ServerLink:
     question : Question or None
     drafts : dict or None
         How the server's drafts stand; None while it makes none.
+    makesDrafts : bool
+        Whether it is worth while to ask for them: the server did not say that it knows none.
     transfer : tuple or None
         What is under way: its text, and how much of how much is done.
     """
