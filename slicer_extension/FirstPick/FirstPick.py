@@ -18,6 +18,7 @@ from slicer.util import VTKObservationMixin
 
 from FirstPickLib import selftest, words
 from FirstPickLib.copies import Copies
+from FirstPickLib.draftpanel import DraftPanel
 from FirstPickLib.drawn import labelText
 from FirstPickLib.editor import SegmentEditor
 from FirstPickLib.keys import EscapeFilter, Keys
@@ -93,13 +94,14 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.editor = SegmentEditor(self.ui.editorFrame)
         self.slices = SliceRow(self.ui)
         self.series = SeriesRow(self.ui, self.logic)
+        self.drafts = DraftPanel(self.ui, self.logic)
         self.keys = Keys(
             {
                 "Ctrl+Return": lambda: self.logic.submit(),
                 "Ctrl+Shift+N": lambda: self.logic.openNeighbour(1),
                 "Ctrl+Shift+P": lambda: self.logic.openNeighbour(-1),
                 "Ctrl+Shift+K": lambda: self.ui.skipButton.toggle(),
-                "Ctrl+Shift+D": lambda: self.logic.saveDraft(),
+                "Ctrl+Shift+D": lambda: self.logic.saveWork(),
                 "Alt+Down": lambda: self.slices.step(1),
                 "Alt+Up": lambda: self.slices.step(-1),
                 "Alt+PgDown": lambda: self.series.step(1),
@@ -112,7 +114,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
-        for what in ("server", "worklist", "reading", "notice"):
+        for what in ("server", "worklist", "drafts", "reading", "notice"):
             self.update(what)
         if getattr(self.parent, "isEntered", False):  # loaded anew while it is in front: Slicer does not enter it again
             self.enter()
@@ -129,7 +131,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.previousButton.connect("clicked(bool)", lambda: self.logic.openNeighbour(-1))
         ui.nextButton.connect("clicked(bool)", lambda: self.logic.openNeighbour(1))
         ui.submitButton.connect("clicked(bool)", lambda: self.logic.submit())
-        ui.draftButton.connect("clicked(bool)", lambda: self.logic.saveDraft())
+        ui.saveButton.connect("clicked(bool)", lambda: self.logic.saveWork())
         ui.closeButton.connect("clicked(bool)", lambda: self.logic.closeStudy())
         ui.skipButton.connect("toggled(bool)", self.onSkipToggled)
         ui.confirmSkipButton.connect("clicked(bool)", self.onSkip)
@@ -304,6 +306,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         {
             "server": self._updateServer,
             "worklist": self._updateWorkList,
+            "drafts": self.drafts.showDrafts,
             "reading": self._updateReading,
             "notice": self._updateNotice,
         }[what]()
@@ -372,6 +375,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.readingSection.visible = reading is not None
         self.slices.show(reading.slices if reading else None)
         self.series.show(reading.sequences if reading else None)
+        self.drafts.showReading(reading)
         if reading:
             row = logic.worklist.row(reading.studyId) if logic.worklist else None
             title = f"{row.rank}. {reading.title}" if row and row.rank else reading.title
@@ -381,7 +385,8 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             lines = [row.reason if row else "", turn and f"{turn[:1].upper()}{turn[1:]}."]
             ui.reasonLabel.text = wrappable("\n".join(filter(None, lines)))
             ui.reasonLabel.visible = bool(ui.reasonLabel.text)
-            ui.stateLabel.text = wrappable(reading.lost or (_("Not saved yet") if reading.isDirty else ""))
+            state = _("Not saved yet") if reading.isDirty else _("Draft, not checked") if reading.isDraft else ""
+            ui.stateLabel.text = wrappable(reading.lost or state)
             ui.stateLabel.visible = bool(ui.stateLabel.text)
             ui.labelFrame.visible = bool(reading.listed)
             fillBox(ui.labelBox, [labelText(label) for label in reading.listed])
@@ -391,12 +396,14 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Fold list and map when reading begins, and unfold them when it ends, by whatever; between, the reader may."""
         isFolded = reading is not None or (self._isFolded and self.logic.isBusy)
         if isFolded != self._isFolded:
-            self.ui.worklistSection.collapsed = self.ui.mapSection.collapsed = self._isFolded = isFolded
+            self._isFolded = isFolded
+            for section in (self.ui.worklistSection, self.ui.draftsSection, self.ui.mapSection):
+                section.collapsed = isFolded
 
     def _updateEnabled(self):
         logic, ui = self.logic, self.ui
         isFree = not logic.isBusy
-        buttons = (ui.submitButton, ui.draftButton, ui.closeButton, ui.skipButton, ui.loadButton, ui.compareButton)
+        buttons = (ui.submitButton, ui.saveButton, ui.closeButton, ui.skipButton, ui.loadButton, ui.compareButton)
         for widget in (*buttons, ui.editorFrame):
             widget.enabled = isFree and logic.reading is not None
         neighbours = [

@@ -1,6 +1,6 @@
 """How long the window stands still over 512 x 512 x 250 voxels: ``python speed_large.py [another FirstPick folder]``.
 
-Opens a study of the real server (FIRSTPICK_PYTHON), draws, saves a draft and submits, and prints the longest time
+Opens a study of the real server (FIRSTPICK_PYTHON), draws, saves it and submits, and prints the longest time
 between two beats of a 20 ms timer. With the module's folder of another checkout both are measured in turn, three times,
 and the medians compared.
 """
@@ -88,7 +88,7 @@ def read_one(address):
     beat.reset()
     getattr(reader.logic, "_autosave", reader.logic._keep)()
     beat.tell("written here")
-    for name, button in (("draft", "draftButton"), ("close", "closeButton"), ("open with its label", "openButton")):
+    for name, button in (("save", "saveButton"), ("close", "closeButton"), ("open with its label", "openButton")):
         if name.startswith("open"):
             reader.widget.table.select("ct.nii.gz")
         beat.reset()

@@ -236,7 +236,7 @@ def test_a_study_that_somebody_took_meanwhile_is_said_before_anything_is_loaded(
 def test_a_label_that_the_server_refuses_is_told_why_and_kept(drawn, recorded):
     study_id = drawn.reading.studyId
     why = f"The label of study '{study_id}' was not saved. It has 12 x 15 x 9 voxels, the study 12 x 15 x 10."
-    for button in ("draftButton", "submitButton"):
+    for button in ("saveButton", "submitButton"):
         recorded.fail("/datastore/label", 422, detail=why)
         drawn.press(button)
         assert why in drawn.message
@@ -337,7 +337,7 @@ def test_a_study_whose_nodes_were_deleted_is_not_submitted(drawn):
 # -- unsaved work and other people's nodes
 
 
-def test_another_study_or_the_end_keeps_what_is_drawn_as_a_draft(drawn, recorded):
+def test_another_study_or_the_end_saves_what_is_drawn(drawn, recorded):
     first = drawn.reading.studyId
     drawn.press("nextButton")
     assert drawn.reading.studyId == drawn.ids()[1]
@@ -345,10 +345,10 @@ def test_another_study_or_the_end_keeps_what_is_drawn_as_a_draft(drawn, recorded
     assert drawn.cell(first, 4) == "in progress by you"
     drawn.press("previousButton")
     assert drawn.reading.studyId == first
-    assert "Resumed the draft" in drawn.message
+    assert "Resumed your saved work" in drawn.message
 
 
-def test_a_draft_that_was_put_aside_stays_reserved_until_somebody_else_has_it(drawn, recorded):
+def test_saved_work_that_was_put_aside_stays_reserved_until_somebody_else_has_it(drawn, recorded):
     study_id = drawn.reading.studyId
     drawn.press("closeButton")
 
@@ -433,7 +433,7 @@ def test_closing_the_scene_keeps_what_is_drawn(drawn, recorded):
     wait_for(lambda: [line for line in recorded.requests() if line.startswith("PUT")])
     wait_for(lambda: not list(Path(drawn.logic.kept.folder).iterdir()))
     drawn.open(study_id)
-    assert "Resumed the draft" in drawn.message
+    assert "Resumed your saved work" in drawn.message
     assert not drawn.reading.isDirty
 
 
@@ -457,7 +457,7 @@ def test_only_nodes_of_its_own_are_touched(connected):
     connected.draw("tumour", block(connected))
     for node in slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"):  # what drawing from an array leaves
         slicer.mrmlScene.RemoveNode(node)
-    connected.press("draftButton")
+    connected.press("saveButton")
     connected.press("closeButton")
     slicers = {"vtkMRMLScriptedModuleNodeFirstPick", "vtkMRMLSubjectHierarchyNode1"}
     assert set(nodes()) - set(before) <= slicers
@@ -537,4 +537,4 @@ def test_the_heartbeat_tells_of_a_lost_reservation(drawn, recorded):
     drawn.logic.heartbeat()
     wait_for(lambda: drawn.reading.lost)
     assert "in progress by bob" in drawn.ui.stateLabel.text
-    assert "Save a draft" in drawn.message
+    assert "Save your work" in drawn.message

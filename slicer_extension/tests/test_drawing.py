@@ -83,7 +83,7 @@ def kept_files(reader):
 
 
 WAYS = {
-    "draftButton": lambda reader: reader.press("draftButton"),
+    "saveButton": lambda reader: reader.press("saveButton"),
     "nextButton": lambda reader: reader.press("nextButton"),
     "previousButton": lambda reader: reader.press("previousButton"),
     "closeButton": lambda reader: reader.press("closeButton"),
@@ -108,7 +108,7 @@ def test_no_way_out_loses_a_segment_that_the_server_does_not_know(reader, server
         if reader.reading:
             reader.press("closeButton")
         reader.open(study_id)
-        assert "Resumed the draft" in reader.message
+        assert "Resumed your saved work" in reader.message
         assert_drawn(reader, {"tumour": tumour, f"Segment_{name}": other})
         inner = reader.reading.segmentation.GetSegmentation()
         color = inner.GetSegment(inner.GetSegmentIdBySegmentName(f"Segment_{name}")).GetColor()
@@ -463,13 +463,13 @@ def test_a_done_study_that_is_only_looked_at_stays_done_on_every_way_out(server,
         reader.connect(server.address)
         reader.open(study_id)
         reader.draw("organ", box(reader))
-        reader.press("draftButton")
+        reader.press("saveButton")
         server.post("/firstpick/release", study_id=study_id, client_id="alice")
         reader.close()
         again = Reader()
         again.connect(server.address)
         again.open(study_id)
-        assert "Resumed the draft" in again.message
+        assert "Resumed your saved work" in again.message
         again.press("closeButton")
         again.close()
         assert server.pick(study_id)["status"] == "done", path
@@ -485,7 +485,7 @@ def test_labels_are_chosen_from_one_list(reader, another_reader, server):
     reader.open(study_id)
     assert "final label" in reader.message
     reader.draw("organ", box(reader, 5))
-    reader.press("draftButton")
+    reader.press("saveButton")
     texts = [reader.ui.labelBox.itemText(i) for i in range(reader.ui.labelBox.count)]
     assert [text.partition(",")[0] for text in texts] == ["Your saved work", "Final label by bob"]
     assert texts[0].endswith(" 80 voxels")

@@ -104,10 +104,10 @@ def test_the_labels_array_pairs_with_the_studys(study_id, reader, server, grids)
     organ, tumour = (shown > limits[0]) & (shown <= limits[1]), shown > limits[1]
     reader.draw("organ", organ)
     reader.draw("tumour", tumour)
-    reader.press("draftButton")
+    reader.press("saveButton")
     reader.press("closeButton")
     reader.open(study_id)
-    assert "Resumed the draft" in reader.message
+    assert "Resumed your saved work" in reader.message
     np.testing.assert_array_equal(drawn(reader, "organ"), organ)
     np.testing.assert_array_equal(drawn(reader, "tumour"), tumour)
     reader.press("submitButton")

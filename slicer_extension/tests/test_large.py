@@ -153,7 +153,7 @@ def test_what_slicer_does_is_on_the_screen_before_the_window_stands_still(drawn,
 
     title = drawn.reading.title
     spy("saveNode")
-    drawn.press("draftButton")
+    drawn.press("saveButton")
     assert shown == [("saveNode", f"Writing {title} ...", qt.Qt.WaitCursor)]
     drawn.press("closeButton")
     for name in ("loadVolume", "loadLabelVolume"):

@@ -103,7 +103,7 @@ def test_no_label_goes_to_another_file_of_the_same_name(drawn, recorded):  # noq
     study_id, logic = drawn.reading.studyId, drawn.logic
     infos = json.loads(record.RECORDED.read_text(encoding="utf-8"))["infos"]
     recorded.post("/test/set", infos={name: {**info, "stamp": "another"} for name, info in infos.items()})
-    for button in ("draftButton", "submitButton", "closeButton"):
+    for button in ("saveButton", "submitButton", "closeButton"):
         drawn.press(button)
         assert "has another file of this study than the one that was opened" in drawn.message
         assert logic.kept.read(logic.client, study_id)

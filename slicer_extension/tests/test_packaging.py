@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 EXTENSION = HERE.parent
 SOURCES = [MODULE / "FirstPick.py", *sorted((MODULE / "FirstPickLib").glob("*.py"))]
 WIDGETS = {"ctkCollapsibleButton", "qMRMLWidget", "QComboBox", "QFrame", "QLabel", "QLineEdit", "QProgressBar"}
-WIDGETS |= {"QListWidget", "QPushButton", "QSpinBox", "QTableWidget", "QToolButton"}
+WIDGETS |= {"QCheckBox", "QListWidget", "QPushButton", "QSpinBox", "QTableWidget", "QToolButton"}
 
 on_every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 
@@ -55,7 +55,7 @@ def test_icons_are_128_pixels_square(path):
 
 def test_screenshots_have_the_width_of_the_panel_and_are_small():
     paths = sorted((EXTENSION / "Screenshots").glob("*.png"))
-    stations = ("all_done", "connect", "map", "reading", "series", "skip", "worklist")
+    stations = ("all_done", "connect", "draft", "map", "reading", "series", "skip", "worklist")
     assert [path.stem for path in paths] == [f"{name}_{theme}" for name in stations for theme in ("dark", "light")]
     for path in paths:
         data = path.read_bytes()

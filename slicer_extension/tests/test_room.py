@@ -6,6 +6,7 @@ from PySide6.QtGui import QAccessible
 from speed import answers
 from stage import BREAK, settle, wait_for
 from test_bad_paths import block, connected, recorded  # noqa: F401 - fixtures
+from test_drafts import publish
 from test_widget import place_of
 from themes import palette
 
@@ -14,7 +15,7 @@ from FirstPickLib.worklist import WorkList
 WIDTH = 400
 LONG = "site 12/patient_0123456789abcdef0123456789abcdef0123456789/2024-11-02 thorax with contrast/series_0004.nii.gz"
 CONTROLS = ("QComboBox", "QLineEdit", "QPushButton", "QToolButton", "QSpinBox", "QTableWidget", "QProgressBar")
-CONTROLS += ("ctkCollapsibleButton", "QListWidget")
+CONTROLS += ("ctkCollapsibleButton", "QCheckBox", "QListWidget")
 
 
 def controls(reader):
@@ -34,6 +35,9 @@ def with_long_titles(recorded, how=LONG):  # noqa: F811
     for point in points["points"]:
         point["title"] = how
     recorded.post("/test/set", proposal=proposal, map=points)
+    warnings = [{"study_id": "", "title": how, "sentence": f"Its label is unlike the draft of {how}."}]
+    ids = [pick["study_id"] for pick in proposal["picks"]]
+    publish(recorded, ids, message=f"Learning from {how}.", stop="Stop here.", warnings=warnings)
 
 
 def show_everything(reader):
@@ -45,8 +49,9 @@ def show_everything(reader):
     reader.logic._ask(f"Nothing is drawn. Study '{LONG}'?", *choices)
     reader.ui.skipButton.checked = True
     reader.logic._showTransfer(f"Loading {LONG} ...", 1, 2)
-    for name in ("serverSection", "worklistSection", "mapSection"):
+    for name in ("serverSection", "worklistSection", "draftsSection", "mapSection"):
         getattr(reader.ui, name).collapsed = False
+    reader.ui.draftFrame.visible = reader.ui.draftLabel.visible = True  # nobody draws and is offered a draft
     settle()
 
 
@@ -181,4 +186,5 @@ def test_every_control_has_a_name_and_a_tooltip(connected):  # noqa: F811
     for widget in found:
         assert QAccessible.queryAccessibleInterface(widget).text(QAccessible.Name), widget.objectName
         assert widget.toolTip, widget.objectName
-    assert QAccessible.queryAccessibleInterface(connected.widget.map).text(QAccessible.Name)
+    for picture in (connected.widget.map, connected.widget.drafts.curve):
+        assert QAccessible.queryAccessibleInterface(picture).text(QAccessible.Name)

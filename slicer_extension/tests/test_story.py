@@ -66,7 +66,7 @@ def assert_label(server, study_id, expected, tag="final"):
 
 
 def test_a_whole_batch_of_real_volumes(reader, tmp_path):
-    """Connect, batch of five, three submitted, one skipped and replaced, one draft resumed, all done, next batch."""
+    """Connect, batch of five, three submitted, one skipped and replaced, one resumed, all done, next batch."""
     images = HERE.parents[2] / "shared" / "data" / "hippocampus" / "images"
     if not images.is_dir():
         pytest.skip("the hippocampus volumes (shared/data beside the checkout) are not on this machine")
@@ -106,18 +106,18 @@ def test_a_whole_batch_of_real_volumes(reader, tmp_path):
         assert replacement["study_id"] in reader.ids()
         assert reader.logic.worklist.row(skipped).skippedBecause == "poor quality"
 
-        drafted = draw()
-        reader.press("draftButton")
+        put_aside = draw()
+        reader.press("saveButton")
         assert not reader.reading.isDirty
-        assert server.pick(drafted)["status"] == "reserved"
-        assert_label(server, drafted, drawn[drafted], ALICE_SAVED)
+        assert server.pick(put_aside)["status"] == "reserved"
+        assert_label(server, put_aside, drawn[put_aside], ALICE_SAVED)
         reader.press("closeButton")
         assert reader.reading is None
-        reader.open(drafted)
-        assert "Resumed the draft" in reader.message
+        reader.open(put_aside)
+        assert "Resumed your saved work" in reader.message
         assert not reader.reading.isDirty
         reader.press("submitButton")
-        assert_label(server, drafted, drawn[drafted])
+        assert_label(server, put_aside, drawn[put_aside])
 
         draw()
         reader.press("submitButton")
@@ -183,7 +183,7 @@ def test_an_expired_reservation_is_taken_over_and_its_holder_is_told_before_subm
     assert "in progress by bob" in reader.message
     assert server.pick(study_id)["status"] == "reserved"
     reader.press("noButton")
-    reader.press("closeButton")  # the work stays as alice's draft
+    reader.press("closeButton")  # the work stays saved
     assert_label(server, study_id, np.where(threshold(server, study_id), 5, 0), ALICE_SAVED)
     another_reader.draw("organ", threshold(server, study_id, 100))
     another_reader.press("submitButton")
@@ -362,7 +362,7 @@ def test_names_in_any_script_and_pictures_in_two_dimensions(reader, tmp_path):
         mask = slicer.util.arrayFromVolume(reader.reading.volume).T > 200
         assert mask.sum() == 7 * 13
         reader.draw("tumour", mask)
-        reader.press("draftButton")
+        reader.press("saveButton")
         reader.press("submitButton")
         label = np.asarray(server.label(study_id).dataobj)
         assert (label == 5).sum() == 7 * 13
@@ -448,7 +448,7 @@ def test_all_done_and_everything_taken_are_said(reader, another_reader, server):
     assert not reader.ui.openButton.enabled
 
 
-def test_time_is_counted_on_over_a_draft(reader, server):
+def test_time_is_counted_on_over_saved_work(reader, server):
     reader.connect(server.address)
     reader.press("openButton")
     study_id = reader.reading.studyId

@@ -102,8 +102,8 @@ def test_a_study_is_read_and_kept_whatever_its_id_is(connected, recorded, study_
     connected.wait()
     assert connected.reading.studyId == study_id, connected.message
     connected.draw("tumour", block(connected))
-    connected.press("draftButton")
-    assert connected.message == f"Saved a draft of {title_of(study_id)}."
+    connected.press("saveButton")
+    assert connected.message == f"Saved your work on {title_of(study_id)}."
     recorded.fail("/datastore/label", 503)
     connected.press("submitButton")
     assert os.listdir(logic.kept.folder)

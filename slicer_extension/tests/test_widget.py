@@ -139,7 +139,7 @@ def test_keys_do_what_buttons_do(connected):  # noqa: F811
     connected.draw("tumour", block(connected))
     keys["Ctrl+Shift+D"].activated.emit()
     connected.wait()
-    assert "Saved a draft" in connected.message
+    assert "Saved your work" in connected.message
     keys["Ctrl+Return"].activated.emit()
     connected.wait()
     assert f"Submitted {first}" in connected.message
@@ -240,5 +240,5 @@ def test_slices_are_ticked_off_by_what_is_drawn_and_by_hand(slices):
     study_id = slices.reading.studyId
     slices.press("closeButton")
     slices.open(study_id)
-    assert "Resumed the draft" in slices.message
+    assert "Resumed your saved work" in slices.message
     assert ticks(slices) == [True, False, True]

@@ -94,9 +94,9 @@ class Trial:
         self.mask[2:5, 2:6, 3:5] = True
         self.reader.draw("tumour", self.mask)
 
-    def draft(self):
+    def save(self):
         self.draw()
-        self.reader.press("draftButton")
+        self.reader.press("saveButton")
         self.reader.press("closeButton")
         for copy in Path(self.reader.logic.cacheFolder).iterdir():
             copy.unlink()
@@ -217,7 +217,7 @@ class Trial:
             found.append("said to be kept, but is not")
         if "Submitted" in said and not (self.status() == "done" and self.on_server("final")):
             found.append("falsely submitted")
-        if "Saved a draft" in said and not isSent:
+        if "Saved your work" in said and not isSent:
             found.append("falsely saved")
         return found
 

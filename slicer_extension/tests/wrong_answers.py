@@ -20,7 +20,13 @@ from trial import Trial, room
 
 ANSWERS = [name for name in WRONG if name not in ("404", "circle")]
 SAVED = "saved-alice-.*"
-QUIET = ("strategies", "thumbnail", "thumbnail of a series", "heartbeat")  # asked for again before anybody misses it
+QUIET = (
+    "strategies",
+    "drafts",
+    "thumbnail",
+    "thumbnail of a series",
+    "heartbeat",
+)  # asked for again before anybody misses it
 
 
 @dataclass
@@ -64,6 +70,7 @@ ROUTES = {
         "POST", "/firstpick/proposal", Trial.connect, Trial.new_batch, lambda t: not t.reader.message
     ),
     "map": Route("GET", "/firstpick/map.*", _nothing, Trial.connect, Trial.is_listed),
+    "drafts": Route("GET", "/firstpick/drafts", _nothing, Trial.connect, Trial.is_listed),
     "thumbnail": Route("GET", "/firstpick/thumbnail/.*", _nothing, Trial.connect, Trial.has_pictures),
     "thumbnail of a series": Route(
         "GET", r"/firstpick/thumbnail/.*series=.*", Trial.connect, Trial.open_several, Trial.has_series_pictures
@@ -80,8 +87,8 @@ ROUTES = {
     ),
     "series": Route("GET", "/firstpick/series/.*", Trial.connect, Trial.open_several, Trial.has_series),
     "image of a series": Route("GET", "/firstpick/image/.*", Trial.connect, Trial.open_several, Trial.has_series),
-    "labels": Route("GET", "/firstpick/labels/.*", Trial.draft, Trial.open, Trial.is_drawn),
-    "label": Route("GET", "/firstpick/label/.*", Trial.draft, Trial.open, Trial.is_drawn),
+    "labels": Route("GET", "/firstpick/labels/.*", Trial.save, Trial.open, Trial.is_drawn),
+    "label": Route("GET", "/firstpick/label/.*", Trial.save, Trial.open, Trial.is_drawn),
     "heartbeat": Route("POST", "/firstpick/heartbeat", Trial.draw, Trial.beat, lambda t: not t.reader.reading.lost),
     "release": Route("POST", "/firstpick/release", Trial.connect, Trial.open_and_close, lambda t: t.status() == "open"),
     "skip": Route(
@@ -106,12 +113,12 @@ ROUTES = {
         lambda t: t.reader.press("submitButton"),
         lambda t: "Submitted" in t.reader.message and t.on_server("final"),
     ),
-    "save label, draft": Route(
+    "save label, saved work": Route(
         "PUT",
         f"/datastore/label.*tag={SAVED}",
         Trial.draw,
-        lambda t: t.reader.press("draftButton"),
-        lambda t: "Saved a draft" in t.reader.message and t.on_server("saved-alice-*"),
+        lambda t: t.reader.press("saveButton"),
+        lambda t: "Saved your work" in t.reader.message and t.on_server("saved-alice-*"),
     ),
     "save label, leaving": Route(
         "PUT", f"/datastore/label.*tag={SAVED}", Trial.draw, Trial.go_on, lambda t: t.on_server("saved-alice-*")

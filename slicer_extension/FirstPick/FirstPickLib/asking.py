@@ -38,6 +38,10 @@ class Asking:
             reading.settled.add(key)
             return True
 
+        def accepted():
+            reading.acceptDraft()
+            return True
+
         if isFinal and reading.lost and reading.lost not in reading.settled:
             return reading.lost, [(_("Submit anyway"), lambda: settled(reading.lost))]
         found = reading.findings()
@@ -51,6 +55,8 @@ class Asking:
                 return self._overlapQuestion(reading, found, isFinal, lambda: settled(key))
         if isFinal and not found.nVoxels and "empty" not in reading.settled:
             return _("Nothing is drawn."), [(_("Submit anyway"), lambda: settled("empty"))]
+        if isFinal and reading.isDraft:
+            return _("Submit the draft as it is?"), [(_("Submit it as it is"), accepted)]
         return None
 
     def _strangerQuestion(self, reading, stranger, keepAsItIs):

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from .shapes import File, Maybe, OrEmpty, Picture
 from .words import tr as _
 
-FINAL = "final"
+FINAL, DRAFT = "final", "draft"
 SHORT_SECONDS, NORMAL_SECONDS = 10, 30
 BATCH_SECONDS, UPLOAD_SECONDS = 60, 300  # while the server chooses, and while it checks a label
 
@@ -94,7 +94,22 @@ LISTED_LABEL = {
     "n_bytes": int,
     "checksum": str,
     "is_resumed": bool,
-    "path": re.compile("/firstpick/label/.+"),
+    "path": re.compile("/firstpick/(label|draft)/.+"),
+}
+CORRECTION = {
+    "title": str,
+    "client": str,
+    "ts": float,
+    "is_taken": Maybe(bool),
+    "dice": float,
+    "seconds": float,
+}
+DRAFTS = {
+    "message": str,
+    "drafts": [{"study_id": str}],
+    "warnings": [{"title": str, "sentence": str}],
+    "corrections": [CORRECTION],
+    "stop": str,
 }
 
 
@@ -193,6 +208,10 @@ class Client:
     def listedLabel(self, label: dict) -> Request:
         """The file of one of these labels."""
         return self._get(label["path"], File(label["n_bytes"], label["checksum"]))
+
+    def drafts(self) -> Request:
+        """How the server's drafts stand, and what readers made of them; 404 from a server that makes none."""
+        return self._get("/firstpick/drafts", DRAFTS, SHORT_SECONDS)
 
     def saveLabel(self, studyId: str, tag: str, labels: list, seconds: float) -> Request:
         """Upload a label file, with what each value means and how long the reader took.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from slicer.i18n import tr as _
 
-from .client import clock
+from .client import DRAFT, clock
 from .tasks import Download
 
 
@@ -18,7 +18,7 @@ class Drawn:
     path: str = ""
     seconds: float = 0.0
     note: str = ""
-    isDraft: bool = False
+    isSavedWork: bool = False
     listed: list = field(default_factory=list)
     error: str = ""
 
@@ -40,18 +40,19 @@ def fetchDrawn(client, kept, folder: str, studyId: str):
     listed = answer.data if answer.isGood else []
     if work is not None:
         note = _("Resumed what was kept on this computer; it is not on the server yet.")
-        return Drawn(kept.path(work.file), work.seconds, note, isDraft=True, listed=listed)
+        return Drawn(kept.path(work.file), work.seconds, note, isSavedWork=True, listed=listed)
     if not answer.isGood:
         return Drawn(error=answer.error or _("Cancelled."))
     label = next((label for label in listed if label["is_resumed"]), None)
     if label is None:
-        note = _("There is a label that you can load: {label}.").format(label=labelText(listed[0])) if listed else ""
+        others = [label for label in listed if label["kind"] != DRAFT]
+        note = _("There is a label that you can load: {label}.").format(label=labelText(others[0])) if others else ""
         return Drawn(note=note, listed=listed)
     path, why = yield from fetchLabel(client, label, folder)
     isSaved = label["kind"] == "saved"
     notes = {"final": _("Loaded the final label of {time}."), "reading": _("Loaded your reading of {time}.")}
-    note = notes.get(label["kind"], _("Resumed the draft of {time}.")).format(time=clock(label["ts"]))
-    return Drawn(path, label["seconds"], note, isDraft=isSaved, listed=listed, error=why)
+    note = notes.get(label["kind"], _("Resumed your saved work of {time}.")).format(time=clock(label["ts"]))
+    return Drawn(path, label["seconds"], note, isSavedWork=isSaved, listed=listed, error=why)
 
 
 def fetchLabel(client, label: dict, folder: str):

@@ -65,24 +65,28 @@ class Leaving(Asking):
         if answer.isGood:
             if tag == FINAL or not reading.lost:
                 self.kept.remove(self.client, work)
-            reading.hasDraft, reading.wasDone = True, False
+            reading.hasSavedWork, reading.wasDone = True, False
         else:
             reading.isDirty = True
         self._tell("reading")
         return answer
 
-    def saveDraft(self):
-        """Save what is drawn on the server, to go on later."""
-        if self.reading and self._isWhole():
-            self.settle(lambda: self._run(self._saveDraft()))
+    def saveWork(self):
+        """Save what is drawn on the server, to go on later; a draft that nobody touched is no work."""
+        if not self.reading or not self._isWhole():
+            return
+        if self.reading.isDraft and not self.isBusy:
+            self.say(_("There is nothing of yours to save: the draft is as the server made it."))
+        else:
+            self.settle(lambda: self._run(self._saveWork()))
 
-    def _saveDraft(self):
+    def _saveWork(self):
         work = yield from self._keepAloud()
         if work is None:
             return
         answer = yield from self._send(work, self.client.savedTag)
         if answer.isGood:
-            self.say(self._withCopied(_("Saved a draft of {study}.").format(study=self.reading.title)))
+            self.say(self._withCopied(_("Saved your work on {study}.").format(study=self.reading.title)))
             yield from self._listLabels()
         else:
             self._sayNotSent(answer)
@@ -185,7 +189,7 @@ class Leaving(Asking):
             elif answer.error:
                 note = _("{why} {study} may stay reserved for you for up to half an hour.")
                 note = note.format(why=answer.error, study=reading.title)
-        if reading.hasDraft and not reading.lost and not reading.wasDone:
+        if reading.hasSavedWork and not reading.lost and not reading.wasDone:
             self._putAside.add(reading.studyId)
         self._close()
         self.say(note)
@@ -202,10 +206,10 @@ class Leaving(Asking):
             return text.format(study=title)
         answer = yield from self._send(work, self.client.savedTag)
         if answer.isGood:
-            return self._withCopied(_("Saved a draft of {study}.").format(study=title))
+            return self._withCopied(_("Saved your work on {study}.").format(study=title))
         if answer.isCancelled and not isForced:
             return None
-        return _("{why} The draft of {study} is kept on this computer.").format(why=answer.error, study=title).strip()
+        return _("{why} Your work on {study} is kept on this computer.").format(why=answer.error, study=title).strip()
 
     def closeStudy(self):
         """Put the open study aside."""
@@ -220,7 +224,7 @@ class Leaving(Asking):
             self.say(note)
 
     def skip(self, studyId, reason):
-        """Take a study out for everyone; what was drawn stays as a draft."""
+        """Take a study out for everyone; what was drawn is saved."""
         if self.client is None:
             return
         if self.reading and self.reading.studyId == studyId:

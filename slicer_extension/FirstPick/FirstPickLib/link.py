@@ -58,12 +58,16 @@ class ServerLink:
     Attributes
     ----------
     listeners : list of callable
-        Told by one word what changed: ``server``, ``worklist``, ``reading`` or ``notice``.
+        Told by one word what changed: ``server``, ``worklist``, ``drafts``, ``reading`` or ``notice``.
     connection : str
         How the server is, in plain words.
     message : str
         What the last action led to.
     question : Question or None
+    drafts : dict or None
+        How the server's drafts stand; None while it makes none.
+    makesDrafts : bool
+        Whether it is worth while to ask for them: the server did not say that it knows none.
     transfer : tuple or None
         What is under way: its text, and how much of how much is done.
     """
@@ -76,7 +80,8 @@ class ServerLink:
         self.isConnected = False
         self.status = None
         self.strategies = []
-        self.worklist = None
+        self.worklist = self.drafts = None
+        self.makesDrafts = True
         self.reading = None
         self.message = ""
         self.question = None
@@ -196,10 +201,12 @@ class ServerLink:
             self._polling.cancel()
         self.client, self.status, self.worklist, self._answers = client, None, None, None
         self.strategies, self.strategy = [], ""
+        self.drafts, self.makesDrafts = None, True
         self.thumbnails = Thumbnails(self.network, client)
         self._putAside = {work.studyId for work in self.kept.all(client)}
         self.sender.forget()
         self._tell("worklist")
+        self._tell("drafts")
         self._isConnecting = True
         try:
             yield from self._firstAnswer(client)
@@ -258,6 +265,7 @@ class ServerLink:
         self._pollTimer.setInterval(POLL_MS if isReady else POLL_SOON_MS)
         self._setConnection(statusText(self.status), isConnected=True)
         if isReady:
+            yield from self._refreshDrafts(client)
             yield from self._refreshWorkList(client)
 
     def _refreshWorkList(self, client):
@@ -327,13 +335,13 @@ class ServerLink:
     # -- reservations
 
     def heartbeat(self):
-        """Say that the reader is still at it, and will go on with what was put aside as a draft."""
+        """Say that the reader is still at it, and will go on with what was put aside."""
         if self.reading and self.client and not self.reading.lost:
             Task(self.network, self._heartbeat(self.reading)).start()
         for studyId in sorted(self._putAside):
-            Task(self.network, self._holdDraft(studyId)).start()
+            Task(self.network, self._holdSavedWork(studyId)).start()
 
-    def _holdDraft(self, studyId):
+    def _holdSavedWork(self, studyId):
         answer = yield self.client.change("heartbeat", studyId)
         if isLost(answer):
             self._putAside.discard(studyId)
@@ -345,7 +353,7 @@ class ServerLink:
 
     def _loseReservation(self, text):
         self.reading.lost = text
-        self.say(_("{why} Save a draft or go on to another study.").format(why=text))
+        self.say(_("{why} Save your work or go on to another study.").format(why=text))
         self._tell("reading")
 
     def _checkReservation(self):

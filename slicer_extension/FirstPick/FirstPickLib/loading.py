@@ -5,6 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from . import scene
+from .client import DRAFT
 from .drawn import fetchLabel, labelText
 from .work import loadDrawn, writeWork
 
@@ -27,11 +28,11 @@ class Loading:
             return
         text = _("What you drew and did not save would make room for: {label}.").format(label=labelText(label))
         kept = (_("Keep a copy on this computer"), lambda: self._copied(reading, _("What you drew")) and load())
-        self._ask(text, kept, (_("Save a draft first"), lambda: self._saveFirst(label)), (_("Discard it"), load))
+        self._ask(text, kept, (_("Save it first"), lambda: self._saveFirst(label)), (_("Discard it"), load))
 
     def _saveFirst(self, label):
         def story():
-            yield from self._saveDraft()
+            yield from self._saveWork()
             if not self.reading.isDirty:
                 yield from self._loadLabel(label)
 
@@ -39,7 +40,10 @@ class Loading:
 
     def _loadLabel(self, label):
         reading = self.reading
+        changes = reading.changes
         path, why = yield from self._fetchListed(label)
+        if not why and reading.changes != changes:
+            why = _("You drew on while the label was fetched. Load it again if you want it in the place of that.")
         if why:
             self.say(why)
             return
@@ -52,6 +56,8 @@ class Loading:
         if work is not None:  # of what made room
             self.kept.remove(self.client, work)
         reading.isDirty, reading.keptChanges = False, reading.changes
+        reading.isDraft = reading.slices.isFromDraft = label["kind"] == DRAFT
+        reading.slices.look()
         self.autosave.stop()
         self.say(self._withCopied(_("Loaded: {label}.").format(label=labelText(label))))
         self._tell("reading")
@@ -79,6 +85,9 @@ class Loading:
         self.say(_("Shown beside what is drawn: {label}.").format(label=labelText(label)))
 
     def _fetchListed(self, label):
+        if label["kind"] == DRAFT:  # the server makes a new one after each label
+            yield from self._listLabels()
+            label = self.reading.draft or label
         self._progress(_("Loading {study} ...").format(study=labelText(label)))
         return (yield from fetchLabel(self.client, label, self.cacheFolder))
 

@@ -17,6 +17,7 @@ from . import geometry, scene
 from .activity import Lookout
 from .autosave import Autosave
 from .copies import Copies
+from .drafts import Drafts
 from .kept import Kept
 from .leaving import Leaving
 from .link import ServerLink, isLost
@@ -39,7 +40,7 @@ class FirstPickParameterNode:
     batchSize: Annotated[int, WithinRange(1, 500)] = 10
 
 
-class FirstPickLogic(Opening, Leaving, Loading, ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
+class FirstPickLogic(Opening, Leaving, Loading, Drafts, ServerLink, ScriptedLoadableModuleLogic, VTKObservationMixin):
     """Opens studies, keeps what is drawn and sends it; works without any window.
 
     Attributes
@@ -81,7 +82,7 @@ class FirstPickLogic(Opening, Leaving, Loading, ServerLink, ScriptedLoadableModu
     # -- reading
 
     def open(self, studyId):
-        """Reserve a study, fetch it and show it; what was open is kept as a draft."""
+        """Reserve a study, fetch it and show it; what was open is saved."""
         if self.client is not None and not (self.reading and self.reading.studyId == studyId):
             self.settle(lambda: self._run(self._open(studyId)))
 
@@ -199,7 +200,7 @@ class FirstPickLogic(Opening, Leaving, Loading, ServerLink, ScriptedLoadableModu
         self.reading.changes += 1
         self.autosave.changed()
         if not self.reading.isDirty:
-            self.reading.isDirty = True
+            self.reading.isDirty, self.reading.isDraft = True, False
             self._tell("reading")
 
     def _onSegment(self, caller=None, event=None):

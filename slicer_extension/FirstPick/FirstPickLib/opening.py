@@ -30,7 +30,10 @@ class Opening:
         if fetched.error:
             return fetched.error
         drawn = yield from fetchDrawn(self.client, self.kept, self.cacheFolder, studyId)
-        return drawn.error or (yield from self._show(studyId, fetched, drawn, lost, wasDone))
+        why = drawn.error or (yield from self._show(studyId, fetched, drawn, lost, wasDone))
+        if not why:
+            yield from self._beginWithDraft()
+        return why
 
     def _loadNodes(self, title, fetched, drawn):
         """Put volume and label into the scene, each announced; return the nodes, and what went wrong."""
@@ -77,7 +80,7 @@ class Opening:
             cached="" if fetched.path == fetched.info.get("path") else fetched.path,
             secondsBefore=drawn.seconds,
             isDirty=self.kept.read(self.client, studyId) is not None,
-            hasDraft=drawn.isDraft,
+            hasSavedWork=drawn.isSavedWork,
             lost=lost,
             wasDone=wasDone,
             listed=drawn.listed,

@@ -7,12 +7,17 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-DEFAULTS = {"autosaveSeconds": 30, "idleMinutes": 5}
+DEFAULTS = {"autosaveSeconds": 30, "idleMinutes": 5, "beginWithDraft": 0}
 
 
 def setting(name: str) -> int:
     """What is set, or the default."""
     return slicer.util.settingsValue(f"FirstPick/{name}", DEFAULTS[name], converter=int)
+
+
+def keep(name: str, value: int) -> None:
+    """Remember what the reader set."""
+    qt.QSettings().setValue(f"FirstPick/{name}", value)
 
 
 def addSettingsPanel() -> None:

@@ -8,6 +8,7 @@ import slicer
 
 from . import check
 from .activity import ActiveTime
+from .client import DRAFT
 from .preferences import setting
 
 
@@ -29,6 +30,10 @@ class Reading:
         The series, of which ``volume`` is the primary.
     isDirty : bool
         Whether anything was drawn that the server does not have.
+    isDraft : bool
+        Whether the segmentation is the server's draft, which the reader neither changed nor accepted.
+    hasSavedWork : bool
+        Whether the reader saved work on it before, on the server or this computer.
     stamp : str
         Of the file that was opened: the server has another for another file.
     lost : str
@@ -63,7 +68,8 @@ class Reading:
     cached: str = ""
     secondsBefore: float = 0.0
     isDirty: bool = False
-    hasDraft: bool = False
+    isDraft: bool = False
+    hasSavedWork: bool = False
     lost: str = ""
     wasDone: bool = False
     listed: list = field(default_factory=list)
@@ -81,7 +87,7 @@ class Reading:
 
     @property
     def seconds(self) -> float:
-        """How long somebody was at the study, former drafts included, long pauses left out."""
+        """How long somebody was at the study, what was saved before included, long pauses left out."""
         return self.secondsBefore + self.active.seconds
 
     @property
@@ -97,7 +103,22 @@ class Reading:
     @property
     def isUntouched(self) -> bool:
         """Whether it is this reader's to give back as it was: nothing was drawn, now or before."""
-        return not self.isDirty and not self.lost and (self.wasDone or not self.hasDraft)
+        return not self.isDirty and not self.lost and (self.wasDone or not self.hasSavedWork)
+
+    @property
+    def draft(self) -> dict | None:
+        """The server's draft, as it is listed; None if there is none."""
+        return next((label for label in self.listed if label["kind"] == DRAFT), None)
+
+    @property
+    def isDraftOffered(self) -> bool:
+        """Whether there is a draft to start from, and nothing of the reader's own, drawn now or before."""
+        hasOwn = self.isDirty or self.hasSavedWork or any(label["is_resumed"] for label in self.listed)
+        return self.draft is not None and not self.isDraft and not hasOwn
+
+    def acceptDraft(self) -> None:
+        """Take the draft for what the reader would have drawn."""
+        self.isDraft, self.isDirty = False, True
 
     def findings(self) -> check.Findings:
         """What is drawn, seen with the server's labels; looked at once for each change."""

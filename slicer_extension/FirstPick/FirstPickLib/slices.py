@@ -25,11 +25,14 @@ class SliceTour:
     ----------
     current : int
         The slice that was jumped to last; -1 before the first.
+    isFromDraft : bool
+        Whether the reader started from the server's draft: what is drawn on a slice does not say then that it was read.
     """
 
     def __init__(self, volume, segmentation, slices: tuple, byHand: dict) -> None:
         self.slices = slices
         self.current = -1
+        self.isFromDraft = False
         self._volume, self._segmentation = volume, segmentation
         self._byHand, self._drawn = byHand, set()
         self.look()
@@ -58,7 +61,8 @@ class SliceTour:
         """See on which slices something is drawn; return whether that changed."""
         if not self.slices:
             return False
-        found, before = layers(self._segmentation, self._volume), self._drawn
+        found = [] if self.isFromDraft else layers(self._segmentation, self._volume)
+        before = self._drawn
         places = [geometry.sliceIndex(self._volume, one) for one in self.slices]
         self._drawn = {number for number, place in enumerate(places) if isDrawnOn(found, *place)}
         return self._drawn != before

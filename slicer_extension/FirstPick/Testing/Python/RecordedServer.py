@@ -120,6 +120,10 @@ class Room:
             return self.listed(unquote(path[18:]), query["client_id"])
         if path.startswith("/firstpick/label/"):
             return self.labels[unquote(path[17:]), query["tag"]][0]
+        if path.startswith("/firstpick/draft/"):
+            return self.draft(unquote(path[17:]))
+        if path == "/firstpick/drafts":
+            return self.recorded.get("drafts")
         if path == "/datastore/label/info":
             return self.labels.get((query["label"], query["tag"]), (b"", {}))[1]
         return None
@@ -146,7 +150,13 @@ class Room:
                 }
                 label["is_resumed"] = label["is_resumed"] and not any(one["is_resumed"] for one in found)
                 found.append(label)
-        return found
+        data = self.draft(study_id)
+        return found + ([listed_draft(study_id, data)] if data else [])
+
+    def draft(self, study_id):
+        """The draft of a study that has no final label: what ``POST /test/set`` put under ``draft_files``."""
+        data = self.recorded.get("draft_files", {}).get(study_id)
+        return base64.b64decode(data) if data and (study_id, "final") not in self.labels else None
 
     def save(self, study_id, tag, params, data, name):
         ending = ".seg.nrrd" if name.endswith(".seg.nrrd") else ".nii.gz"
@@ -156,6 +166,24 @@ class Room:
             self.statuses[study_id] = {"status": "done", "client": params["client_id"], "reason": "", "until": 0.0}
             self.reopened.pop(study_id, None)
         return {"image": study_id, "label": study_id}
+
+
+def listed_draft(study_id, data):
+    return {
+        "tag": "draft",
+        "version": 0,
+        "kind": "draft",
+        "title": "Draft of the server from 18 labels (Dice 0.87 on labels that it had not seen)",
+        "client": "",
+        "ts": time.time(),
+        "seconds": 0.0,
+        "n_voxels": 24,
+        "ending": ".nii.gz",
+        "n_bytes": len(data),
+        "checksum": f"SHA256:{hashlib.sha256(data).hexdigest()}",
+        "is_resumed": False,
+        "path": f"/firstpick/draft/{quote(study_id)}",
+    }
 
 
 class Handler(BaseHTTPRequestHandler):
