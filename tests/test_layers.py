@@ -13,7 +13,18 @@ ROOT = Path(__file__).parent.parent / "monailabel_app"
 # From the ground up. A room may import what stands in a lower row; of its own row, only along an arrow.
 ROWS = (
     {"firstpick"},  # the version
-    {"voxels", "studies", "selection", "database", "workers", "memory", "origins", "libraries", "cluster", "drafts"},  # ground
+    {
+        "voxels",
+        "studies",
+        "selection",
+        "database",
+        "workers",
+        "memory",
+        "origins",
+        "libraries",
+        "cluster",
+        "drafts",
+    },  # ground
     {"encoders", "sources", "proposal"},  # rooms, strangers to each other
     {"config"},  # settings
     {"learning", "embedding", "board"},  # work
