@@ -2,10 +2,9 @@
 
 Run by hand: ``python tests/benchmarks/encoder_paths.py``. Views of pictures of MedNIST, all six classes; the ways take
 turns, so that a busy machine slows all of them alike. Seconds are those of the processor, on ``--threads`` threads.
-What is made ready once (a graph, a
-compilation, the calibration of int8 on views of four kinds) stands in a column of its own. OpenVINO is measured where
-it is installed. Then how many of twenty picks are the same on
-rows of bfloat16, for the default encoder on three sets of data.
+What is made ready once (a graph, a compilation, the calibration of int8 on views of four kinds) stands in a column of
+its own. OpenVINO is measured where it is installed. Then how many of twenty picks are the same on rows of bfloat16, for
+the default encoder on three sets of data.
 """
 # ruff: noqa: T201  a script prints
 
