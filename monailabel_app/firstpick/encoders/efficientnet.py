@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from firstpick.encoders import EncoderSpec, encoder_row
+from firstpick.encoders.graph import on_processor
 from firstpick.encoders.network import NetworkEncoder, load_into, load_state, preprocessing
 from firstpick.encoders.weights import weights_files
 
@@ -40,8 +41,13 @@ def fold(network: EfficientNet) -> None:
 
 def lite0(spec: EncoderSpec) -> NetworkEncoder:
     """EfficientNet-Lite0 (Tan & Le, arXiv 1905.11946), the last maps averaged, 1280 numbers a view."""
-    row = encoder_row(spec.name)
+    network = on_processor(features(spec), size=spec.views.size)
+    return NetworkEncoder(spec, network, preprocessing(encoder_row(spec.name)))
+
+
+def features(spec: EncoderSpec) -> Features:
+    """The trained network in torch, batch norms folded."""
     network = EfficientNet.from_name("efficientnet-lite0")
-    load_into(network, load_state(*weights_files(spec.name, row, spec.weights)), name=spec.name)
+    load_into(network, load_state(*weights_files(spec.name, encoder_row(spec.name), spec.weights)), name=spec.name)
     fold(network)
-    return NetworkEncoder(spec, Features(network), preprocessing(row))
+    return Features(network)
