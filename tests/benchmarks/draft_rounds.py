@@ -47,6 +47,7 @@ def main() -> None:
         pairs = ("labels", labels, "drafts.enabled", "true", "batch_size", str(max(options.stages) + 5))
         pairs += ("encoder", options.encoder, "n_workers", "2", "views.size", "0", "drafts.min_dice", "0")
         with Server(options.studies, state, *pairs) as server:
+            wait_for(server.answers, what="the server")
             wait_for(lambda: server.status()["state"] == "ready", PATIENCE_S, "the embeddings")
             play(server, options, values, shown)
             corrections = server.get("/firstpick/drafts")["corrections"]
