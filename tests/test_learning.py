@@ -6,7 +6,7 @@ import pytest
 from firstpick.learning.agreement import dice_by_class, doubts
 from firstpick.learning.features import Seen, fit_reduction
 from firstpick.learning.model import fit
-from firstpick.learning.predict import predict, without_islands
+from firstpick.learning.predict import compact_classes, predict, scattered, without_islands
 from firstpick.learning.sampling import Sampled, sample
 from firstpick.learning.stack import Stack
 from firstpick.learning.stop import correction, when_to_stop
@@ -119,7 +119,7 @@ def test_a_draft_finds_a_bright_block_without_any_token():
     studies = [seen_and_classes(shift) for shift in range(4)]
     samples = [sample(seen, classes, range(8), rng()) for seen, classes in studies]
     seen, truth = seen_and_classes(6)
-    found = predict(fit(samples, 1, seed=0), seen)
+    found = predict(fit(samples, 1, seed=0), seen, compact=[1])
     assert dice_by_class(found.classes, truth, 1)[0] > 0.9
     assert 0 <= found.unsure < 0.8
 
@@ -158,7 +158,7 @@ def test_islands_go_and_pieces_stay():
     classes[:, 20:28, 20:28] = 1
     classes[1, 29, 0] = 1
     classes[0, 15, 15] = 2  # the only one of its class
-    kept = without_islands(classes)
+    kept = without_islands(classes, [1, 2])
     assert (kept != classes).sum() == 1
     assert kept[1, 29, 0] == 0
 
@@ -192,3 +192,18 @@ def test_stopping_is_suggested_by_the_median_of_the_last_ones_alone():
     assert "median Dice 0.93" in when_to_stop(good, least=0.9, last=5)
     assert when_to_stop(good[:6], least=0.94, last=5) is None
     assert when_to_stop(good[:4], least=0.1, last=5) is None
+
+
+def test_islands_are_kept_where_labels_have_them():
+    """Cells of very different sizes are many pieces; an organ with a speck beside it is one."""
+    cells = np.zeros((1, 40, 40), np.uint8)
+    cells[0, :20, :30] = 1
+    for row in range(25, 40, 5):
+        cells[0, row : row + 3, ::4] = 1
+    organ = np.zeros((1, 40, 40), np.uint8)
+    organ[0, :20, :30] = 1
+    organ[0, 35, 35] = 1
+    assert compact_classes(np.array([scattered(cells, 1)])) == ()
+    assert compact_classes(np.array([scattered(organ, 1)])) == (1,)
+    np.testing.assert_array_equal(without_islands(cells, ()), cells)
+    assert without_islands(organ, (1,))[0, 35, 35] == 0

@@ -23,7 +23,7 @@ from firstpick.learning.agreement import dice_by_class, mean_dice
 from firstpick.learning.features import Seen, fit_reduction
 from firstpick.learning.labels import read_classes
 from firstpick.learning.model import fit, gathered
-from firstpick.learning.predict import predict
+from firstpick.learning.predict import compact_classes, predict, scattered
 from firstpick.learning.sampling import sample
 from firstpick.learning.stack import Stack
 from firstpick.learning.tokens import SIZE, see
@@ -83,9 +83,9 @@ def ready(studies, known):
     return [Seen(stack, tokens.slices, reduction.of(tokens.rows)) for stack, tokens, _ in studies]
 
 
-def measure(model, seen, studies, tests, n_classes):
+def measure(model, seen, studies, tests, n_classes, compact):
     start = time.perf_counter()
-    found = [predict(model, seen[i]).classes for i in tests]
+    found = [predict(model, seen[i], compact=compact).classes for i in tests]
     seconds = (time.perf_counter() - start) / len(tests)
     dice = [mean_dice(dice_by_class(one, studies[i][2], n_classes)) for one, i in zip(found, tests, strict=True)]
     known = [one for one in dice if one is not None]
@@ -113,13 +113,15 @@ def main():
                 samples = [
                     sample(seen[i], studies[i][2], range(len(studies[i][2])), rng) for i in range(min(n, tests[0]))
                 ]
+                parts = [scattered(studies[i][2], len(labels)) for i in range(min(n, tests[0]))]
+                compact = compact_classes(np.array(parts))
                 start = time.perf_counter()
                 if model_name == "networks":
                     model = fit(samples, len(labels), seed=0)
                 else:
                     model = Plain(MODELS[model_name]().fit(*gathered(samples, rng)), len(labels))
                 fitted = time.perf_counter() - start
-                dice, each = measure(model, seen, studies, tests, len(labels))
+                dice, each = measure(model, seen, studies, tests, len(labels), compact)
                 row.append(f"{dice:.3f}")
             print(f"| {name} | {model_name} | {' | '.join(row)} | {fitted:.1f} | {each:.2f} |", flush=True)
 

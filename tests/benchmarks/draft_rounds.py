@@ -10,6 +10,7 @@ FILE`` draws three drafts of each stage beside the masks, and the corrections' c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import threading
@@ -20,9 +21,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import matplotlib.pyplot as plt
-import nibabel as nib
 import numpy as np
 import psutil
+import SimpleITK as sitk  # noqa: N813
 from server_process import Server, wait_for
 
 STAGES = (5, 10, 20)
@@ -66,7 +67,7 @@ def play(server: Server, options: argparse.Namespace, values: dict[str, int], sh
         if number > 1 and number - 1 not in options.stages:  # so that each had its draft before
             wait_for(lambda n=number - 1: is_settled(server, n), PATIENCE_S, "the drafts")
         start = time.monotonic()
-        server.upload(study_id, "reader", content=mask.read_bytes(), name="label.nii.gz")
+        server.upload(study_id, "reader", content=mask.read_bytes(), name=mask.name)
         if number not in options.stages:
             continue
         first = wait_for(lambda n=number: fresh(server, n), PATIENCE_S, "a draft")
@@ -94,12 +95,10 @@ class Watch(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while True:
-            for child in self._parent.children(recursive=True):
-                try:
-                    self.peak = max(self.peak, child.memory_info().rss)
-                except psutil.Error:
-                    continue
+        while self._parent.is_running():
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                taken = [child.memory_info().rss for child in self._parent.children(recursive=True)]
+                self.peak = max([self.peak, *taken])
             time.sleep(0.2)
 
 
@@ -118,8 +117,10 @@ def mask_of(folder: Path, study_id: str) -> Path:
     return next(path for path in folder.iterdir() if path.name.split(".")[0] == name)
 
 
-def canonical(path: Path) -> Any:
-    return np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
+def voxels(path: Path) -> Any:
+    """Return the voxels of a file, slices first; a picture is one slice."""
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    return array[None] if array.ndim == 2 else array
 
 
 def compared(
@@ -135,7 +136,7 @@ def compared(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "draft.nii.gz")
         path.write_bytes(content)
-        draft, truth = canonical(path), canonical(mask_of(options.masks, study_id))
+        draft, truth = voxels(path), voxels(mask_of(options.masks, study_id))
     scores = []
     for value in values.values():
         a, b = draft == value, truth == value
@@ -143,9 +144,9 @@ def compared(
             scores.append(2 * (a & b).sum() / (a.sum() + b.sum()))
     dice = float(np.mean(scores))
     if sum(one[0] == stage for one in shown) < N_SHOWN:
-        image = canonical(next(p for p in [options.studies / study_id] if p.exists()))
-        at = int((truth > 0).sum(axis=(0, 1)).argmax())
-        shown.append((stage, image[:, :, at], draft[:, :, at], truth[:, :, at], dice))
+        image = voxels(options.studies / study_id)
+        at = int((truth > 0).sum(axis=(1, 2)).argmax())
+        shown.append((stage, image[at], draft[at], truth[at], dice))
     return dice
 
 
@@ -159,8 +160,8 @@ def draw(path: Path, shown: list[Any], corrections: list[dict[str, Any]]) -> Non
                 (row[2 * place], draft, f"{stage} labels: draft, Dice {dice:.2f}"),
                 (row[2 * place + 1], truth, "the mask"),
             ):
-                axis.imshow(image.T, cmap="gray", origin="lower")
-                axis.imshow(np.ma.masked_equal(mask, 0).T, cmap="autumn", alpha=0.5, origin="lower", vmin=0)
+                axis.imshow(image, cmap="gray")
+                axis.imshow(np.ma.masked_equal(mask, 0), cmap="autumn", alpha=0.5, vmin=0)
                 axis.set_title(title, fontsize=8)
     for axis in axes.ravel():
         axis.axis("off")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firstpick.encoders import EncoderSpec
 from firstpick.encoders.patches import patch_encoder
@@ -20,7 +21,7 @@ from firstpick.learning.agreement import Doubt, dice_by_class, doubts, mean_dice
 from firstpick.learning.features import Reduction, Seen, fit_reduction
 from firstpick.learning.labels import read_classes, volume_grid, write_classes
 from firstpick.learning.model import Model, fit
-from firstpick.learning.predict import predict
+from firstpick.learning.predict import compact_classes, predict, scattered
 from firstpick.learning.sampling import Sampled, sample
 from firstpick.learning.stack import Stack
 from firstpick.learning.tokens import SIZE, TokenCache, Tokens
@@ -89,6 +90,8 @@ class Lesson:
     model : Model
     reduction : Reduction or None
         None for an encoder without patches: grey values alone were learnt from.
+    compact : tuple of int
+        Classes of which small islands are left out of drafts: those that have hardly any in the labels.
     """
 
     key: str
@@ -101,6 +104,7 @@ class Lesson:
     seconds: float
     model: Model
     reduction: Reduction | None
+    compact: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -181,10 +185,12 @@ def learn(
     tokens = [found for _, found in read if found is not None]
     reduction = fit_reduction(tokens) if tokens else None
     names, rng = list(labels), np.random.default_rng(seed)
-    known, samples = [], []
+    known, samples, parts = [], [], []
     for one, found in read:
         try:
-            samples.append(_sampled(one, found, reduction, spec, labels, rng))
+            sampled, part = _sampled(one, found, reduction, spec, labels, rng)
+            samples.append(sampled)
+            parts.append(part)
             known.append(one.study.study_id)
         except (LabelError, VolumeError) as error:
             unread.append(Doubt(one.study.study_id, f"Nothing was learnt from its label. {error}"))
@@ -211,6 +217,7 @@ def learn(
         seconds=time.perf_counter() - start,
         model=model,
         reduction=reduction,
+        compact=compact_classes(np.array(parts)),
     )
 
 
@@ -248,7 +255,7 @@ def draft(
     volume = read_study(study.primary)
     stack = Stack(volume, spec.views)
     seen = _seen(stack, _see(study, stack, _cache(spec, folder, tokens_gb)), lesson.reduction)
-    predicted = predict(lesson.model, seen)
+    predicted = predict(lesson.model, seen, compact=lesson.compact)
     classes = stack.back(predicted.classes)
     grid = read_grid(served) if served is not None else volume_grid(volume)
     partial = out.with_name(f"{uuid.uuid4().hex}.part.nii.gz")
@@ -297,15 +304,16 @@ def _sampled(
     spec: EncoderSpec,
     labels: Mapping[str, int],
     rng: np.random.Generator,
-) -> Sampled:
-    """Take voxels of one labelled study."""
+) -> tuple[Sampled, NDArray[np.float64]]:
+    """Take voxels of one labelled study, and say which part of each class lies in small pieces."""
     volume: Volume = read_study(one.study.primary)
     stack = Stack(volume, spec.views)
     classes = stack.of(read_classes(one.label, volume, labels))
     here = [at.index for at in one.slices if _PLANES.index(at.plane) == stack.axis]
     if one.slices and not here:  # annotated in another plane
         here = np.flatnonzero(classes.any(axis=(1, 2))).tolist()
-    return sample(_seen(stack, tokens, reduction), classes, here or range(len(classes)), rng)
+    slices = here or range(len(classes))
+    return sample(_seen(stack, tokens, reduction), classes, slices, rng), scattered(classes, len(labels))
 
 
 def _check_enough(samples: Sequence[Sampled], names: Sequence[str]) -> None:

@@ -149,6 +149,9 @@ def _build(app: Any) -> Services[HostStore]:
     if config.readers_per_study > 1:
         msg = "readers_per_study must be 1 inside another app: its datastore keeps one final label of each study."
         raise ConfigError(msg)
+    if config.drafts.enabled:
+        msg = "drafts.enabled must be false inside another app: drafts are its own models' there."
+        raise ConfigError(msg)
     if config.series.by:
         msg = (
             "series.by must be empty inside another app: each image of its datastore has a label of its own. "
