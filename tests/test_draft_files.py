@@ -14,7 +14,7 @@ NAMES = ["a.nii.gz", "ward/ä b.nii.gz", "../x", "line\nbreak", "\udcff.png"]
 def made(files, study_id, content=b"a mask", **more):
     path = files.new_path(study_id)
     path.write_bytes(content)
-    known = {"stamp": "1-1", "marks": ("m1", "m2"), "dice": 0.8, "unsure": 0.1, "n_voxels": 3, "ts": 5.0}
+    known = {"stamp": "1-1", "marks": ("m1", "m2"), "dice": 0.8, "unsure": 0.1, "n_voxels": {"block": 3}, "ts": 5.0}
     record = DraftRecord(study_id=study_id, checksum=checksum(path), **{**known, **more})
     files.keep(record)
     return record

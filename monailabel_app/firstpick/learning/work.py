@@ -81,8 +81,8 @@ def taught_here() -> Taught:
     return Taught(lesson.n_labels, lesson.held_out, lesson.per_class, lesson.warnings)
 
 
-def draft_here(study: Study, out: Path, served: Path | None) -> tuple[float, int]:
-    """Draft the mask of a study by what was learnt here; return how unsure it is, and its voxels."""
+def draft_here(study: Study, out: Path, served: Path | None) -> tuple[float, dict[str, int]]:
+    """Draft the mask of a study by what was learnt here; return how unsure it is, and the voxels of each class."""
     teaching, lesson = _learnt["now"]
     made = draft(
         lesson,
@@ -93,7 +93,7 @@ def draft_here(study: Study, out: Path, served: Path | None) -> tuple[float, int
         out=out,
         served=served,
     )
-    return made.unsure, sum(made.n_voxels.values())
+    return made.unsure, made.n_voxels
 
 
 def compare(study: Study, drafted: Path, final: Path, classes: tuple[tuple[str, int], ...]) -> Correction:

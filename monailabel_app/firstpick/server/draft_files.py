@@ -33,8 +33,8 @@ class DraftRecord:
         On labels that were not learnt from.
     unsure : float
         Mean entropy of the classes' probabilities where the mask is, in bits.
-    n_voxels : int
-        Not background.
+    n_voxels : mapping of str to int
+        Of each class.
     checksum : str
         ``SHA256:`` and the digest of the mask's file.
     ts : float
@@ -48,7 +48,7 @@ class DraftRecord:
     marks: tuple[str, ...]
     dice: float
     unsure: float
-    n_voxels: int
+    n_voxels: Mapping[str, int]
     checksum: str
     ts: float
     is_taken: bool = False

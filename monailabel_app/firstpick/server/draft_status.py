@@ -68,7 +68,7 @@ class DraftDesk:
             client="",
             ts=record.ts,
             seconds=0.0,
-            n_voxels=record.n_voxels,
+            n_voxels=sum(record.n_voxels.values()),
             ending=ENDING,
             n_bytes=path.stat().st_size if path.exists() else 0,
             checksum=record.checksum,

@@ -39,17 +39,24 @@ class DraftInfer(InferTask):
             description="Drafts of FirstPick, learnt from the final labels so far",
         )
         self._drafter = drafter
+        self._values = {label.name: label.value for label in labels}
 
     def is_valid(self) -> bool:
         """Tell MONAI Label to list it."""
         return True
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return a copy of the draft of ``request["study_id"]``, which MONAI Label deletes once it was sent."""
-        path = self._drafter.fetch(str(request["study_id"]))
+        """Return a copy of the draft of ``request["study_id"]``, which MONAI Label deletes once it was sent.
+
+        ``label_names`` are the classes that it has: MONAI Label's module names segments in their order.
+        """
+        study_id = str(request["study_id"])
+        path = self._drafter.fetch(study_id)
+        record = self._drafter.files.records.get(study_id)
+        there = {name for name, n in record.n_voxels.items() if n} if record else set()
         with tempfile.NamedTemporaryFile(suffix=ENDING, delete=False) as file:
             shutil.copyfile(path, file.name)
-        return file.name, {"label_names": self.labels}
+        return file.name, {"label_names": {name: value for name, value in self._values.items() if name in there}}
 
 
 class DraftTrainer(TrainTask):
