@@ -77,6 +77,12 @@ ROUTES = {
     ("GET", "/datastore/"): ("user", 200, {}),
     ("PUT", "/datastore/"): ("annotator", 403, {}),
     ("PUT", "/datastore/image"): ("annotator", 403, {}),
+    ("GET", "/firstpick/drafts"): ("user", 200, {}),
+    ("GET", "/firstpick/draft/{study_id:id}"): ("user", 409, {}),
+    ("POST", "/infer/firstpick_draft"): ("user", 409, {"params": {"image": STUDY}}),
+    ("POST", "/train/firstpick_draft"): ("admin", 200, {}),
+    ("POST", "/train/"): ("admin", 200, {}),
+    ("GET", "/train/"): ("user", 200, {}),
 }
 """Every route of ours: its role, what it answers to that role (None: depends on the machine), and what is sent."""
 
@@ -84,7 +90,6 @@ OF_MONAI_LABEL = {
     ("GET", "/info/"): ("user", 200, {}),
     ("GET", "/datastore/image"): ("user", 200, {"params": {"image": STUDY}}),
     ("DELETE", "/datastore/label"): ("admin", 404, {"params": {"id": STUDY, "tag": "final"}}),
-    ("GET", "/train/"): ("user", 404, {}),
     ("DELETE", "/train/"): ("admin", 200, {}),
 }
 """Some of MONAI Label's own, whose tokens are checked here, too."""
@@ -117,7 +122,9 @@ def server(provider, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MONAI_LABEL_AUTH_ENABLE", "true")
         patch.setenv("MONAI_LABEL_AUTH_REALM_URI", provider.realm)
-        server = Server(write_studies(folder / "studies", 4), folder / "state", "batch_size", "2")
+        server = Server(
+            write_studies(folder / "studies", 4), folder / "state", "batch_size", "2", "drafts.enabled", "true"
+        )
     with server:
         session = server.signed_in(provider.token("user"))
         wait_for(lambda: session.answers() and session.status()["state"] == "ready", what="the embedding")
@@ -142,13 +149,16 @@ def test_no_route_is_forgotten():
     from fastapi import FastAPI
 
     from firstpick.server.documentation import document
+    from firstpick.server.draft_routes import make_draft_router
+    from firstpick.server.draft_tasks import make_draft_stock_router
     from firstpick.server.routes import make_router
     from firstpick.server.stock import make_stock_router
     from firstpick.server.uploads import make_upload_router
 
     server = FastAPI(openapi_url=None)
     document(server)
-    for router in (make_router(None, None), make_upload_router(None), make_stock_router()):
+    of_drafts = (make_draft_router(None), make_draft_stock_router(None))
+    for router in (make_router(None, None), make_upload_router(None), make_stock_router(), *of_drafts):
         server.include_router(router)
     assert set(routes_of(server.router)) == ROUTES.keys() | OPEN
 

@@ -563,6 +563,26 @@ def test_the_servers_page_shows_the_series_of_any_study(tmp_path, open_page):
         until(tab, "[...document.querySelectorAll('#panel .series img')].every((image) => image.naturalWidth > 0)")
 
 
+@pytest.mark.slow
+def test_the_servers_page_tells_of_drafts_where_there_are_any(tmp_path, open_page):
+    pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
+    conf = ("drafts.enabled", "true", "drafts.ahead", "1", "drafts.min_dice", "0", "stop.last", "1", "stop.dice", "0")
+    with Server(write_studies(tmp_path / "studies", 8), tmp_path / "state", *conf) as server:
+        server.wait_until_ready()
+        tab = open_page(f"http://127.0.0.1:{server.port}/firstpick/")
+        tab.get_by_text("Drafts begin with 2 final labels; there is none yet.").wait_for()
+        assert tab.get_by_text("No study that had a draft was submitted yet.").is_visible()
+        picks = [pick["study_id"] for pick in server.picks()]
+        for study_id in picks[:2]:
+            server.upload(study_id, "alice")
+        wait_for(lambda: server.get("/firstpick/drafts")["drafts"], 90, "a draft")
+        tab.locator("#drafts-text", has_text="from 2 labels").wait_for()
+        server.upload(picks[2], "alice")
+        wait_for(lambda: server.get("/firstpick/drafts")["corrections"], 90, "the comparison")
+        tab.locator("#drafts-stop", has_text="drafts to check, or stop here").wait_for()
+        tab.wait_for_selector("#corrections .point", state="attached")
+
+
 def test_the_servers_page_runs_no_script_but_its_own(server):
     wait_for(server.answers)
     answer = server.ask("GET", "/firstpick/")

@@ -13,7 +13,9 @@ from typing import Any
 _FOLDER = Path(__file__).parent / "assets"
 _SCRIPTS = ("plotly.min.js", "parts.js", "raster.js", "charts.js", "page.js")
 
-ASSETS = {"page.css": "text/css"} | dict.fromkeys(_SCRIPTS, "text/javascript")
+_DRAFTS = "drafts.js"
+
+ASSETS = {"page.css": "text/css"} | dict.fromkeys((*_SCRIPTS, _DRAFTS), "text/javascript")
 """What the page is made of besides its template: names and media types."""
 
 LIVE_POLICY = (
@@ -32,10 +34,11 @@ def asset(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def live_page() -> str:
+def live_page(*, has_drafts: bool = False) -> str:
     """Return the page that asks the server for everything; for an address that ends in a slash."""
+    scripts = (*_SCRIPTS, _DRAFTS) if has_drafts else _SCRIPTS
     head = '<link rel="stylesheet" href="page/page.css">'
-    return _fill(head, "\n".join(f'<script src="page/{name}"></script>' for name in _SCRIPTS))
+    return _fill(head, "\n".join(f'<script src="page/{name}"></script>' for name in scripts))
 
 
 def report_page(data: Mapping[str, Any]) -> str:

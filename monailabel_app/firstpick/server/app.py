@@ -114,10 +114,9 @@ class FirstPickApp(MONAILabelApp):
         super().on_init_complete()
         server = sys.modules.get("monailabel.app")
         if server is not None:
-            server.app.include_router(
-                make_router(self._services.worklist, self._services.metrics), prefix=settings.MONAI_LABEL_API_STR
-            )
             drafts = self._services.drafts
+            own = make_router(self._services.worklist, self._services.metrics, has_drafts=drafts is not None)
+            server.app.include_router(own, prefix=settings.MONAI_LABEL_API_STR)
             routers = [make_upload_router(self._services.store.filing), make_stock_router(), *check_tokens(server.app)]
             if drafts:
                 server.app.include_router(make_draft_router(drafts), prefix=settings.MONAI_LABEL_API_STR)

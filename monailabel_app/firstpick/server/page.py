@@ -15,12 +15,12 @@ _HEADERS = {
 }
 
 
-def add_page(router: APIRouter) -> None:
+def add_page(router: APIRouter, *, has_drafts: bool) -> None:
     """Add the page and its parts to the routes."""
 
     @router.get("/", include_in_schema=False)
     def page() -> Response:
-        return HTMLResponse(live_page(), headers=_HEADERS)
+        return HTMLResponse(live_page(has_drafts=has_drafts), headers=_HEADERS)
 
     @router.get("/page/{name}", include_in_schema=False)
     def part(name: str) -> Response:

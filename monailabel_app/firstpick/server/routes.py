@@ -33,8 +33,10 @@ from firstpick.server.page import add_page
 from firstpick.server.worklist import Worklist
 
 
-def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C901, PLR0915 - a list of routes, not a path through code
-    """Routes over one work list, and what is measured of it."""
+def make_router(  # noqa: C901, PLR0915 - a list of routes, not a path through code
+    worklist: Worklist, metrics: Metrics, *, has_drafts: bool = False
+) -> APIRouter:
+    """Routes over one work list, and what is measured of it; `has_drafts` for the page."""
     looking, deciding = APIRouter(dependencies=[USER]), APIRouter(dependencies=[ANNOTATOR])
 
     @looking.get("/status")
@@ -155,7 +157,7 @@ def make_router(worklist: Worklist, metrics: Metrics) -> APIRouter:  # noqa: C90
         return worklist.reopen(wanted.study_id, wanted.client_id)
 
     router = APIRouter(prefix="/firstpick", tags=["FirstPick"])
-    add_page(router)  # which holds nothing of any study
+    add_page(router, has_drafts=has_drafts)  # which holds nothing of any study
     router.include_router(looking)
     router.include_router(deciding)
     return router
