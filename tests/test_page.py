@@ -517,6 +517,7 @@ def test_the_servers_page_tells_what_each_reader_did_and_what_is_to_be_known_of_
             "document.getElementById('readers').textContent.includes('7 min') && "
             "!document.getElementById('readers').textContent.includes('progress')",
         )
+        tab.close()  # before the server, which it goes on asking
 
 
 @pytest.mark.slow
@@ -542,6 +543,7 @@ def test_the_servers_page_asks_for_the_rest_of_a_long_list(tmp_path, open_page):
         unfold(tab, "Could not be read", 2001)
         names = tab.locator("#lists details[open] li [title]").evaluate_all("nodes => nodes.map((node) => node.title)")
         assert names == [f"broken_{number:04d}.png" for number in range(2001)]
+        tab.close()
 
 
 @pytest.mark.slow
@@ -561,6 +563,7 @@ def test_the_servers_page_shows_the_series_of_any_study(tmp_path, open_page):
         tab.mouse.click(*place_of(tab, other))
         until(tab, "document.querySelectorAll('#panel .series').length === 2")
         until(tab, "[...document.querySelectorAll('#panel .series img')].every((image) => image.naturalWidth > 0)")
+        tab.close()
 
 
 @pytest.mark.slow
@@ -581,6 +584,7 @@ def test_the_servers_page_tells_of_drafts_where_there_are_any(tmp_path, open_pag
         wait_for(lambda: server.get("/firstpick/drafts")["corrections"], 90, "the comparison")
         tab.locator("#drafts-stop", has_text="drafts to check, or stop here").wait_for()
         tab.wait_for_selector("#corrections .point", state="attached")
+        tab.close()
 
 
 def test_the_servers_page_runs_no_script_but_its_own(server):
@@ -645,3 +649,4 @@ def test_on_the_server_too(tmp_path, open_page):
             tab.evaluate("(id) => choose(id)", name)
             until(tab, f"document.getElementById('panel-title').textContent === '{name}'")
             until(tab, "document.querySelectorAll('#panel .alike').length > 0")
+        tab.close()

@@ -95,7 +95,7 @@ def test_the_routes_are_documented_with_their_types(running):
 def test_every_route_is_in_the_readmes_table(running):
     paths = running.get("/openapi.json")["paths"]
     routes = [f"{method.upper()} {path}" for path in paths if path.startswith("/firstpick/") for method in paths[path]]
-    readme = (APP / "README.md").read_text(encoding="utf-8")
+    readme = (APP / "README.md").read_text(encoding="utf-8").partition("\n## Routes\n")[2]  # drafts have a table apart
     assert sorted(re.findall(r"^\| `([A-Z]+ /firstpick/\S+)` \|", readme, re.MULTILINE)) == sorted(routes)
 
 
