@@ -11,6 +11,8 @@ from firstpick.encoders import ENCODERS, EncoderSpec, build_encoder
 from firstpick.encoders.graph import OnnxNetwork, on_processor
 from firstpick.voxels.views import ViewSpec
 
+pytestmark = pytest.mark.slow  # graphs of real weights
+
 SIZE = 64
 on_a_processor = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs torch")
 
