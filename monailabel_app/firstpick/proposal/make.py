@@ -13,7 +13,7 @@ from firstpick import __version__
 from firstpick.proposal.facts import pool_hash, with_facts
 from firstpick.proposal.nouns import Duplicate, Pick, Proposal, n_chosen
 from firstpick.proposal.outlook import outlook
-from firstpick.selection import LARGEST_FIRST, Guards, Selection, check_strategy, select
+from firstpick.selection import LARGEST_FIRST, Guards, Patches, Selection, check_strategy, select
 from firstpick.selection.space import Space
 from firstpick.studies import Pool, Slice
 
@@ -35,6 +35,7 @@ def propose(
     fingerprint: str = "",
     partial: bool = False,
     keep: Sequence[Pick] = (),
+    patches: Patches | None = None,
     **params: Any,
 ) -> Proposal:
     """Choose the next batch and say why.
@@ -43,7 +44,7 @@ def propose(
     ----------
     pool : Pool
         With its groups and strata, if they are to matter.
-    strategy, seed, starts, scaling, n_components, guards, n_jobs, **params
+    strategy, seed, starts, scaling, n_components, guards, n_jobs, patches, **params
         See `firstpick.selection.select`.
     batch_size : int
         How many studies, or slices, 1 or more. Where fewer are left, the proposal has fewer, and a note.
@@ -108,6 +109,7 @@ def propose(
             n_components=n_components,
             guards=guards,
             n_jobs=n_jobs,
+            patches=patches,
             **params,
         )
         duplicates = _duplicates(pool, chosen)

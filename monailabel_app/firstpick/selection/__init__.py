@@ -25,6 +25,9 @@ not, it need not be.
 
 The first line of the docstring is the strategy's label in the user interface; the rest says what is its own. To add
 one, write the function in a file of its own, name it in `STRATEGIES` (and `NESTED`), and give the tests its criterion.
+
+A strategy in `LATER` takes ``patches`` besides, which say what the labels so far leave unsure: it chooses from the
+second round on.
 """
 
 from __future__ import annotations
@@ -44,12 +47,14 @@ from firstpick.selection.bal import bal
 from firstpick.selection.calr import calr
 from firstpick.selection.consensus import consensus
 from firstpick.selection.constraints import Metadata, Rows
+from firstpick.selection.entropy_coverage import entropy_coverage
 from firstpick.selection.facility_location import facility_location
 from firstpick.selection.geometry import content_order
 from firstpick.selection.guards import Guards, choose
 from firstpick.selection.kcenter import kcenter
 from firstpick.selection.kmeans import kmeans
 from firstpick.selection.maxherding import maxherding
+from firstpick.selection.patches import Patches
 from firstpick.selection.probcover import probcover
 from firstpick.selection.repdiv import repdiv
 from firstpick.selection.result import Selection
@@ -62,11 +67,13 @@ from firstpick.selection.yuan_hong import yuan_hong
 
 __all__ = [
     "LARGEST_FIRST",
+    "LATER",
     "NESTED",
     "SCALINGS",
     "SEEDED",
     "STRATEGIES",
     "Guards",
+    "Patches",
     "Selection",
     "check_strategy",
     "describe",
@@ -90,7 +97,12 @@ STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "yuan_hong": yuan_hong,
 }
 
-NESTED = frozenset({"bal", "facility_location", "kcenter", "maxherding", "probcover", "random", "yuan_hong"})
+LATER: Mapping[str, Callable[..., Selection]] = {"entropy_coverage": entropy_coverage}
+"""Strategies that need what the first labels taught."""
+
+NESTED = frozenset(
+    {"bal", "entropy_coverage", "facility_location", "kcenter", "maxherding", "probcover", "random", "yuan_hong"}
+)
 """Strategies of which a smaller batch with the same seed is the start of a larger one."""
 
 LARGEST_FIRST = frozenset({"calr", "kmeans", "typiclust", "ward"})
@@ -99,7 +111,7 @@ LARGEST_FIRST = frozenset({"calr", "kmeans", "typiclust", "ward"})
 SEEDED = frozenset({"calr", "consensus", "kmeans", "silhouette", "typiclust"})
 """Strategies whose batch hangs on the seed and need not begin with a smaller one: several starts are made."""
 
-_GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng")
+_GIVEN_BY_SELECT = ("X", "n_select", "labelled", "candidates", "rng", "patches")
 
 Entry = TypeVar("Entry")
 
@@ -113,7 +125,7 @@ def describe(strategy: str) -> str:
     'Draw studies at random, each with the same chance.'
     """
     check_strategy(strategy)
-    return (inspect.getdoc(STRATEGIES[strategy]) or "").partition("\n")[0]
+    return (inspect.getdoc(_functions()[strategy]) or "").partition("\n")[0]
 
 
 def check_strategy(strategy: str, params: Collection[str] = ()) -> None:
@@ -125,7 +137,7 @@ def check_strategy(strategy: str, params: Collection[str] = ()) -> None:
     Traceback (most recent call last):
     ValueError: strategy 'kmean' is not known. Did you mean 'kmeans'? Choose one of ...
     """
-    function = _look_up("strategy", strategy, STRATEGIES)
+    function = _look_up("strategy", strategy, _functions())
     allowed = [name for name in inspect.signature(function).parameters if name not in _GIVEN_BY_SELECT]
     for name in params:
         if name not in allowed:
@@ -148,6 +160,7 @@ def select(
     groups: Sequence[str] | None = None,
     strata: Sequence[str] | None = None,
     slices: Sequence[tuple[str, str, float]] | None = None,
+    patches: Patches | None = None,
     guards: Guards = Guards(),  # noqa: B008 - frozen
     n_jobs: int = 0,
     **params: Any,
@@ -157,7 +170,7 @@ def select(
     Parameters
     ----------
     strategy : str
-        A key of `STRATEGIES`.
+        A key of `STRATEGIES`, or of `LATER`.
     X : array_like of shape (n_rows, dim)
         One embedding per row; finite, within the range of float32. Not modified.
     n_select : int
@@ -185,6 +198,8 @@ def select(
     slices : sequence of (str, str, float), optional
         Where rows are slices, the study of each row, its plane and its position in mm, for
         ``guards.max_per_study`` and ``guards.min_distance_mm``. Of ``groups``, studies are counted then.
+    patches : Patches, optional
+        Of the rows of ``X``, for a strategy in `LATER`; others do not look at them.
     guards : Guards
         What is kept to, whatever the strategy. Nothing by default.
     n_jobs : int
@@ -202,7 +217,7 @@ def select(
     ------
     ValueError
         If a name is not known, ``X`` is not a finite matrix, a row is out of range, ``n_select`` or ``starts`` is
-        below 1, or nothing is left to choose.
+        below 1, the strategy needs patches and there are none, or nothing is left to choose.
 
     Notes
     -----
@@ -231,6 +246,11 @@ def select(
     if n_left == 0:
         msg = f"nothing left to choose: all {len(values)} rows are labelled or excluded."
         raise ValueError(msg)
+    if strategy in LATER and patches is None:
+        msg = f"strategy {strategy!r} needs patches and what the labels so far say of them: it chooses no first batch."
+        raise ValueError(msg)
+    if patches is not None:
+        _mask("owner of patches", patches.owner.tolist(), len(values))
     rows = rows[content_order(values[rows])]
     rng = np.random.default_rng(seed)
     generators = [rng, *rng.spawn(starts - 1 if strategy in SEEDED else 0)]
@@ -242,8 +262,9 @@ def select(
 
     def ask(rng: np.random.Generator, some: NDArray[np.intp]) -> Callable[[int, Rows, Rows], Selection]:
         X = scaled(some.tobytes())
-        return lambda n, labelled, candidates: STRATEGIES[strategy](
-            X, n, labelled=labelled, candidates=candidates, rng=rng, **params
+        more = {"patches": patches.of(rows[some])} if patches is not None and strategy in LATER else {}
+        return lambda n, labelled, candidates: _functions()[strategy](
+            X, n, labelled=labelled, candidates=candidates, rng=rng, **more, **params
         )
 
     metadata = Metadata(
@@ -262,6 +283,10 @@ def select(
         chosen.scores,
         duplicates=tuple(sorted((int(rows[row]), int(rows[original])) for row, original in chosen.duplicates)),
     )
+
+
+def _functions() -> Mapping[str, Callable[..., Selection]]:
+    return {**STRATEGIES, **LATER}
 
 
 @contextlib.contextmanager
