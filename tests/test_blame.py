@@ -9,6 +9,7 @@ import pytest
 
 from firstpick.embedding.chunk import embed_chunk
 from firstpick.embedding.run import embed
+from firstpick.embedding.start import start_ahead
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder
 from firstpick.encoders.memory import is_out_of_memory
 from firstpick.encoders.ready import fetch_weights, on_gpu
@@ -196,6 +197,23 @@ def test_an_encoder_of_someone_else_reads_where_it_encodes(studies, cache, encod
     spec = encoder(build=f"with open({str(tmp_path / 'built')!r}, 'a') as file: file.write('once ')")
     assert reasons(studies, spec, cache, apart=True) == {}
     assert (tmp_path / "built").read_text() == "once "
+
+
+def test_an_encoder_that_was_built_while_studies_were_listed_is_not_built_again(studies, cache, encoder, tmp_path):
+    spec = encoder(build=f"with open({str(tmp_path / 'built')!r}, 'a') as file: file.write('once ')")
+    with LocalPool(n_workers=1) as pool:
+        start_ahead(spec, pool)
+        *_, last = embed(studies, spec, cache, executor=pool)
+    assert last.n_done == len(studies)
+    assert (tmp_path / "built").read_text() == "once "
+
+
+def test_what_goes_wrong_while_studies_are_listed_is_said_by_the_run(studies, cache, encoder):
+    spec = encoder(build="raise ValueError('no such weights')")
+    with LocalPool(n_workers=1) as pool:
+        start_ahead(spec, pool)
+        with pytest.raises(EncoderError, match="no such weights"):
+            list(embed(studies, spec, cache, executor=pool))
 
 
 def test_a_gpu_is_known_by_torch_and_only_where_the_encoder_imports_it(encoder, monkeypatch):

@@ -103,7 +103,7 @@ def batches(rows, owners):
 def main():
     parser = argparse.ArgumentParser(description="Compare ways to run the encoders on this processor.")
     parser.add_argument("--encoders", nargs="+", default=ENCODERS, choices=ENCODERS)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     facts = {name: measure(name, options.rounds) for name in options.encoders}

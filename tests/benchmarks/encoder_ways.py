@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-SETS = {"hippocampus": 40, "nerve_us": 100, "polyp_kvasir": 40}
+SETS = {"hippocampus": 24, "nerve_us": 60, "polyp_kvasir": 40}
 N_VIEWS = 24
 CALIBRATION, N_CALIBRATION = ("hippocampus", "nerve_us", "polyp_kvasir", "mednist"), 4
 
@@ -114,7 +114,7 @@ def serve(way, name, folder):
             seconds = time.process_time() - start, time.perf_counter() - wall
             print(json.dumps([some / len(rows) * 1000 for some in seconds]), flush=True)
         else:
-            np.save(folder / argument, encoded(runs[1], np.load(folder / "sets.npy", mmap_mode="r"), size))
+            np.save(folder / argument, encoded(runs[1], np.load(folder / "sets.npy"), size))
             print("{}", flush=True)
 
 
@@ -127,8 +127,9 @@ def made_ready(way, name, folder, n_threads, batch):
 
 
 def encoded(run, views, size):
-    """One row for each view, (n, dim)."""
-    return np.concatenate([pooled(run(views[start : start + size])) for start in range(0, len(views), size)])
+    """One row for each view, (n, dim); batches are full, as some graphs ask for."""
+    full = np.concatenate([views, np.repeat(views[-1:], -len(views) % size, axis=0)])
+    return np.concatenate([pooled(run(batch)) for batch in full.reshape(-1, size, *full.shape[1:])])[: len(views)]
 
 
 def pooled(output):

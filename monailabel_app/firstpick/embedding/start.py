@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from typing import Any, Protocol, runtime_checkable
 
-from firstpick.embedding.chunk import build, cut_chunk, cutter, embed_chunk, encode_chunk
+from firstpick.embedding.chunk import build, build_ahead, cut_chunk, cutter, embed_chunk, encode_chunk
 from firstpick.encoders import EncoderError, EncoderSpec, hub_id, is_third_party
 from firstpick.encoders.ready import fetch_weights, on_gpu
 from firstpick.workers import Executor, LocalPool, MemoryLimitError, ProcessExpired
@@ -32,6 +32,16 @@ class Workers(Protocol):
     def start(self, spec: EncoderSpec) -> Generator[None, None, list[Step]]:
         """Make ready, yield while that takes time, and return the steps of every chunk."""
         ...
+
+
+def start_ahead(spec: EncoderSpec, executor: Executor | Workers) -> None:
+    """Have the workers of this machine start, import and build while studies are listed.
+
+    What goes wrong is left for `start` to find and say.
+    """
+    if isinstance(executor, LocalPool):
+        for _ in range(executor.n_workers):
+            executor.submit_slow(build_ahead, spec)
 
 
 def start(
