@@ -104,8 +104,8 @@ import sys
 import numpy as np
 from firstpick.embedding.chunk import embed_chunk
 from firstpick.encoders import EncoderSpec, build_encoder
-from firstpick.encoders.ready import on_gpu
-assert not on_gpu(EncoderSpec())
+from firstpick.encoders.ready import gpus_for
+assert not gpus_for(EncoderSpec())
 assert build_encoder(EncoderSpec()).encode(np.zeros((1, 112, 112, 3), np.float32)).shape == (1, 384)
 sys.exit("torch" in sys.modules)
 """

@@ -171,14 +171,14 @@ class LocalPool:
         """
         return self._put(_Task((function, *args), first))
 
-    def alike(self, *, n_workers: int) -> LocalPool:
-        """Return another pool with these limits and this priority."""
+    def alike(self, *, n_workers: int, prepare: Call = ()) -> LocalPool:
+        """Return another pool with these limits and this priority, and a preparation of its own if one is given."""
         return LocalPool(
             n_workers=n_workers,
             time_limit_s=self.time_limit_s,
             start_limit_s=self.start_limit_s,
             memory_gb=self.memory_gb,
-            prepare=self._prepare,
+            prepare=prepare or self._prepare,
             background=self._background,
         )
 

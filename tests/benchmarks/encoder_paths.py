@@ -10,7 +10,7 @@ encodes 24 pictures of MedNIST, all six classes; the ways take turns, so that a 
 - *cosine*: the least of any view's row to that of torch in float32
 - *batches*: how many of 15 are the same as by those: five strategies, eight picks, three sets of data
 
-OpenVINO is measured where it is installed. ``--encoders`` names fewer encoders.
+OpenVINO is measured where it is installed. ``--encoders`` and ``--ways`` name fewer.
 """
 # ruff: noqa: T201  a script prints
 
@@ -58,15 +58,14 @@ def run_ways(*arguments):
     return subprocess.Popen(command, **pipes)
 
 
-def measure(name, n_rounds):
+def measure(name, wanted, n_rounds):
     """Print a line for each way; return the seconds that the graphs took."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if run_ways("prepare", name, folder).wait():
             sys.exit(f"encoder_ways.py prepare {name} failed.")
         facts = json.loads((folder / "facts.json").read_text())
-        here = [way for way in WAYS if "OpenVINO" not in way or importlib.util.find_spec("openvino")]
-        ways = {way: Way(way, name, folder) for way in here}
+        ways = {way: Way(way, name, folder) for way in wanted}
         rounds = [{(way, n): one.ask("time", n) for way, one in ways.items() for n in (1, 2)} for _ in range(n_rounds)]
         for place_of_way, one in enumerate(ways.values()):
             one.ask("rows", f"{place_of_way}.npy")
@@ -74,12 +73,12 @@ def measure(name, n_rounds):
             one.process.wait()
         rows = {way: np.load(folder / f"{place_of_way}.npy") for place_of_way, way in enumerate(ways)}
         owners = np.load(folder / "sets_counts.npy")
-    wanted = batches(rows[FIRST], owners)
+    expected = batches(rows[FIRST], owners)
     for way, one in ways.items():
         milliseconds = np.array([[some[way, 1][0], *some[way, 2]] for some in rounds])
         ratio = np.median([some[way, 1][0] / some[FIRST, 1][0] for some in rounds])
         one_thread, two, clock = np.median(milliseconds, axis=0)
-        same = sum(map(np.array_equal, batches(rows[way], owners), wanted))
+        same = sum(map(np.array_equal, batches(rows[way], owners), expected))
         print(
             f"| {name} | {way} | {one.ready['ready_s']:.1f} | {one.ready['peak_mb']:.0f} | {one_thread:.1f} "
             f"| {two:.1f} ({clock:.1f}) | {ratio:.2f} | {least_cosine(rows[way], rows[FIRST]):.5f} | {same} |",
@@ -103,10 +102,13 @@ def batches(rows, owners):
 def main():
     parser = argparse.ArgumentParser(description="Compare ways to run the encoders on this processor.")
     parser.add_argument("--encoders", nargs="+", default=ENCODERS, choices=ENCODERS)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    here = [way for way in WAYS if "OpenVINO" not in way or importlib.util.find_spec("openvino")]
+    parser.add_argument("--ways", nargs="+", default=here, choices=here, help="fewer; the first is always there")
     options = parser.parse_args()
-    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    facts = {name: measure(name, options.rounds) for name in options.encoders}
+    ways = [way for way in here if way in {FIRST, *options.ways}]
+    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
+    facts = {name: measure(name, ways, options.rounds) for name in options.encoders}
     for name, some in facts.items():
         print(f"{name}: {some['graph_s']:.1f} s to make the graph, {some['int8_s']:.1f} s to make it int8")
 

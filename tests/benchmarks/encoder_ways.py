@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-SETS = {"hippocampus": 24, "nerve_us": 60, "polyp_kvasir": 40}
+SETS = {"hippocampus": 16, "nerve_us": 48, "polyp_kvasir": 32}
 N_VIEWS = 24
 CALIBRATION, N_CALIBRATION = ("hippocampus", "nerve_us", "polyp_kvasir", "mednist"), 4
 

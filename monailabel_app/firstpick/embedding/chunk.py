@@ -16,7 +16,7 @@ from firstpick.embedding.cache import Embedded
 from firstpick.embedding.series import grid_text
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder, hub_id, pool_parts
 from firstpick.encoders.memory import Patient, is_out_of_memory
-from firstpick.encoders.ready import on_gpu
+from firstpick.encoders.ready import gpus_for
 from firstpick.sources.connection import SourceError
 from firstpick.sources.eligibility import Facts
 from firstpick.sources.source import at_hand, keep_served
@@ -106,7 +106,7 @@ def build_ahead(spec: EncoderSpec) -> None:
 
     It is not built where a GPU would run it, which one process does, nor where its weights have to be fetched first.
     """
-    if not (on_gpu(spec) or hub_id(spec)):
+    if not (gpus_for(spec) or hub_id(spec)):
         _warm(spec)
 
 

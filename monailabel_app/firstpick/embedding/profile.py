@@ -11,7 +11,7 @@ import numpy as np
 from firstpick.embedding.chunk import Parts, build, cut_chunk, cutter
 from firstpick.embedding.plan import chunks
 from firstpick.encoders import EncoderSpec, build_encoder
-from firstpick.encoders.ready import on_gpu
+from firstpick.encoders.ready import gpus_for
 from firstpick.studies import Study
 from firstpick.workers import LocalPool
 
@@ -28,7 +28,7 @@ def bare_seconds(studies: Sequence[Study], spec: EncoderSpec, pool: LocalPool, *
     if not n_parts:
         return 0.0
     some = chunks(studies[:: max(1, len(studies) // _N_STUDIES)])[0]
-    n_processes = 1 if pool.submit_slow(on_gpu, spec).result() else pool.n_workers
+    n_processes = pool.submit_slow(gpus_for, spec).result() or pool.n_workers
     answers = [pool.submit_after((build, spec), seconds_a_part, some, spec) for _ in range(n_processes)]
     rates: list[float] = [1 / answer.result() for answer in answers]
     return n_parts / sum(rates)

@@ -77,7 +77,7 @@ def embed(
     cache: Cache,
     *,
     executor: Executor | Workers | None = None,
-    apart: bool | None = None,
+    apart: int | None = None,
 ) -> Iterator[Progress]:
     """Embed what is missing, and yield the progress after each chunk.
 
@@ -92,8 +92,8 @@ def embed(
     cache : Cache
     executor : Executor or Workers, optional
         A `LocalPool` by default; or the workers of a cluster, `firstpick.embedding.dask.DaskWorkers`.
-    apart : bool, optional
-        Whether one process encodes what the executor's read, as is best on a GPU, or each does both. None finds out;
+    apart : int, optional
+        How many processes encode what the executor's read; 0 if each of these does both. None takes one for each GPU;
         only a `LocalPool` has the choice.
 
     Yields

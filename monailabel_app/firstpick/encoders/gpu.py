@@ -1,21 +1,28 @@
-"""Whether there is a GPU; torch, which takes over a second to import, is asked only if it was built for one."""
+"""Which GPUs there are; torch, which takes over a second to import, is asked only if it was built for one."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import runpy
 import sys
 from pathlib import Path
 
 
-def has_gpu() -> bool:
-    """Whether torch has a GPU to run networks on."""
+def n_gpus() -> int:
+    """How many GPUs torch has to run networks on."""
     if "torch" not in sys.modules and not _built_for_gpu():
-        return False
+        return 0
     import torch  # noqa: PLC0415 - see above
 
-    return torch.cuda.is_available()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def see_only(gpu: int) -> None:
+    """Let this process see one of the GPUs that it sees; before torch looks for them."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[gpu] if seen else str(gpu)
 
 
 @functools.cache
@@ -30,7 +37,7 @@ def _built_for_gpu() -> bool:
 
 def gpu_here() -> str:
     """Name the GPU that torch would use, and its memory; empty if there is none."""
-    if not has_gpu():
+    if not n_gpus():
         return ""
     import torch  # noqa: PLC0415 - see above
 

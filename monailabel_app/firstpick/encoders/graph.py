@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.encoders import EncoderError, EncoderSpec
-from firstpick.encoders.gpu import has_gpu
+from firstpick.encoders.gpu import n_gpus
 from firstpick.encoders.pictures import PictureEncoder, Preprocessing
 from firstpick.workers import n_cores
 
@@ -124,7 +124,7 @@ class GraphEncoder(PictureEncoder):
 
 def runs_graphs() -> bool:
     """Whether graphs are the fastest way to run a network here: ONNX Runtime is installed, and torch has no GPU."""
-    return importlib.util.find_spec("onnxruntime") is not None and not has_gpu()
+    return importlib.util.find_spec("onnxruntime") is not None and not n_gpus()
 
 
 def as_graph(network: nn.Module, *, size: int) -> Graph | None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from firstpick.encoders import EncoderError, EncoderSpec
 from firstpick.encoders.pictures import PictureEncoder, Preprocessing, first_line
 
-_TIMES = {"cpu": 1, "cuda": 8}  # as many pictures at once as on a processor
+_MOST_AT_ONCE = 1024
 _WRAPPERS = ("state_dict", "model")  # what training code puts around the tensors
 
 
@@ -47,8 +47,9 @@ class NetworkEncoder(PictureEncoder):
         # Views come with channels last; convolutions that are laid out so are a tenth to a fifth faster on a CPU.
         self._network = network.eval().to(self._device, self._dtype)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._batch = max(1, self._batch * _TIMES[self._device])
         self.dim = self._tried()
+        if self._device == "cuda":
+            self._batch = self._fitting()
 
     def prepare(self, parts: NDArray[np.float32]) -> Tensor:
         """Return what the network sees of some views, shape (n, channels, side, side), float32."""
@@ -61,13 +62,37 @@ class NetworkEncoder(PictureEncoder):
 
     @torch.inference_mode()
     def _output(self, parts: NDArray[np.float32]) -> Tensor:
-        output: Tensor = self._network(self.prepare(parts).to(self._device, self._dtype)).float()
+        pictures = self.prepare(parts).to(self._dtype)
+        if self._device == "cuda":  # from pinned memory, so that this process need not wait for the copy
+            pictures = pictures.pin_memory().to(self._device, non_blocking=True)
+        output: Tensor = self._network(pictures).float()
         return output
+
+    def _fitting(self) -> int:
+        """How many pictures take half of the GPU's free memory at once, by what a few take."""
+        few, side = self._batch, self._views.size
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        self.encode(np.zeros((few, side, side, 3), np.float32))
+        return n_fitting(torch.cuda.mem_get_info()[0], (torch.cuda.max_memory_allocated() - held) / few)
 
     @staticmethod
     def _array(rows: Tensor) -> NDArray[np.float32]:
         array: NDArray[np.float32] = rows.cpu().numpy()
         return array
+
+
+def n_fitting(free: int, each: float) -> int:
+    """How many pictures fit in half of the free memory, in bytes, and at most 1,024; a power of two.
+
+    Memory that runs out later halves what goes in at once: `firstpick.encoders.memory.Patient`.
+
+    >>> n_fitting(8_000_000_000, 30e6), n_fitting(80_000_000_000, 30e6), n_fitting(10, 30e6)
+    (128, 1024, 1)
+    """
+    fitting = int(free / 2 / max(each, 1.0))
+    return min(_MOST_AT_ONCE, 1 << max(0, fitting.bit_length() - 1))
 
 
 def resized(pictures: Tensor, side: int) -> Tensor:

@@ -104,14 +104,15 @@ class PictureEncoder(ABC):
 
     @staticmethod
     def _array(rows: Any) -> NDArray[np.float32]:
-        """The same as an array of numpy."""
+        """The same as an array of numpy; on a GPU this waits until it is done."""
         array: NDArray[np.float32] = rows
         return array
 
     def encode(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return one row for each view, shape (n, dim), float32."""
+        """Return one row for each view, (n, dim), float32; a GPU works on one batch while the next is prepared."""
         starts = range(0, len(parts), self._batch)
-        return np.concatenate([self._pool(self._output(parts[start : start + self._batch])) for start in starts])
+        pooled = [self._pool(self._output(parts[start : start + self._batch])) for start in starts]
+        return np.concatenate([np.concatenate([*map(self._array, pieces)], axis=1) for pieces in pooled])
 
     def patch_rows(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a row for each patch (or place of the map) of some views, from the top left, (n, n_patches, dim).
@@ -138,20 +139,20 @@ class PictureEncoder(ABC):
             msg = f"encoder '{self._spec.name}' cannot encode views of {side} x {side} pixels: {first_line(error)}"
             raise EncoderError(msg) from error
 
-    def _pool(self, output: Any) -> NDArray[np.float32]:
-        """Turn what a network gave into one row for each picture; averages are taken where the network runs."""
+    def _pool(self, output: Any) -> tuple[Any, ...]:
+        """Turn what a network gave into one row for each picture, in one or two pieces; it is done where that runs."""
         if output.ndim == 4:  # noqa: PLR2004 - maps
-            return self._array(output.mean(axis=(2, 3)))
+            return (output.mean(axis=(2, 3)),)
         if output.ndim == 2:  # noqa: PLR2004 - rows
-            return self._array(output)
-        patch = self._array(output[:, self._n_first :].mean(axis=1))
+            return (output,)
+        patch = output[:, self._n_first :].mean(axis=1)
         if self._spec.tokens == "patch":
-            return patch
+            return (patch,)
         if not self._n_first:
             msg = f"the network has no class token; key tokens must be patch, not '{self._spec.tokens}'."
             raise ValueError(msg)
-        first = self._array(output[:, 0])
-        return first if self._spec.tokens == "class" else np.concatenate([first, patch], axis=1)
+        first = output[:, 0]
+        return (first,) if self._spec.tokens == "class" else (first, patch)
 
 
 def _sized(views: ViewSpec, size: int) -> ViewSpec:

@@ -7,19 +7,19 @@ import sys
 from dataclasses import replace
 
 from firstpick.encoders import EncoderSpec, encoder_row, hub_id, is_third_party
-from firstpick.encoders.gpu import has_gpu
+from firstpick.encoders.gpu import n_gpus
 from firstpick.encoders.third_party import import_source
 
 
-def on_gpu(spec: EncoderSpec) -> bool:
-    """Import what the encoder is made of, and say whether it would run on a GPU."""
+def gpus_for(spec: EncoderSpec) -> int:
+    """Import what the encoder is made of, and say how many GPUs could run it."""
     row = encoder_row(spec.name)
     if not row.missing():
         importlib.import_module(row.builder.partition(":")[0])
     if is_third_party(spec):
         import_source(spec)
-        return "torch" in sys.modules and has_gpu()
-    return row.runs_on_gpu and has_gpu()
+        return n_gpus() if "torch" in sys.modules else 0
+    return n_gpus() if row.runs_on_gpu else 0
 
 
 def fetch_weights(spec: EncoderSpec) -> EncoderSpec:
