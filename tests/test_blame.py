@@ -1,5 +1,6 @@
 """Whose fault it is: what an encoder does wrong stops the run, and only what a study does wrong is that study's."""
 
+import os
 import pickle
 import re
 import sys
@@ -9,9 +10,11 @@ import pytest
 
 from firstpick.embedding.chunk import embed_chunk
 from firstpick.embedding.run import embed
+from firstpick.embedding.start import start_ahead
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder
+from firstpick.encoders.gpu import see_only
 from firstpick.encoders.memory import is_out_of_memory
-from firstpick.encoders.ready import fetch_weights, on_gpu
+from firstpick.encoders.ready import fetch_weights, gpus_for
 from firstpick.sources.folder import list_studies
 from firstpick.voxels.views import ViewSpec
 from firstpick.workers import LocalPool
@@ -177,7 +180,7 @@ def test_one_process_encodes_what_others_read_and_nothing_else_differs(studies, 
     found = reasons(list_studies(phantom.parent)[0], spec, cache, apart=True)
     assert list(found) == ["case_9.nii"]
     assert done == {  # only what is submitted plainly, or after the encoder was built, is on a study's clock
-        ("submit_slow", "on_gpu"): {2},
+        ("submit_slow", "gpus_for"): {2},
         ("submit_slow", "cutter"): {1},
         ("submit", "cut_chunk"): {2},
         ("submit_after", "encode_chunk"): {1},
@@ -198,13 +201,46 @@ def test_an_encoder_of_someone_else_reads_where_it_encodes(studies, cache, encod
     assert (tmp_path / "built").read_text() == "once "
 
 
+def test_an_encoder_that_was_built_while_studies_were_listed_is_not_built_again(studies, cache, encoder, tmp_path):
+    spec = encoder(build=f"with open({str(tmp_path / 'built')!r}, 'a') as file: file.write('once ')")
+    with LocalPool(n_workers=1) as pool:
+        start_ahead(spec, pool)
+        *_, last = embed(studies, spec, cache, executor=pool)
+    assert last.n_done == len(studies)
+    assert (tmp_path / "built").read_text() == "once "
+
+
+def test_what_goes_wrong_while_studies_are_listed_is_said_by_the_run(studies, cache, encoder):
+    spec = encoder(build="raise ValueError('no such weights')")
+    with LocalPool(n_workers=1) as pool:
+        start_ahead(spec, pool)
+        with pytest.raises(EncoderError, match="no such weights"):
+            list(embed(studies, spec, cache, executor=pool))
+
+
 def test_a_gpu_is_known_by_torch_and_only_where_the_encoder_imports_it(encoder, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert on_gpu(EncoderSpec("random-init"))
-    assert on_gpu(encoder())
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpus_for(EncoderSpec("random-init")) == 2
+    assert gpus_for(encoder()) == 2
+    assert gpus_for(EncoderSpec("pixels")) == 0
     monkeypatch.delitem(sys.modules, "torch")
-    assert not on_gpu(EncoderSpec("pixels"))
+    assert gpus_for(encoder()) == 0
+
+
+def test_each_gpu_has_a_process_of_its_own_that_sees_no_other(studies, cache, encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    name = f"{str(tmp_path)!r} + '/gpu-' + os.environ['CUDA_VISIBLE_DEVICES']"
+    spec = encoder(build=f"open({name}, 'w').close()")
+    assert reasons(studies, spec, cache, apart=2) == {}
+    assert sorted(path.name for path in tmp_path.glob("gpu-*")) == ["gpu-3", "gpu-7"]
+
+
+def test_without_a_choice_of_the_user_a_gpu_goes_by_its_number(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    see_only(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 # -- weights from a hub

@@ -102,7 +102,13 @@ def test_embed_export_and_list_agree(run):
     status, out, _ = run("embed", "--profile")
     assert status == 0
     assert "8 of 9 studies embedded, 1 failed, 0 left out." in out
-    assert all(stage in out for stage in ("reading", "viewing", "encoding", "storing"))
+    stages = ("listing", "starting", "reading", "viewing", "encoding", "storing", "wall", "bare encoder")
+    assert all(f"\n{stage} " in out for stage in stages)
+    assert re.search(r"\nparts +72\n", out)  # three views of each plane
+    told = json.loads(run("embed", "--profile", "--json")[1])
+    profile = told.pop("profile")
+    assert told == {"n_total": 9, "n_done": 8, "n_failed": 1, "n_left_out": 0}
+    assert profile["wall"] > profile["listing"] > 0 == profile["parts"] == profile["encoding"]  # all is embedded
     run("export", "--out", str(run.folder / "pool.npz"))
     with np.load(run.folder / "pool.npz", allow_pickle=False) as pool:
         assert pool["study_ids"].tolist() == [f"case_{number}.nii" for number in range(8)]

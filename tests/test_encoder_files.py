@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from firstpick.cli import main
 from firstpick.embedding.chunk import embed_chunk
 from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder, encoder_row, hub_id
-from firstpick.encoders.network import load_into, load_state, preprocessing
+from firstpick.encoders.network import load_into, load_state
+from firstpick.encoders.pictures import preprocessing
 from firstpick.encoders.weights import checksum, weights_files
 from firstpick.sources.folder import list_studies
 from firstpick.voxels.views import ViewSpec

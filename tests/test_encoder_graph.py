@@ -1,14 +1,18 @@
 """A network as a graph of ONNX Runtime: the same numbers, and torch wherever there can be no graph."""
 
+import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
-from firstpick.encoders import ENCODERS, EncoderSpec, build_encoder
-from firstpick.encoders.graph import OnnxNetwork, on_processor
+from firstpick.encoders import ENCODERS, EncoderError, EncoderSpec, build_encoder
+from firstpick.encoders.dinov2 import graph_up_to
+from firstpick.encoders.graph import GraphEncoder, as_graph
+from firstpick.encoders.network import NetworkEncoder
 from firstpick.voxels.views import ViewSpec
 
 pytestmark = pytest.mark.slow  # graphs of real weights
@@ -39,15 +43,26 @@ def pictures(n, size=SIZE):
 
 
 @on_a_processor
-@pytest.mark.skipif(bool(ENCODERS["efficientnet-lite0"].missing()), reason="EfficientNet-Lite0 is not installed")
-@pytest.mark.parametrize("size", [56, 64, 224])
-def test_lite0_runs_as_a_graph_with_the_rows_of_torch(monkeypatch, size):
-    spec = EncoderSpec("efficientnet-lite0", views=ViewSpec(size=size))
+@pytest.mark.parametrize(
+    ("name", "size", "choices"),
+    [
+        ("efficientnet-lite0", 56, {}),
+        ("efficientnet-lite0", 224, {}),
+        ("dinov2-s", 56, {}),
+        ("dinov2-s", 112, {"tokens": "both"}),
+        ("dinov2-s", 112, {"layer": "12", "tokens": "class"}),
+        ("dinov2-s", 224, {"layer": "2"}),
+    ],
+)
+def test_a_built_in_encoder_runs_as_a_graph_with_the_rows_of_torch(monkeypatch, name, size, choices):
+    if ENCODERS[name].missing():
+        pytest.skip(f"{name} is not installed")
+    spec = EncoderSpec(name, views=ViewSpec(size=size), **choices)
     graph = build_encoder(spec)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     plain = build_encoder(spec)
-    assert isinstance(graph._network, OnnxNetwork)
-    assert not isinstance(plain._network, OnnxNetwork)
+    assert isinstance(graph, GraphEncoder)
+    assert isinstance(plain, NetworkEncoder)
     views = np.random.default_rng(0).random((5, size, size, 3), dtype=np.float32)
     rows, expected = graph.encode(views), plain.encode(views)
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
@@ -60,20 +75,38 @@ def test_lite0_runs_as_a_graph_with_the_rows_of_torch(monkeypatch, size):
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_a_graph_takes_any_number_of_pictures(n):
     network = Halves()
-    graph = on_processor(network, size=SIZE)
-    assert isinstance(graph, OnnxNetwork)
+    graph = as_graph(network, size=SIZE)
     with torch.inference_mode():
-        np.testing.assert_allclose(graph(pictures(n)), network(pictures(n)), atol=1e-5)
+        np.testing.assert_allclose(graph(pictures(n).numpy()), network(pictures(n)), atol=1e-5)
 
 
-def test_without_onnx_runtime_the_network_itself_runs(monkeypatch):
+def test_without_onnx_runtime_there_is_no_graph(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    network = Halves()
-    assert on_processor(network, size=SIZE) is network
+    assert as_graph(Halves(), size=SIZE) is None
 
 
 @on_a_processor
-def test_a_network_that_no_graph_can_be_made_of_runs_itself_and_that_is_said(caplog):
-    network = Halves(NotInOnnx())
-    assert on_processor(network, size=SIZE) is network
+def test_where_no_graph_can_be_made_that_is_said(caplog):
+    assert as_graph(Halves(NotInOnnx()), size=SIZE) is None
     assert "slower than ONNX Runtime" in caplog.text
+
+
+def test_a_graph_of_another_network_is_refused(tmp_path):
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), tmp_path / "other.onnx")
+    with pytest.raises(EncoderError, match=r"'other\.onnx' is not the expected network"):
+        graph_up_to(tmp_path / "other.onnx", 1)
+
+
+@on_a_processor
+def test_a_process_embeds_with_the_default_encoder_without_importing_torch():
+    code = """
+import sys
+import numpy as np
+from firstpick.embedding.chunk import embed_chunk
+from firstpick.encoders import EncoderSpec, build_encoder
+from firstpick.encoders.ready import gpus_for
+assert not gpus_for(EncoderSpec())
+assert build_encoder(EncoderSpec()).encode(np.zeros((1, 112, 112, 3), np.float32)).shape == (1, 384)
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

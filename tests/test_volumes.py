@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import locale
 import os
@@ -16,6 +17,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from firstpick.studies import Study
+from firstpick.voxels import raw
 from firstpick.voxels.volumes import VolumeError, read_volume
 
 AXIS_CODES = [
@@ -391,12 +393,25 @@ def _write_any(phantom, name):
         phantom.itk(name)
 
 
-def test_a_gzip_with_a_wrong_checksum_is_an_error(phantom_volume):
+@pytest.mark.parametrize("library", ["Python's", "Intel's"])
+def test_whatever_unpacks_gzip_reads_the_same_and_sees_the_same_damage(phantom_volume, monkeypatch, library):
+    if library == "Intel's":
+        pytest.importorskip("isal")
+        assert raw.open_gzip is not gzip.open
+    monkeypatch.setitem(raw._PACKED, b"\x1f\x8b", raw.open_gzip if library == "Intel's" else gzip.open)
     path = phantom_volume.nifti("a.nii.gz")
-    data = bytearray(path.read_bytes())
-    data[-8] ^= 255
-    path.write_bytes(data)
+    sound = path.read_bytes()
+    np.testing.assert_array_equal(read_volume(path).array, phantom_volume.array)
+    path.write_bytes(sound + b"more")
+    assert read_volume(path).notes == ("bytes behind the packed data ignored",)
+    np.testing.assert_array_equal(read_volume(path).array, phantom_volume.array)
+    wrong = bytearray(sound)
+    wrong[-8] ^= 255
+    path.write_bytes(wrong)
     with pytest.raises(VolumeError, match=r"a\.nii\.gz cannot be read.*CRC"):
+        read_volume(path)
+    path.write_bytes(sound[: len(sound) // 2])
+    with pytest.raises(VolumeError, match=r"a\.nii\.gz cannot be read.*end-of-stream"):
         read_volume(path)
 
 

@@ -106,6 +106,11 @@ class _Task:
     future: Future[Any] = field(default_factory=Future)
 
 
+def n_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class LocalPool:
     """Worker processes on this machine with limits on their time and memory.
 
@@ -135,14 +140,13 @@ class LocalPool:
         prepare: Call = (),
         background: bool = False,
     ) -> None:
-        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.n_workers = n_workers or n_cores
+        self.n_workers = n_workers or n_cores()
         self.time_limit_s = time_limit_s
         self.start_limit_s = start_limit_s
         self.memory_gb = memory_gb or machine_bytes() / 2e9
         self._prepare = prepare
         self._background = background
-        self._n_threads = max(1, n_cores // self.n_workers)
+        self._n_threads = max(1, n_cores() // self.n_workers)
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
         self._tenders: list[threading.Thread] = []
@@ -167,14 +171,14 @@ class LocalPool:
         """
         return self._put(_Task((function, *args), first))
 
-    def alike(self, *, n_workers: int) -> LocalPool:
-        """Return another pool with these limits and this priority."""
+    def alike(self, *, n_workers: int, prepare: Call = ()) -> LocalPool:
+        """Return another pool with these limits and this priority, and a preparation of its own if one is given."""
         return LocalPool(
             n_workers=n_workers,
             time_limit_s=self.time_limit_s,
             start_limit_s=self.start_limit_s,
             memory_gb=self.memory_gb,
-            prepare=self._prepare,
+            prepare=prepare or self._prepare,
             background=self._background,
         )
 

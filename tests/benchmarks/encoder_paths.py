@@ -1,164 +1,116 @@
-"""How an encoder runs fastest on this processor, and how far its rows are then from those of float32, as a table.
+"""How an encoder runs fastest on this processor, and what that changes, as one table.
 
-Run by hand: ``python tests/benchmarks/encoder_paths.py``. Views of pictures of MedNIST, all six classes; the ways take
-turns, so that a busy machine slows all of them alike. Seconds are those of the processor, on ``--threads`` threads.
-What is made ready once (a graph, a compilation, the calibration of int8 on views of four kinds) stands in a column of
-its own. OpenVINO is measured where it is installed. Then how many of twenty picks are the same on rows of bfloat16, for
-the default encoder on three sets of data.
+Run by hand: ``python tests/benchmarks/encoder_paths.py``. Each way has a process of its own (`encoder_ways.py`), which
+encodes 24 pictures of MedNIST, all six classes; the ways take turns, so that a busy machine slows all of them alike.
+
+- *start*: seconds of the processor from a new process to its first batch; ways of a graph find it made
+- *memory*: the most that the process held until then, on one thread
+- *ms a view*: of the processor, on one and on two threads; *clock*: by the clock, on two
+- *to the first*: median over rounds of the seconds on one thread, to those of torch in float32
+- *cosine*: the least of any view's row to that of torch in float32
+- *batches*: how many of 15 are the same as by those: five strategies, eight picks, three sets of data
+
+OpenVINO is measured where it is installed. ``--encoders`` and ``--ways`` name fewer.
 """
 # ruff: noqa: T201  a script prints
 
 from __future__ import annotations
 
 import argparse
-import copy
 import importlib.util
+import json
+import subprocess
+import sys
 import tempfile
-import time
-import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import torch
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
+from encoder_ways import SETS, WAYS
 
-from firstpick.encoders import EncoderSpec, build_encoder, efficientnet
 from firstpick.selection import select
-from firstpick.voxels.volumes import read_volume
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ENCODERS = ("dinov2-s", "efficientnet-lite0")
-SETS = ("hippocampus", "nerve_us", "polyp_kvasir")
 STRATEGIES = ("kmeans", "typiclust", "ward", "facility_location", "kcenter")
-N_VIEWS = 24
-N_STUDIES, N_PICKS = 300, 20
-CALIBRATION, N_CALIBRATION = ("hippocampus", "nerve_us", "polyp_kvasir", "mednist"), 4
+N_PICKS = 8
+FIRST, *_ = WAYS
+HEAD = (
+    "encoder", "way", "start, s", "memory, MB", "ms a view, one thread", "two threads (clock)",
+    "to the first", "least cosine", "same batches of 15",
+)  # fmt: skip
 
 
-class Views(CalibrationDataReader):
-    """What int8 is calibrated on, batch by batch."""
+class Way:
+    """A process that runs the network in one way."""
 
-    def __init__(self, batches):
-        self._batches = iter(batches)
+    def __init__(self, way, name, folder):
+        self.process = run_ways(way, name, folder)
+        self.ready = json.loads(self.process.stdout.readline())
 
-    def get_next(self):
-        batch = next(self._batches, None)
-        return None if batch is None else {"views": batch.numpy()}
-
-
-def ways_of(network, batches, others, folder, n_threads):
-    """Yield names, and functions that turn what the network sees of a few views into what it gives.
-
-    A way is made ready between two names: a graph, a compilation, the first batch.
-    """
-    path, narrow = folder / "network.onnx", folder / "int8.onnx"
-
-    def session(path):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = n_threads
-        made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda views: torch.from_numpy(made.run(None, {"views": views.numpy()})[0])
-
-    def in_bfloat16(views):
-        with torch.autocast("cpu", torch.bfloat16):
-            return network(views).float()
-
-    yield "torch, float32", network
-    rows = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    yield "torch, float32, channels first", rows
-    yield "torch, bfloat16", in_bfloat16
-    yield "torch.compile, float32", torch.compile(network)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a tracer: for this number of views alone
-        torch.onnx.export(network, (batches[0],), path, input_names=["views"], dynamo=False)
-    yield "ONNX Runtime, float32", session(path)
-    quant_pre_process(path, folder / "shapes.onnx")
-    quantize_static(folder / "shapes.onnx", narrow, Views(others), per_channel=True)
-    yield "ONNX Runtime, int8", session(narrow)
-    if importlib.util.find_spec("openvino"):
-        import openvino  # no part of FirstPick: pip install openvino
-
-        for kind in ("f32", "bf16"):
-            settings = {"INFERENCE_NUM_THREADS": n_threads, "INFERENCE_PRECISION_HINT": kind}
-            made = openvino.Core().compile_model(path, "CPU", settings)
-            yield f"OpenVINO, {kind}", lambda views, made=made: torch.from_numpy(made(views.numpy())[0].copy())
+    def ask(self, order, argument):
+        print(order, argument, file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
 
 
-def torch_network(encoder, name):
-    """The encoder's network in torch, whatever FirstPick runs."""
-    if name != "efficientnet-lite0":
-        return encoder._network
-    return efficientnet.features(EncoderSpec(name).resolved()).eval().to(memory_format=torch.channels_last)
+def run_ways(*arguments):
+    script = Path(__file__).with_name("encoder_ways.py")
+    command = [sys.executable, script, *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    return subprocess.Popen(command, **pipes)
 
 
-@torch.inference_mode()
-def measure(name, files, n_threads, n_rounds):
-    """Print a line for each way."""
-    encoder = build_encoder(EncoderSpec(name))
-    views = encoder.prepare(np.concatenate([encoder.parts(read_volume(file)) for file in files])).contiguous()
-    size = encoder._batch
-    batches = views[: len(views) // size * size].split(size)
-    some = [file for kind in CALIBRATION for file in sorted((DATA / kind / "images").iterdir())[:N_CALIBRATION]]
-    others = encoder.prepare(np.concatenate([encoder.parts(read_volume(file)) for file in some])).contiguous()
-    others = others[: len(others) // size * size].split(size)
-    ways, ready = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.process_time()
-        for way, run in ways_of(torch_network(encoder, name), batches, others, Path(folder), n_threads):
-            run(batches[0])
-            ways[way], ready[way] = run, time.process_time() - start
-            start = time.process_time()
-        rows, seconds = {}, {way: [] for way in ways}
-        for _ in range(n_rounds):
-            for way, run in ways.items():
-                start = time.process_time()
-                found = [encoder._pool(run(batch)) for batch in batches]
-                seconds[way].append((time.process_time() - start) / len(views) * 1000)
-                rows[way] = torch.cat(found)
-    first = next(iter(ways))
-    for way in ways:
-        ratio = np.median(np.divide(seconds[way], seconds[first]))
-        cosine = torch.nn.functional.cosine_similarity(rows[way], rows[first]).min()
-        numbers = f"{ready[way]:.1f} | {np.median(seconds[way]):.1f} | {ratio:.2f} | {cosine:.5f}"
-        print(f"| {name} | {way} | {numbers} |", flush=True)
+def measure(name, wanted, n_rounds):
+    """Print a line for each way; return the seconds that the graphs took."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if run_ways("prepare", name, folder).wait():
+            sys.exit(f"encoder_ways.py prepare {name} failed.")
+        facts = json.loads((folder / "facts.json").read_text())
+        ways = {way: Way(way, name, folder) for way in wanted}
+        rounds = [{(way, n): one.ask("time", n) for way, one in ways.items() for n in (1, 2)} for _ in range(n_rounds)]
+        for place_of_way, one in enumerate(ways.values()):
+            one.ask("rows", f"{place_of_way}.npy")
+            one.process.stdin.close()
+            one.process.wait()
+        rows = {way: np.load(folder / f"{place_of_way}.npy") for place_of_way, way in enumerate(ways)}
+        owners = np.load(folder / "sets_counts.npy")
+    expected = batches(rows[FIRST], owners)
+    for way, one in ways.items():
+        milliseconds = np.array([[some[way, 1][0], *some[way, 2]] for some in rounds])
+        ratio = np.median([some[way, 1][0] / some[FIRST, 1][0] for some in rounds])
+        one_thread, two, clock = np.median(milliseconds, axis=0)
+        same = sum(map(np.array_equal, batches(rows[way], owners), expected))
+        print(
+            f"| {name} | {way} | {one.ready['ready_s']:.1f} | {one.ready['peak_mb']:.0f} | {one_thread:.1f} "
+            f"| {two:.1f} ({clock:.1f}) | {ratio:.2f} | {least_cosine(rows[way], rows[FIRST]):.5f} | {same} |",
+            flush=True,
+        )
+    return facts
 
 
-def same_picks(name):
-    """Print how many picks of each strategy are the same on rows of float32 and of bfloat16."""
-    encoder = build_encoder(EncoderSpec(ENCODERS[0]))
-    rows = []
-    for file in sorted((DATA / name / "images").iterdir())[:N_STUDIES]:
-        parts = encoder.parts(read_volume(file))
-        with torch.autocast("cpu", torch.bfloat16):
-            narrow = encoder.encode(parts).mean(axis=0)
-        rows.append((encoder.encode(parts).mean(axis=0), narrow))
-    exact, narrow = np.stack(rows, axis=1)
-    counts = []
-    for strategy in STRATEGIES:
-        first, second = (select(strategy, X, N_PICKS, seed=0).indices for X in (exact, narrow))
-        counts.append(len(np.intersect1d(first, second)))
-    print(f"| {name}, {len(rows)} studies | {' | '.join(map(str, counts))} |", flush=True)
+def least_cosine(some, others):
+    lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
+    return ((some * others).sum(axis=1) / lengths).min()
+
+
+def batches(rows, owners):
+    """What each strategy picks of each set, sorted; the rows are of views, set by set, study by study."""
+    studies = np.stack([own.mean(axis=0) for own in np.split(rows, np.cumsum(owners)[:-1])])
+    sets = np.split(studies, np.cumsum(list(SETS.values()))[:-1])
+    return [np.sort(select(strategy, X, N_PICKS, seed=0).indices) for X in sets for strategy in STRATEGIES]
 
 
 def main():
     parser = argparse.ArgumentParser(description="Compare ways to run the encoders on this processor.")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only-times", action="store_true", help="leave out which picks are the same")
+    parser.add_argument("--encoders", nargs="+", default=ENCODERS, choices=ENCODERS)
+    parser.add_argument("--rounds", type=int, default=3)
+    here = [way for way in WAYS if "OpenVINO" not in way or importlib.util.find_spec("openvino")]
+    parser.add_argument("--ways", nargs="+", default=here, choices=here, help="fewer; the first is always there")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    files = sorted((DATA / "mednist" / "images").iterdir())
-    print("| encoder | way | s to make ready | ms a view | to the first (median of rounds) | least cosine to it |")
-    print("|---|---|---|---|---|---|")
-    for name in ENCODERS:
-        measure(name, files[:: len(files) // N_VIEWS][:N_VIEWS], options.threads, options.rounds)
-    if options.only_times:
-        return
-    print(f"\n| same of {N_PICKS} picks | {' | '.join(STRATEGIES)} |\n|---|{'---|' * len(STRATEGIES)}")
-    for name in SETS:
-        same_picks(name)
+    ways = [way for way in here if way in {FIRST, *options.ways}]
+    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
+    facts = {name: measure(name, ways, options.rounds) for name in options.encoders}
+    for name, some in facts.items():
+        print(f"{name}: {some['graph_s']:.1f} s to make the graph, {some['int8_s']:.1f} s to make it int8")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from firstpick.cli.session import configuration, studies_place
 from firstpick.config import Config, ConfigError, state_folder
 from firstpick.database import StoreError
 from firstpick.encoders import EncoderError, hub_id
-from firstpick.encoders.ready import gpu_here
+from firstpick.encoders.gpu import gpu_here
 from firstpick.origins import is_ip
 from firstpick.sources.connection import SourceError
 from firstpick.sources.label_files import has_labels

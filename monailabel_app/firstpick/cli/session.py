@@ -118,9 +118,9 @@ def configuration(options: argparse.Namespace) -> Config:
 
 
 @contextlib.contextmanager
-def session(options: argparse.Namespace) -> Iterator[Session]:
+def session(options: argparse.Namespace, config: Config | None = None) -> Iterator[Session]:
     """Open the state of a folder with studies, or of a PACS."""
-    config = configuration(options)
+    config = config or configuration(options)
     place = studies_place(options)
     known_facts = functools.partial(_known_facts, config, place)
     source = open_source(place, config.eligible, config.dicomweb, known_facts, config.series)

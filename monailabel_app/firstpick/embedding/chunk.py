@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from firstpick.embedding.cache import Embedded
 from firstpick.embedding.series import grid_text
-from firstpick.encoders import EncoderError, EncoderSpec, build_encoder, pool_parts
+from firstpick.encoders import EncoderError, EncoderSpec, build_encoder, hub_id, pool_parts
 from firstpick.encoders.memory import Patient, is_out_of_memory
+from firstpick.encoders.ready import gpus_for
 from firstpick.sources.connection import SourceError
 from firstpick.sources.eligibility import Facts
 from firstpick.sources.source import at_hand, keep_served
@@ -26,7 +27,8 @@ from firstpick.voxels.volumes import Volume, VolumeError, read_volume
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("reading", "viewing", "encoding", "storing")
+STAGES = ("starting", "reading", "viewing", "encoding", "storing")
+"""Of a run; *starting* is until the first worker encodes, the others are summed over the workers."""
 Parts = NDArray[np.float32]
 Cutter = Callable[[Volume], Parts]
 """`Encoder.parts` alone, which a process can have without the network."""
@@ -35,7 +37,7 @@ _BATCH_PARTS = 32
 _BATCH_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True)
+@dataclass
 class ChunkResult:
     """What came of a chunk, in any order, and the seconds of each stage.
 
@@ -48,6 +50,10 @@ class ChunkResult:
         What headers say, of those that were fetched.
     missed : list of (Study, SourceError)
         What could not be had, through no fault of its own.
+    n_parts : int
+        How many were encoded.
+    began : float
+        When the first of them was, in seconds since the epoch; 0 if none was.
     """
 
     embedded: list[Embedded]
@@ -55,6 +61,8 @@ class ChunkResult:
     stages: dict[str, float]
     facts: list[tuple[Study, Facts]] = field(default_factory=list)
     missed: list[tuple[Study, SourceError]] = field(default_factory=list)
+    n_parts: int = 0
+    began: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,15 @@ def _warm(spec: EncoderSpec) -> Patient:
 def build(spec: EncoderSpec) -> None:
     """Build the encoder of this worker, if it is not; EncoderError if that is not possible."""
     _warm(spec)
+
+
+def build_ahead(spec: EncoderSpec) -> None:
+    """Import what studies will need, and build the encoder, before there is a study.
+
+    It is not built where a GPU would run it, which one process does, nor where its weights have to be fetched first.
+    """
+    if not (gpus_for(spec) or hub_id(spec)):
+        _warm(spec)
 
 
 def cutter(spec: EncoderSpec) -> Cutter:
@@ -214,9 +231,12 @@ def _encode_all(cuts: Iterable[_Cut], spec: EncoderSpec, stages: dict[str, float
 
 def _encode(cuts: Sequence[_Cut], spec: EncoderSpec, result: ChunkResult) -> None:
     """Encode studies together; where that fails each alone, so that only the guilty one does."""
+    if not cuts:
+        return
+    result.began = result.began or time.time()
     start = time.perf_counter()
     try:
-        pooled = _pooled(cuts, spec) if cuts else []
+        pooled = _pooled(cuts, spec)
     except Exception as error:  # noqa: BLE001 - an encoder may be anyone's
         result.stages["encoding"] += time.perf_counter() - start
         if len(cuts) == 1:
@@ -226,6 +246,7 @@ def _encode(cuts: Sequence[_Cut], spec: EncoderSpec, result: ChunkResult) -> Non
             _encode([cut], spec, result)
         return
     result.stages["encoding"] += time.perf_counter() - start
+    result.n_parts += sum(len(cut.parts) for cut in cuts)
     for cut, (vectors, slices) in zip(cuts, pooled, strict=True):
         result.embedded.append(Embedded(cut.study, vectors, slices, cut.thumbnail, cut.notes, cut.served, cut.grid))
 

@@ -54,7 +54,9 @@ class Progress:
     notice : str
         Why nothing can be had just now, and when it is asked for again; empty if that is not so.
     stages : dict
-        Seconds spent in each of `STAGES`, summed over the workers.
+        Seconds spent in each of `STAGES`.
+    n_parts : int
+        Parts (views, crops) that this run encoded.
     """
 
     n_total: int
@@ -66,6 +68,7 @@ class Progress:
     stages: dict[str, float] = field(default_factory=dict)
     notice: str = ""
     n_workers: int = 0
+    n_parts: int = 0
 
 
 def embed(
@@ -74,7 +77,7 @@ def embed(
     cache: Cache,
     *,
     executor: Executor | Workers | None = None,
-    apart: bool | None = None,
+    apart: int | None = None,
 ) -> Iterator[Progress]:
     """Embed what is missing, and yield the progress after each chunk.
 
@@ -89,8 +92,8 @@ def embed(
     cache : Cache
     executor : Executor or Workers, optional
         A `LocalPool` by default; or the workers of a cluster, `firstpick.embedding.dask.DaskWorkers`.
-    apart : bool, optional
-        Whether one process encodes what the executor's read, as is best on a GPU, or each does both. None finds out;
+    apart : int, optional
+        How many processes encode what the executor's read; 0 if each of these does both. None takes one for each GPU;
         only a `LocalPool` has the choice.
 
     Yields
@@ -170,7 +173,8 @@ class _Run:
         self._misses: Counter[str] = Counter()
         self._later: list[tuple[float, Study]] = []
         self._n_downs, self._resume_at, self._notice = 0, 0.0, ""  # while nothing can be had
-        self._start = time.monotonic()
+        self._start, self._began = time.monotonic(), time.time()
+        self._n_parts = 0
 
     def through(self, starting: Generator[None, None, list[Step]]) -> Iterator[Progress]:
         """Make ready, and take every chunk through the steps; few wait at a time, so that a run can be stopped."""
@@ -230,6 +234,9 @@ class _Run:
 
     def _store(self, result: ChunkResult) -> None:
         start = time.perf_counter()
+        if result.n_parts and not self._n_parts:
+            self._stages["starting"] = max(0.0, result.began - self._began)
+        self._n_parts += result.n_parts
         self._cache.put(self._fingerprint, result.embedded)
         if result.facts:
             self._cache.put_facts(result.facts)
@@ -308,7 +315,7 @@ class _Run:
             logger.warning("%s", _NO_WORKER)
         self._waits = not n_workers
         notice = self._notice or (_NO_WORKER if self._waits else "")
-        return Progress(*counts, seconds, rate, left, dict(self._stages), notice, n_workers)
+        return Progress(*counts, seconds, rate, left, dict(self._stages), notice, n_workers, self._n_parts)
 
 
 def _nothing_yet() -> set[Future[Any]]:

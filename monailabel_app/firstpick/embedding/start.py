@@ -7,11 +7,13 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent import futures
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
+from itertools import cycle
 from typing import Any, Protocol, runtime_checkable
 
-from firstpick.embedding.chunk import build, cut_chunk, cutter, embed_chunk, encode_chunk
+from firstpick.embedding.chunk import build, build_ahead, cut_chunk, cutter, embed_chunk, encode_chunk
 from firstpick.encoders import EncoderError, EncoderSpec, hub_id, is_third_party
-from firstpick.encoders.ready import fetch_weights, on_gpu
+from firstpick.encoders.gpu import see_only
+from firstpick.encoders.ready import fetch_weights, gpus_for
 from firstpick.workers import Executor, LocalPool, MemoryLimitError, ProcessExpired
 
 logger = logging.getLogger(__name__)
@@ -34,8 +36,18 @@ class Workers(Protocol):
         ...
 
 
+def start_ahead(spec: EncoderSpec, executor: Executor | Workers) -> None:
+    """Have the workers of this machine start, import and build while studies are listed.
+
+    What goes wrong is left for `start` to find and say.
+    """
+    if isinstance(executor, LocalPool):
+        for _ in range(executor.n_workers):
+            executor.submit_slow(build_ahead, spec)
+
+
 def start(
-    spec: EncoderSpec, executor: Executor | Workers, stack: ExitStack, *, apart: bool | None, n_chunks: int
+    spec: EncoderSpec, executor: Executor | Workers, stack: ExitStack, *, apart: int | None, n_chunks: int
 ) -> Generator[None, None, list[Step]]:
     """Make ready, yield while that takes time, and return the steps of every chunk.
 
@@ -45,10 +57,10 @@ def start(
     executor : Executor or Workers
         One that is neither `Workers` nor a `LocalPool` builds encoders as it needs them; it has no clock.
     stack : ExitStack
-        Ends the process that encodes, where it is one of its own.
-    apart : bool or None
-        Whether there is such a process. None for a GPU, which one process fills. An encoder of someone else reads
-        there too: nothing is known of how it cuts.
+        Ends the processes that encode, where they are apart.
+    apart : int or None
+        How many of them there are, each with a GPU of its own; 0 if the executor's encode. None for one a GPU, which
+        one process fills. An encoder of someone else reads there too: nothing is known of how it cuts.
     n_chunks : int
         No more processes are started.
 
@@ -61,21 +73,23 @@ def start(
         return (yield from executor.start(spec))
     if not isinstance(executor, LocalPool):
         return [lambda chunk: executor.submit(embed_chunk, chunk, spec)]
-    imported = [executor.submit_slow(on_gpu, spec) for _ in range(min(n_chunks, executor.n_workers))]
-    has_gpu = yield from _first(spec, imported)
+    imported = [executor.submit_slow(gpus_for, spec) for _ in range(min(n_chunks, executor.n_workers))]
+    n_gpus = yield from _first(spec, imported)
     if remote := hub_id(spec):
         logger.info("Encoder '%s': its weights (%s) are fetched where they are not here yet.", spec.name, remote)
         spec = yield from _first(spec, [executor.submit_slow(fetch_weights, spec)])
     first = (build, spec)
-    if not (has_gpu if apart is None else apart):
+    n_apart = n_gpus if apart is None else int(apart)
+    if not n_apart:
         return [lambda chunk: executor.submit_after(first, embed_chunk, chunk, spec)]
-    encoding = stack.enter_context(executor.alike(n_workers=1))
+    encoding = [stack.enter_context(executor.alike(n_workers=1, prepare=(see_only, gpu))) for gpu in range(n_apart)]
+    turns = cycle(encoding)  # chunks are about alike, and so are GPUs
     if is_third_party(spec):
-        return [lambda chunk: encoding.submit_after(first, embed_chunk, chunk, spec)]
-    parts = yield from _first(spec, [encoding.submit_slow(cutter, spec)])
+        return [lambda chunk: next(turns).submit_after(first, embed_chunk, chunk, spec)]
+    parts = yield from _first(spec, [pool.submit_slow(cutter, spec) for pool in encoding])
     return [
         lambda chunk: executor.submit(cut_chunk, chunk, spec, parts),
-        lambda cuts: encoding.submit_after(first, encode_chunk, cuts, spec),
+        lambda cuts: next(turns).submit_after(first, encode_chunk, cuts, spec),
     ]
 
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from firstpick.encoders import EncoderSpec, encoder_row
-from firstpick.encoders.graph import on_processor
-from firstpick.encoders.network import NetworkEncoder, load_into, load_state, preprocessing
+from firstpick.encoders.graph import GraphEncoder, as_graph
+from firstpick.encoders.network import NetworkEncoder, load_into, load_state
+from firstpick.encoders.pictures import PictureEncoder, preprocessing
 from firstpick.encoders.weights import weights_files
 
 
@@ -39,10 +40,11 @@ def fold(network: EfficientNet) -> None:
                 setattr(module, norm, nn.Identity())
 
 
-def lite0(spec: EncoderSpec) -> NetworkEncoder:
+def lite0(spec: EncoderSpec) -> PictureEncoder:
     """EfficientNet-Lite0 (Tan & Le, arXiv 1905.11946), the last maps averaged, 1280 numbers a view."""
-    network = on_processor(features(spec), size=spec.views.size)
-    return NetworkEncoder(spec, network, preprocessing(encoder_row(spec.name)))
+    network, ready = features(spec), preprocessing(encoder_row(spec.name))
+    graph = as_graph(network, size=spec.views.size)
+    return GraphEncoder(spec, graph, ready) if graph else NetworkEncoder(spec, network, ready)
 
 
 def features(spec: EncoderSpec) -> Features:

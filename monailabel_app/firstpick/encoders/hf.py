@@ -14,7 +14,8 @@ from transformers.utils import logging
 
 from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
 from firstpick.encoders.hub import model_folder, said_in_one_sentence
-from firstpick.encoders.network import NetworkEncoder, Preprocessing, preprocessing
+from firstpick.encoders.network import NetworkEncoder
+from firstpick.encoders.pictures import Preprocessing, preprocessing
 
 # Tokens before the patches, where it is not one class token and then the registers that the configuration counts.
 _N_FIRST = {"deit": 2, "ijepa": 0, "swin": 0, "swinv2": 0}

@@ -186,6 +186,7 @@ HUB_ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
             takes=("folder",),
             extra="tensorflow",
             requires=("tensorflow",),
+            runs_on_gpu=False,
         ),
         "remedis": EncoderRow(
             builder="firstpick.encoders.saved_model:remedis",
@@ -199,6 +200,7 @@ HUB_ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
             takes=("folder",),
             extra="tensorflow",
             requires=("tensorflow",),
+            runs_on_gpu=False,
         ),
         "ct-fm": EncoderRow(
             builder="firstpick.encoders.volumetric:ct_fm",

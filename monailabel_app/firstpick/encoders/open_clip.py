@@ -9,7 +9,8 @@ from open_clip.model import _build_vision_tower
 
 from firstpick.encoders import EncoderSpec, encoder_row
 from firstpick.encoders.hub import model_folder, said_in_one_sentence, weights_in
-from firstpick.encoders.network import NetworkEncoder, Preprocessing, load_into, load_state
+from firstpick.encoders.network import NetworkEncoder, load_into, load_state
+from firstpick.encoders.pictures import Preprocessing
 
 
 def build(spec: EncoderSpec) -> NetworkEncoder:

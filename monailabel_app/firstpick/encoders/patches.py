@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.encoders import EncoderError, EncoderSpec, build_encoder, encoder_row
-
-if TYPE_CHECKING:
-    from firstpick.encoders.network import NetworkEncoder
+from firstpick.encoders.pictures import PictureEncoder
 
 _N_AT_ONCE = 8
 
@@ -24,14 +21,14 @@ class PatchEncoder:
 
     Attributes
     ----------
-    network : NetworkEncoder
+    network : PictureEncoder
     size : int
         Side of the pictures in pixels.
     side : int
         Patches along it.
     """
 
-    network: NetworkEncoder
+    network: PictureEncoder
     size: int
     side: int
 
@@ -69,15 +66,13 @@ def patch_encoder(spec: EncoderSpec, size: int) -> PatchEncoder | None:
     """
     if encoder_row(spec.name).ndim != 2:  # noqa: PLR2004 - pictures
         return None
-    from firstpick.encoders.network import NetworkEncoder  # noqa: PLC0415 - torch
-
     plain = replace(spec, pooling="mean", unit="volume")
     try:
         network = build_encoder(replace(plain, views=replace(plain.views, size=size)))
     except EncoderError:
         size = plain.resolved().views.size
         network = build_encoder(plain)
-    if not isinstance(network, NetworkEncoder):
+    if not isinstance(network, PictureEncoder):
         return None
     try:
         rows = network.patch_rows(np.zeros((1, size or 1, size or 1, 3), np.float32))

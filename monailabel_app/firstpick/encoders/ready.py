@@ -7,28 +7,19 @@ import sys
 from dataclasses import replace
 
 from firstpick.encoders import EncoderSpec, encoder_row, hub_id, is_third_party
+from firstpick.encoders.gpu import n_gpus
 from firstpick.encoders.third_party import import_source
 
 
-def on_gpu(spec: EncoderSpec) -> bool:
-    """Import what the encoder is made of, and say whether it would run on a GPU."""
+def gpus_for(spec: EncoderSpec) -> int:
+    """Import what the encoder is made of, and say how many GPUs could run it."""
     row = encoder_row(spec.name)
     if not row.missing():
         importlib.import_module(row.builder.partition(":")[0])
     if is_third_party(spec):
         import_source(spec)
-    torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.cuda.is_available())
-
-
-def gpu_here() -> str:
-    """Name the GPU that torch would use, and its memory; empty if there is none."""
-    import torch  # noqa: PLC0415 - a second that others who import this need not wait for
-
-    if not torch.cuda.is_available():
-        return ""
-    free, total = torch.cuda.mem_get_info()
-    return f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GB free"
+        return n_gpus() if "torch" in sys.modules else 0
+    return n_gpus() if row.runs_on_gpu else 0
 
 
 def fetch_weights(spec: EncoderSpec) -> EncoderSpec:

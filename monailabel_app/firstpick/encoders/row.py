@@ -66,6 +66,8 @@ class EncoderRow:
         Extra of FirstPick that brings the libraries.
     requires : tuple of str
         Modules that must be importable.
+    runs_on_gpu : bool
+        Whether torch runs it on a GPU where there is one.
     usage : str
         How a family is written, such as ``onnx:FILE#OUTPUT``; empty for a row of its own.
     settings : mapping
@@ -97,6 +99,7 @@ class EncoderRow:
     sha256: str = ""
     extra: str = ""
     requires: tuple[str, ...] = ()
+    runs_on_gpu: bool = True
     usage: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ _BLOCKS = tuple(str(number) for number in range(1, 13))
 ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
     {
         "dinov2-s": EncoderRow(
-            builder="firstpick.encoders.vit:dinov2_small",
+            builder="firstpick.encoders.dinov2:small",
             description="DINOv2 ViT-S/14; average patch token after block 9. The default.",
             paper="arXiv 2304.07193",
             licence="MIT, Apache-2.0",
@@ -86,6 +86,7 @@ ENCODERS: Mapping[str, EncoderRow] = MappingProxyType(
             paper="arXiv 2402.02561",
             size=112,
             dim=1024,
+            runs_on_gpu=False,
             settings={"side": 32},
         ),
         "random-init": EncoderRow(

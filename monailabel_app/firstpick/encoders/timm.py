@@ -7,7 +7,8 @@ from torch import nn
 
 from firstpick.encoders import EncoderSpec
 from firstpick.encoders.hub import model_folder, said_in_one_sentence
-from firstpick.encoders.network import NetworkEncoder, Preprocessing
+from firstpick.encoders.network import NetworkEncoder
+from firstpick.encoders.pictures import Preprocessing
 
 
 def build(spec: EncoderSpec) -> NetworkEncoder:

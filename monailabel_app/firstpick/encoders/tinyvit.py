@@ -8,7 +8,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from firstpick.encoders import EncoderSpec, encoder_row
-from firstpick.encoders.network import NetworkEncoder, load_into, load_state, preprocessing
+from firstpick.encoders.network import NetworkEncoder, load_into, load_state
+from firstpick.encoders.pictures import preprocessing
 from firstpick.encoders.weights import weights_files
 
 _DIMS, _DEPTHS, _HEADS, _WINDOWS = (64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchxrayvision.models import DenseNet, model_urls
 
 from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
-from firstpick.encoders.network import NetworkEncoder, load_into, load_state, preprocessing
+from firstpick.encoders.network import NetworkEncoder, load_into, load_state
+from firstpick.encoders.pictures import preprocessing
 
 _NAME = "densenet121-res224-all"
 

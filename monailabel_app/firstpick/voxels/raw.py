@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,11 @@ from numpy.typing import NDArray
 
 from firstpick.voxels.stored import VolumeError, fill, grey
 
-_PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+open_gzip: Callable[..., Any] = gzip.open
+with contextlib.suppress(ImportError):
+    from firstpick.voxels.isal import open_gzip
+
+_PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": open_gzip, b"BZh": bz2.open}
 
 
 def open_packed(path: Path) -> IO[bytes]:
