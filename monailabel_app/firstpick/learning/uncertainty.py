@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.learning.predict import entropy
 from firstpick.selection import Patches
 from firstpick.selection.patches import Floats
 from firstpick.studies import Pool, Sample
@@ -65,6 +64,11 @@ class Uncertainty:
         total = np.bincount(study, self.bits, minlength=len(studies))
         means = total / np.maximum(count, 1)
         return {study_id: float(mean) for study_id, mean, n in zip(studies, means, count, strict=True) if n}
+
+    @cached_property
+    def quarters(self) -> Mapping[str, int]:
+        """Which quarter each study is of, 1 for those that the labels leave most unsure, 4 for the surest."""
+        return {study_id: min(4, 1 + int(4 * part)) for study_id, part in self.ranked(self.of_study).items()}
 
     def ranked(self, study_ids: Collection[str]) -> dict[str, float]:
         """Return for each of some studies which part of them the labels leave more unsure; 0 for the least sure.
@@ -183,6 +187,16 @@ def _parts(where: slice, n: int, size: int, side: int) -> NDArray[np.float32]:
 
 
 # -- the probe
+
+
+def entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the entropy of each row in bits.
+
+    >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]], np.float32)).tolist()
+    [1.0, 0.0]
+    """
+    logs = np.log2(np.maximum(probabilities, 1e-12))
+    return np.asarray(np.maximum(-(probabilities * logs).sum(axis=-1), 0), np.float32)
 
 
 @dataclass(frozen=True)
