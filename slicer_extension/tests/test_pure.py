@@ -81,6 +81,17 @@ def test_texts_of_a_line():
     assert one.outlook == GOLDEN["outlook"]["text"] != ""
 
 
+def test_a_later_round_says_which_it_is_and_what_chose_it():
+    by = {"strategy": "entropy_coverage"}
+    note = "Chosen among 9 of the 12 studies, which were looked at."
+    later = {**GOLDEN, "round": 2, "provenance": by, "note": note}
+    text = WorkList(later, [], "alice").progressText()
+    assert text.startswith("Round 2, chosen by entropy_coverage: ")
+    assert text.endswith(note)
+    older = {key: value for key, value in GOLDEN.items() if key not in ("round", "provenance")}
+    assert WorkList(older, [], "alice").progressText().startswith("0 of 4 segmented")  # of a server that knows none
+
+
 @pytest.mark.parametrize(
     ("which", "text", "expected"),
     [

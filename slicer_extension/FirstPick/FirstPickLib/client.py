@@ -55,6 +55,8 @@ PICK = {
 }
 PROPOSAL = {
     "strategy": str,
+    "round": Maybe(int),
+    "provenance": Maybe({"strategy": Maybe(str)}),
     "n_pool": int,
     "coverage": [float],
     "note": str,

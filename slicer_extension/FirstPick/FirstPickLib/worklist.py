@@ -85,6 +85,8 @@ class WorkList:
         self.nPool = proposal["n_pool"]
         self.coverage = tuple(proposal["coverage"])
         self.note = proposal["note"]
+        self.round = proposal.get("round") or 1
+        self.chosenBy = (proposal.get("provenance") or {}).get("strategy") or self.strategy
         self.outlook = (proposal.get("outlook") or {}).get("text", "")
         self.points = points
         picks = [_pickRow(pick) for pick in proposal["picks"]]
@@ -183,7 +185,7 @@ class WorkList:
         return bool(self.picks) and not self.openPicks
 
     def progressText(self) -> str:
-        """How far the batch is, and how much of the pool it covers."""
+        """Which round it is, if not the first; how far the batch is, and how much of the pool it covers."""
         done = sum(row.status == "done" for row in self.picks)
         parts = [_("{done} of {total} segmented").format(done=done, total=len(self.picks))]
         if self.nReadBefore:
@@ -191,7 +193,9 @@ class WorkList:
         covered = f"{self.coverage[-1]:.0%}".replace("%", " %") if self.coverage else _("nothing")
         cover = _("with what was labelled they cover {share} of {total}")
         parts.append(cover.format(share=covered, total=self.nPool))
-        return f"{'; '.join(parts)}. {self.note}".strip()
+        heading = _("Round {n}, chosen by {strategy}: ") if self.round > 1 else ""
+        heading = heading.format(n=self.round, strategy=self.chosenBy)
+        return f"{heading}{'; '.join(parts)}. {self.note}".strip()
 
     def shareText(self, row: Row) -> str:
         """How many studies a pick stands for."""
