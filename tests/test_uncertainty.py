@@ -10,7 +10,15 @@ from firstpick.encoders import EncoderSpec
 from firstpick.learning import uncertainty
 from firstpick.learning.draft import Labelled, LearningError
 from firstpick.learning.look import Look, kept_patches, look, teach
-from firstpick.learning.uncertainty import LabelledPatches, Uncertainty, doubt, drawn, looked_at, patch_classes
+from firstpick.learning.uncertainty import (
+    LabelledPatches,
+    Uncertainty,
+    doubt,
+    drawn,
+    looked_at,
+    patch_classes,
+    pictured,
+)
 from firstpick.learning.weigh import weigh_here
 from firstpick.learning.work import Teaching
 from firstpick.studies import Pool, Sample, Slice, Study
@@ -82,6 +90,12 @@ def test_a_mask_that_is_larger_than_its_picture_is_seen_all_the_same():
     masks[0, 150:, :] = 1
     found = patch_classes(masks, (slice(0, 28), slice(0, 28)), 28, 2, 1)
     assert found[0].tolist() == [[0, 0], [1, 1]]
+
+
+def test_of_a_picture_thinner_than_a_patch_one_row_is_taken():
+    inside = pictured((slice(5, 7), slice(0, 16)), 16, 4)
+    assert inside.astype(int).tolist() == [[0] * 4, [1] * 4, [0] * 4, [0] * 4]
+    assert pictured((slice(15, 16), slice(0, 16)), 16, 4).sum() == 4
 
 
 # -- which studies

@@ -137,10 +137,18 @@ def pictured(place: tuple[slice, slice], size: int, side: int) -> NDArray[np.boo
     >>> pictured((slice(0, 8), slice(2, 6)), 8, 4).astype(int).tolist()
     [[0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0]]
     """
-    middle = (np.arange(side) + 0.5) / side * size
-    down, right = ((where.start <= middle) & (middle < where.stop) for where in place)
+    down, right = (_covered(where, size, side) for where in place)
     inside: NDArray[np.bool_] = down[:, None] & right
     return inside
+
+
+def _covered(where: slice, size: int, side: int) -> NDArray[np.bool_]:
+    """Tell which patches have their middle in a range; of one that holds no middle, that in which its own lies."""
+    middle = (np.arange(side) + 0.5) / side * size
+    covered: NDArray[np.bool_] = (where.start <= middle) & (middle < where.stop)
+    if not covered.any():
+        covered[min((where.start + where.stop) * side // (2 * size), side - 1)] = True
+    return covered
 
 
 def patch_classes(
