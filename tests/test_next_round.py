@@ -8,7 +8,7 @@ import pytest
 
 from firstpick.config import ConfigError, load_config
 from firstpick.learning.uncertainty import Uncertainty
-from firstpick.proposal import in_round, propose, read_proposal, round_of, with_replacement
+from firstpick.proposal import advise, in_round, propose, read_proposal, round_of, with_replacement
 from firstpick.studies import Pool, Sample
 
 NAMES = "abcdefghijkl"
@@ -150,6 +150,16 @@ def test_the_second_round_is_chosen_by_what_the_labels_leave_unsure(pool, known)
     assert [pick.study_id for pick in made.picks] == ["k"]
     assert made.picks[0].unsure == 0
     assert (made.strategy, made.chosen_by) == ("kmeans", "entropy_coverage")
+
+
+def test_it_is_said_which_labels_taught_it_and_how_much_of_the_batch_is_chance(pool, known):
+    by = chooser(config(), "kmeans", 2, pool, lambda: known, FREE)
+    assert by.taught == chooser(config(), "kmeans", 2, pool, lambda: replace(known, marks=("two", "one")), FREE).taught
+    assert by.taught != chooser(config(), "kmeans", 2, pool, lambda: replace(known, marks=("two",)), FREE).taught
+    choice = {**config().choice(by.strategy), "patches": by.patches}
+    made = in_round(propose(pool, batch_size=2, **choice), 2, asked="kmeans", taught=by.taught)
+    assert made.provenance["taught"] == by.taught
+    assert 0 < advise(made, pool, n_repeats=2, **choice).jaccard_seeds <= 1
 
 
 def test_what_is_not_known_yet_is_said_and_the_first_strategy_chooses(pool):

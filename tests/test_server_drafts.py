@@ -195,6 +195,7 @@ def test_the_next_batch_is_chosen_by_what_the_first_labels_leave_unsure(tmp_path
         second = made()
         assert (second["strategy"], second["round"], second["n_labelled"]) == ("kmeans", 2, 5)
         assert (second["provenance"]["strategy"], second["note"]) == ("entropy_coverage", "")
+        assert len(second["provenance"]["taught"]) == 16
         assert not {*picks} & {pick["study_id"] for pick in second["picks"]}
         assert all(0 <= pick["unsure"] < 1 for pick in second["picks"])
         assert all("the labels so far leave" in pick["reason"].lower() for pick in second["picks"])

@@ -55,6 +55,11 @@ class Uncertainty:
         is_here = owner >= 0
         return Patches(self.rows[is_here], owner[is_here], self.bits[is_here])
 
+    @property
+    def taught(self) -> str:
+        """16 hexadecimal digits that change with the labels; their order does not matter."""
+        return hashlib.sha256("\0".join(sorted(self.marks)).encode()).hexdigest()[:16]
+
     @cached_property
     def of_study(self) -> Mapping[str, float]:
         """Mean entropy of each study's patches in bits."""

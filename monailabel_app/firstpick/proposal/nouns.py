@@ -152,7 +152,8 @@ class Proposal:
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
         ``seed``, ``starts``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
         ``duplicates``, ``max_per_group``, ``share``, ``outliers``, ``max_per_study``, ``min_distance_mm``),
-        ``version`` of FirstPick; and ``remark``, what the note says besides a shortage.
+        ``version`` of FirstPick; ``remark``, what the note says besides a shortage; and ``taught``, a hash of the
+        labels of which a later round's strategy knows what they leave unsure.
     """
 
     schema: int = SCHEMA

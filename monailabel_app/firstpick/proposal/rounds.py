@@ -27,7 +27,13 @@ def round_of(former: Proposal | None, labelled: Collection[str]) -> int:
 
 
 def in_round(
-    proposal: Proposal, number: int, *, asked: str, remark: str = "", unsure: Mapping[str, float] | None = None
+    proposal: Proposal,
+    number: int,
+    *,
+    asked: str,
+    remark: str = "",
+    taught: str = "",
+    unsure: Mapping[str, float] | None = None,
 ) -> Proposal:
     """Say of a batch which round it is of, and what strategy was asked for.
 
@@ -40,6 +46,8 @@ def in_round(
         The strategy that was asked for.
     remark : str
         Sentences for its note.
+    taught : str
+        A hash of the labels that its strategy was told of.
     unsure : mapping of str to float, optional
         Of studies, see `firstpick.proposal.Pick`.
     """
@@ -49,9 +57,8 @@ def in_round(
         round=number,
         picks=tuple(_with_doubt(pick, (unsure or {}).get(pick.study_id)) for pick in proposal.picks),
     )
-    if not remark:
-        return told
-    return replace(told, note=f"{told.note} {remark}".strip(), provenance={**told.provenance, "remark": remark})
+    more = {key: value for key, value in (("remark", remark), ("taught", taught)) if value}
+    return replace(told, note=f"{told.note} {remark}".strip(), provenance={**told.provenance, **more})
 
 
 def _with_doubt(pick: Pick, part: float | None) -> Pick:

@@ -30,6 +30,8 @@ class Chooser:
         Of the pool, for a strategy that needs them.
     remark : str
         What is to be said of it in the batch's note; empty if nothing is.
+    taught : str
+        A hash of the labels that it knows of, beyond which studies are labelled.
     unsure : mapping of str to float
         Of studies, see `firstpick.proposal.Pick`.
     """
@@ -37,6 +39,7 @@ class Chooser:
     strategy: str
     patches: Patches | None = None
     remark: str = ""
+    taught: str = ""
     unsure: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -69,4 +72,4 @@ def chooser(config: Config, asked: str, number: int, pool: Pool, unsure: Unsure,
         return Chooser(config.strategy, remark=f"Chosen by {config.strategy}, not yet by {wanted}: {known}")
     n_known, n_studies = len(known.of_study), pool.n_studies
     remark = "" if n_known >= n_studies else f"Chosen among {n_known} of the {n_studies} studies, which were looked at."
-    return Chooser(wanted, known.patches(pool), remark, known.ranked(free))
+    return Chooser(wanted, known.patches(pool), remark, known.taught, known.ranked(free))

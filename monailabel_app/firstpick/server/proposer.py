@@ -197,7 +197,7 @@ class Proposer(threading.Thread):
             raise HTTPException(409 if nothing_left else 422, str(error)) from error
         if wanted.advice:
             made = replace(made, advice=advise(made, pool, **taken, **choice))
-        return in_round(made, number, asked=strategy, remark=by.remark, unsure=by.unsure)
+        return in_round(made, number, asked=strategy, remark=by.remark, taught=by.taught, unsure=by.unsure)
 
     def _chooser(self, pool: Pool, strategy: str, board: Board, number: int) -> Chooser:
         free = frozenset(pool.study_ids) - board.with_status("done") - self.shut(board)
