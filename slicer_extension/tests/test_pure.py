@@ -11,7 +11,7 @@ from stage import HERE, MODULE
 
 from FirstPickLib.answers import readAnswer
 from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, statusText
-from FirstPickLib.colors import rankColor
+from FirstPickLib.colors import UNSURE, rankColor
 from FirstPickLib.poolmap import PoolMap, nearest, painted
 from FirstPickLib.worklist import WorkList, breakable, sliceText
 
@@ -167,6 +167,15 @@ def test_a_study_has_the_colour_of_its_pick_in_the_list_and_in_the_map():
     assert one.color("case_09") == rankColor(2)
     assert one.standsWith("case_10") == "case_08"
     assert len({rankColor(rank) for rank in range(1, 60)}) == 59
+
+
+def test_a_study_has_the_colour_of_how_unsure_the_labels_leave_it_where_that_is_known():
+    points = [point(6, 6), *({**point(number, 8), "unsure": quarter} for number, quarter in ((9, 1), (2, 4), (3, 9)))]
+    one = worklist(points=points)
+    assert one.isUnsureKnown
+    assert one.unsureColors() == [rankColor(0), UNSURE[0], UNSURE[3], rankColor(0)]
+    assert [one.unsureText(number) for number in range(4)] == ["", "least sure quarter", "surest quarter", ""]
+    assert not worklist(points=[point(6, 6), {**point(9, 8), "unsure": None}]).isUnsureKnown
 
 
 def test_slices_are_listed_if_the_server_proposes_slices():

@@ -72,6 +72,7 @@ POINT = {
     "client": str,
     "reason": str,
     "stands_with": str,
+    "unsure": Maybe(int),
     "series": Maybe([str]),
 }
 SERIES = {

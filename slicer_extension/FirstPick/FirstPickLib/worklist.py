@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .client import clock
-from .colors import rankColor
+from .colors import rankColor, unsureColor
 from .readers import names, turnText
 from .words import tr as _
 
@@ -242,6 +242,21 @@ class WorkList:
     def pointColors(self) -> list:
         """The colour of each point of the map."""
         return [rankColor(self._ranks.get(point["stands_with"], 0)) for point in self.points]
+
+    @property
+    def isUnsureKnown(self) -> bool:
+        """Whether the server says how unsure the labels so far leave each study."""
+        return any(point.get("unsure") for point in self.points)
+
+    def unsureColors(self) -> list:
+        """The colour of each point of the map by how unsure the labels so far leave it."""
+        return [unsureColor(point.get("unsure")) for point in self.points]
+
+    def unsureText(self, number: int) -> str:
+        """How unsure the labels so far leave a point of the map; empty where that is not known."""
+        quarter = self.points[number].get("unsure")
+        names = (_("least sure quarter"), _("second quarter"), _("third quarter"), _("surest quarter"))
+        return names[quarter - 1] if quarter in range(1, len(names) + 1) else ""
 
     def standsWith(self, studyId: str) -> str:
         """The pick that stands for a study of the pool."""
