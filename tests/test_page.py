@@ -265,6 +265,26 @@ def test_colours_come_with_shapes_and_groups_can_be_coloured(small, open_page):
     assert shapes == {"open": "circle", "reserved": "diamond", "done": "square"}
 
 
+def test_a_later_round_is_named_and_what_the_labels_leave_unsure_can_be_coloured(small, tmp_path, open_page):
+    _, data = small
+    provenance = data["proposal"]["provenance"] | {"strategy": "entropy_coverage"}
+    proposal = data["proposal"] | {"round": 2, "provenance": provenance}
+    points = [point | {"unsure": 1 + row % 4 if row else None} for row, point in enumerate(data["map"]["points"])]
+    path = tmp_path / "report.html"
+    path.write_text(report_page(data | {"proposal": proposal, "map": {"points": points}}), encoding="utf-8")
+    tab = open_page(path.as_uri(), offline=True)
+    assert tab.locator("#summary").text_content().startswith("Round 2, chosen by entropy_coverage: 4 of 20 studies on ")
+    tab.get_by_label("Colour and shape by").select_option("unsure")
+    entries = tab.locator("#legend button").all_text_contents()
+    assert [entry[1:] for entry in entries] == [  # without their shapes
+        "least sure quarter (4)",
+        "second quarter (5)",
+        "third quarter (5)",
+        "surest quarter (5)",
+        "not known (1)",
+    ]
+
+
 def test_everything_can_be_reached_with_the_keyboard(small, open_page):
     address, data = small
     tab = open_page(address, offline=True)

@@ -100,8 +100,12 @@ def test_the_json_of_a_drawing_by_hand():
         ("s00003", 3.0, "", "", 1, 1, "s00003", "open", "", ""),
     ]
     names = ("study_id", "x", "group", "stratum", "rank", "nearest_pick", "stands_with", "status", "client", "reason")
-    expected = [{**dict(zip(names, row, strict=True)), "title": row[0], "y": -0.5} for row in rows]
+    expected = [{**dict(zip(names, row, strict=True)), "title": row[0], "y": -0.5, "unsure": None} for row in rows]
     assert json.loads(drawing.json(picks, statuses)) == {"points": expected}
+    unsure = {"s00000": 1, "s00002": 4, "gone": 2}
+    assert json.loads(drawing.json(picks, statuses, unsure)) == {
+        "points": [point | {"unsure": unsure.get(point["study_id"])} for point in expected]
+    }
     without = json.loads(drawing.json([], {}))["points"]
     assert {(p["rank"], p["nearest_pick"], p["stands_with"], p["status"]) for p in without} == {
         (None, None, "", "open")
@@ -122,7 +126,7 @@ def test_the_json_of_a_drawing_says_what_its_points_say():
         for point in points:
             owner = [pick.study_id for pick in picks if pick.rank == point["nearest_pick"]]
             point["stands_with"] = owner[0] if owner else ""
-            point |= {"client": statuses.get(point["study_id"], Status()).client, "reason": ""}
+            point |= {"client": statuses.get(point["study_id"], Status()).client, "reason": "", "unsure": None}
         assert json.loads(drawing.json(picks, statuses)) == {"points": points}
 
 

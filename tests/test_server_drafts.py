@@ -19,17 +19,18 @@ pytestmark = [
 ]
 
 LABELS = '[{name: block, value: 3, color: "#ff0080"}]'
+NEXT = ("next_round", "entropy_coverage")
 SIZE = 24
 
 
-def write_blocks(folder, n_studies):
+def write_blocks(folder, n_studies, n_slices=SIZE):
     """Write volumes with one bright block each, on noise, and return where each block is."""
     folder.mkdir(parents=True)
     blocks = {}
     for number in range(n_studies):
         rng = np.random.default_rng(number)
-        array = rng.normal(0, 20, (SIZE, SIZE, SIZE))
-        low = rng.integers(3, 9, 3)
+        array = rng.normal(0, 20, (SIZE, SIZE, SIZE))[:, :, :n_slices]
+        low = np.minimum(rng.integers(3, 9, 3), (SIZE, SIZE, n_slices - 4))
         block = tuple(slice(start, start + 9) for start in low)
         array[block] += 600
         mask = np.zeros(array.shape, np.uint8)
@@ -163,6 +164,57 @@ def test_drafts_outlive_the_server_and_a_bad_label_is_named(server, blocks, tmp_
         again.wait_until_ready()
         said = wait_for(lambda: is_settled(again, 6), what="the labels to be learnt from again")
         assert {one["study_id"]: one["ts"] for one in said["drafts"]} == before
+
+
+def test_the_next_batch_is_chosen_by_what_the_first_labels_leave_unsure(tmp_path):
+    blocks = write_blocks(tmp_path / "studies", 10, n_slices=6)
+    pairs = ("labels", LABELS, "drafts.enabled", "true", "batch_size", "5", "encoder", "random-init")
+    with Server(tmp_path / "studies", tmp_path / "state", *pairs, "drafts.ahead", "1", *NEXT) as server:
+        server.wait_until_ready()
+
+        def knows(n_labels):
+            sentence = f"What {n_labels} labels leave unsure is known of 10 studies."
+            return wait_for(lambda: state(server)["next_round"] == sentence, what=sentence)
+
+        def made(**wanted):
+            return server.post("/firstpick/proposal", **{"batch_size": 3, **wanted})
+
+        # Before there are labels, whoever asks for it gets the configured first strategy, and is told.
+        first = server.get("/firstpick/proposal")
+        assert (first["round"], first["provenance"]["strategy"], first["note"]) == (1, "kmeans", "")
+        asked = made(strategy="entropy_coverage")
+        assert (asked["strategy"], asked["provenance"]["strategy"]) == ("entropy_coverage", "kmeans")
+        assert asked["note"].startswith("Chosen by kmeans, not yet by entropy_coverage:")
+        assert made()["round"] == 1
+
+        # Five labels: the next batch is of the second round, chosen by what they leave unsure.
+        picks = [pick["study_id"] for pick in first["picks"]]
+        for study_id in picks:
+            sent(server, study_id, blocks[study_id])
+        knows(5)
+        second = made()
+        assert (second["strategy"], second["round"], second["n_labelled"]) == ("kmeans", 2, 5)
+        assert (second["provenance"]["strategy"], second["note"]) == ("entropy_coverage", "")
+        assert len(second["provenance"]["taught"]) == 16
+        assert not {*picks} & {pick["study_id"] for pick in second["picks"]}
+        assert all(0 <= pick["unsure"] < 1 for pick in second["picks"])
+        assert all("the labels so far leave" in pick["reason"].lower() for pick in second["picks"])
+        assert made()["picks"] == second["picks"], "the same labels give the same picks"
+        assert made()["round"] == 2, "no label came since"
+
+        # It stands until another one is asked for; a study that cannot be annotated is replaced.
+        gone = second["picks"][0]["study_id"]
+        server.post("/firstpick/skip", study_id=gone, client_id="ann", reason="metal")
+        mended = server.get("/firstpick/proposal")
+        assert (mended["round"], mended["provenance"]["strategy"]) == (2, "entropy_coverage")
+        assert mended["picks"][0]["replaces"] == gone
+
+        # A label that is deleted is forgotten at once, then the others are learnt from.
+        server.ask("DELETE", "/datastore/label", params={"id": picks[0], "tag": "final"})
+        while (third := made())["provenance"]["strategy"] == "kmeans":
+            assert "entropy_coverage: A label was deleted" in third["note"]
+        assert third["note"] == ""
+        knows(4)
 
 
 def test_without_drafts_there_is_no_model(blocks, tmp_path):

@@ -22,7 +22,7 @@ from firstpick.drafts import Drafts, Stop
 from firstpick.encoders import POOLINGS, TOKENS, UNITS, EncoderSpec, encoder_row
 from firstpick.libraries import user_folder
 from firstpick.origins import host_name, network, origin
-from firstpick.selection import SCALINGS, Guards, check_strategy
+from firstpick.selection import LATER, SCALINGS, Guards, check_strategy
 from firstpick.selection.guards import OUTLIERS
 from firstpick.selection.shares import SHARES
 from firstpick.sources.attributes import RULES, read_attribute
@@ -36,6 +36,10 @@ from firstpick.voxels.views import ViewSpec
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+
+SAME = "same"
+"""The next round is chosen by the strategy that chose the first."""
 
 
 class ConfigError(Exception):
@@ -95,6 +99,11 @@ class Config(_Settings):
     """All settings, checked."""
 
     strategy: str = Field("kmeans", description="How the batch is chosen: a name of `firstpick list strategies`.")
+    next_round: str = Field(
+        "same",
+        description="How batches are chosen once labels came of the first: same, or the name of a strategy; "
+        "entropy_coverage needs drafts.enabled.",
+    )
     batch_size: int = Field(10, ge=1, description="Studies in a batch; with unit: slice, slices.")
     seed: int = Field(0, ge=0, description="Seed of the strategy: the same seed gives the same batch.")
     starts: int = Field(
@@ -396,6 +405,7 @@ def _problems(config: Config) -> list[str]:
     problems = []
     checks: list[Callable[[], object]] = [
         lambda: check_strategy(config.strategy, config.params),
+        lambda: _check_rounds(config),
         lambda: config.encoder_spec,
         lambda: config.guards,
         lambda: read_attribute((), config.groups.by),
@@ -413,6 +423,28 @@ def _problems(config: Config) -> list[str]:
     if not problems and "hub" not in encoder_row(config.encoder).takes and not _is_readable(config.weights):
         problems.append(f"weights '{config.weights}' cannot be read.")
     return problems
+
+
+def _check_rounds(config: Config) -> None:
+    """Raise ValueError where the strategy of a round cannot choose in it."""
+    if config.strategy in LATER:
+        msg = (
+            f"strategy '{config.strategy}' needs labels: it cannot choose a first batch. Take another one, and set "
+            f"next_round: {config.strategy}."
+        )
+        raise ValueError(msg)
+    if config.next_round == SAME:
+        return
+    try:
+        check_strategy(config.next_round)
+    except ValueError as error:
+        msg = f"next_round: {error} Or 'same'."
+        raise ValueError(msg) from error
+    if config.next_round in LATER and (config.drafts.model or not config.drafts.enabled):
+        msg = f"next_round '{config.next_round}' needs what the labels teach: set drafts.enabled: true."
+        if config.drafts.model:
+            msg = f"next_round '{config.next_round}' needs what the labels teach: with drafts.model nothing is learnt."
+        raise ValueError(msg)
 
 
 def _is_readable(path: str) -> bool:

@@ -147,6 +147,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.table.opened = self.logic.open
         self.table.selected = self.onSelected
         self.map.clicked = self.onMapClicked
+        ui.unsureBox.connect("toggled(bool)", self.map.colorByUnsure)
         ui.skipBox.addItems([_("poor quality"), _("wrong anatomy"), _("duplicate"), _("cannot decide")])
 
     def _restoreSettings(self):
@@ -353,6 +354,7 @@ class FirstPickWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.table.fill(*self._filter())
         self.map.setWorkList(logic.worklist)
         ui.worklistSection.visible = ui.mapSection.visible = logic.worklist is not None
+        ui.unsureBox.visible = logic.worklist is not None and logic.worklist.isUnsureKnown
         picks = logic.worklist.picks if logic.worklist else ()
         ui.batchProgress.maximum = max(len(picks), 1)
         ui.batchProgress.value = len(picks) - (logic.worklist.openPicks if logic.worklist else 0)

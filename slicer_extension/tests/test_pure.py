@@ -11,7 +11,7 @@ from stage import HERE, MODULE
 
 from FirstPickLib.answers import readAnswer
 from FirstPickLib.client import Client, cacheName, duration, fileEnding, fullAddress, isHere, statusText
-from FirstPickLib.colors import rankColor
+from FirstPickLib.colors import UNSURE, rankColor
 from FirstPickLib.poolmap import PoolMap, nearest, painted
 from FirstPickLib.worklist import WorkList, breakable, sliceText
 
@@ -79,6 +79,17 @@ def test_texts_of_a_line():
     assert [row.statusText("alice") for row in one.picks] == ["done by you", "in progress by bob", "done", "open"]
     assert one.progressText() == "2 of 4 segmented; with what was labelled they cover 100 % of 12."
     assert one.outlook == GOLDEN["outlook"]["text"] != ""
+
+
+def test_a_later_round_says_which_it_is_and_what_chose_it():
+    by = {"strategy": "entropy_coverage"}
+    note = "Chosen among 9 of the 12 studies, which were looked at."
+    later = {**GOLDEN, "round": 2, "provenance": by, "note": note}
+    text = WorkList(later, [], "alice").progressText()
+    assert text.startswith("Round 2, chosen by entropy_coverage: ")
+    assert text.endswith(note)
+    older = {key: value for key, value in GOLDEN.items() if key not in ("round", "provenance")}
+    assert WorkList(older, [], "alice").progressText().startswith("0 of 4 segmented")  # of a server that knows none
 
 
 @pytest.mark.parametrize(
@@ -156,6 +167,15 @@ def test_a_study_has_the_colour_of_its_pick_in_the_list_and_in_the_map():
     assert one.color("case_09") == rankColor(2)
     assert one.standsWith("case_10") == "case_08"
     assert len({rankColor(rank) for rank in range(1, 60)}) == 59
+
+
+def test_a_study_has_the_colour_of_how_unsure_the_labels_leave_it_where_that_is_known():
+    points = [point(6, 6), *({**point(number, 8), "unsure": quarter} for number, quarter in ((9, 1), (2, 4), (3, 9)))]
+    one = worklist(points=points)
+    assert one.isUnsureKnown
+    assert one.unsureColors() == [rankColor(0), UNSURE[0], UNSURE[3], rankColor(0)]
+    assert [one.unsureText(number) for number in range(4)] == ["", "least sure quarter", "surest quarter", ""]
+    assert not worklist(points=[point(6, 6), {**point(9, 8), "unsure": None}]).isUnsureKnown
 
 
 def test_slices_are_listed_if_the_server_proposes_slices():

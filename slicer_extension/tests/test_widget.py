@@ -12,6 +12,7 @@ from stage import wait_for
 from test_bad_paths import block, connected, recorded  # noqa: F401 - fixtures
 
 from FirstPickLib import geometry, mapwidget, scene
+from FirstPickLib.colors import UNSURE
 from FirstPickLib.worklist import WorkList
 
 
@@ -71,6 +72,28 @@ def test_the_map_changes_with_the_statuses(connected):  # noqa: F811
     connected.press("closeButton")
     connected.widget.map.select("")
     assert connected.widget.map.grab().toImage() != before
+
+
+def test_the_map_is_coloured_by_what_the_labels_leave_unsure_where_that_is_known(reader):
+    proposal, points = answers()
+    reader.logic.loadThumbnail = lambda study_id, done: None
+    box, pool_map = reader.ui.unsureBox, reader.widget.map
+
+    def shown(quarter):
+        some = [{**points[0], "x": 9.0, "y": 0.0, "status": "done", "unsure": quarter}, *points[1:40]]
+        reader.logic.worklist = WorkList({**proposal, "picks": []}, some, "alice")
+        reader.widget._updateWorkList()
+        x, y = place_of(reader, points[0]["study_id"])
+        return pool_map._picture.toImage().pixelColor(x, y).name()
+
+    plain = shown(None)
+    assert box.isHidden()
+    assert shown(1) == plain
+    assert not box.isHidden()
+    box.checked = True
+    assert shown(1) == UNSURE[0]
+    assert shown(4) == UNSURE[3]
+    assert shown(None) == plain
 
 
 def test_of_very_many_studies_the_open_ones_are_squares_and_the_others_keep_their_shapes(reader, monkeypatch):

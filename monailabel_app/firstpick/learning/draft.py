@@ -21,7 +21,7 @@ from firstpick.learning.labels import count_classes, read_classes, write_classes
 from firstpick.learning.model import Model, fit
 from firstpick.learning.predict import compact_classes, predict, scattered
 from firstpick.learning.sampling import Sampled, sample
-from firstpick.learning.stack import Stack
+from firstpick.learning.stack import AXES, Stack
 from firstpick.learning.tokens import SIZE, TokenCache, Tokens
 from firstpick.sources.source import read_study
 from firstpick.studies import Slice, Study
@@ -34,7 +34,6 @@ RECIPE = 1
 """Raised by hand whenever the same labels teach something else."""
 FEWEST = 2
 """Labels without which nothing can be learnt and tested."""
-_PLANES = ("sagittal", "coronal", "axial")
 
 
 class LearningError(Exception):
@@ -172,7 +171,7 @@ def learn(
     """
     start = time.perf_counter()
     newest_last = sorted(labelled, key=lambda one: (one.saved, one.study.study_id))
-    cache = _cache(spec, folder, tokens_gb)
+    cache = token_cache(spec, folder, tokens_gb)
     read, unread = [], []
     for one in newest_last:
         try:
@@ -251,7 +250,7 @@ def draft(
     start = time.perf_counter()
     volume = read_study(study.primary)
     stack = Stack(volume, spec.views)
-    seen = _seen(stack, _see(study, stack, _cache(spec, folder, tokens_gb)), lesson.reduction)
+    seen = _seen(stack, _see(study, stack, token_cache(spec, folder, tokens_gb)), lesson.reduction)
     predicted = predict(lesson.model, seen, compact=lesson.compact)
     classes = stack.back(predicted.classes)
     write_classes(classes, volume, lesson.classes, served, out)
@@ -259,7 +258,8 @@ def draft(
     return Draft(study.study_id, out, predicted.unsure, n_voxels, time.perf_counter() - start)
 
 
-def _cache(spec: EncoderSpec, folder: Path, tokens_gb: float) -> TokenCache | None:
+def token_cache(spec: EncoderSpec, folder: Path, tokens_gb: float) -> TokenCache | None:
+    """Open what is kept of tokens; None for an encoder without patches."""
     encoder = patch_encoder(spec, SIZE)
     if encoder is None:
         logger.info("Encoder '%s' has no patches: drafts are learnt from grey values alone.", spec.name)
@@ -296,7 +296,7 @@ def _sampled(
     volume: Volume = read_study(one.study.primary)
     stack = Stack(volume, spec.views)
     classes = stack.of(read_classes(one.label, volume, labels))
-    here = [at.index for at in one.slices if _PLANES.index(at.plane) == stack.axis]
+    here = [at.index for at in one.slices if AXES[at.plane] == stack.axis]
     if one.slices and not here:  # annotated in another plane
         here = np.flatnonzero(classes.any(axis=(1, 2))).tolist()
     slices = here or range(len(classes))

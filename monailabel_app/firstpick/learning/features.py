@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from firstpick.learning.stack import Stack
 from firstpick.learning.tokens import SIZE, Tokens
+from firstpick.selection.patches import Floats
 
 N_COMPONENTS = 16
 SIGMAS = (1.0, 2.0, 4.0)
@@ -42,19 +43,24 @@ class Reduction:
 
 
 def fit_reduction(tokens: Sequence[Tokens]) -> Reduction:
-    """Find the 16 principal components of some studies' tokens, an equal number of each study's.
-
-    The sign of each is such that its largest entry is positive.
-    """
+    """Find the 16 principal components of some studies' tokens, an equal number of each study's."""
     share = max(1, _MAX_ROWS // len(tokens))
     rows = []
     for one in tokens:
         flat = one.rows.reshape(-1, one.rows.shape[-1])
         rows.append(flat[np.linspace(0, len(flat) - 1, min(share, len(flat))).astype(np.intp)].astype(np.float32))
-    sample = np.concatenate(rows).astype(np.float64)
+    return reduced_to(np.concatenate(rows), N_COMPONENTS)
+
+
+def reduced_to(rows: Floats, n_components: int) -> Reduction:
+    """Find the principal components of some rows, shape (n, dim), or as many as there are.
+
+    The sign of each is such that its largest entry is positive.
+    """
+    sample = rows.astype(np.float64)
     mean = sample.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(sample - mean, rowvar=False))
-    first = np.argsort(values)[::-1][:N_COMPONENTS]
+    first = np.argsort(values)[::-1][:n_components]
     axes = vectors[:, first]
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     axes /= np.sqrt(np.maximum(values[first], 1e-12))

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from firstpick.learning.features import Seen
 from firstpick.learning.model import Model
+from firstpick.learning.uncertainty import entropy
 
 _SIGMA = 1.0  # pixels
 _KERNEL = (0.25, 0.5, 0.25)  # of the slice below, the slice itself and the one above
@@ -56,16 +57,6 @@ def predict(model: Model, seen: Seen, *, compact: Collection[int]) -> Predicted:
 
 
 _POSSIBLE = 0.25
-
-
-def entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the entropy of each row in bits.
-
-    >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]], np.float32)).tolist()
-    [1.0, 0.0]
-    """
-    logs = np.log2(np.maximum(probabilities, 1e-12))
-    return np.asarray(np.maximum(-(probabilities * logs).sum(axis=-1), 0), np.float32)
 
 
 def _smoothed(model: Model, seen: Seen) -> Iterator[NDArray[np.float32]]:

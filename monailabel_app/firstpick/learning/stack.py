@@ -14,6 +14,8 @@ from firstpick.voxels.stored import N_AXES
 from firstpick.voxels.views import ViewSpec, draw, in_square, windows_of
 from firstpick.voxels.volumes import Volume
 
+AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""Axis of the volume that the slices of each plane are stacked along."""
 _THICK = 1.5  # times the next spacing, from which on slices are taken along an axis
 
 AnyType = TypeVar("AnyType", bound=np.generic)
@@ -28,14 +30,19 @@ class Stack:
     volume : Volume
     spec : ViewSpec
         ``intensity`` and ``percentiles`` have the meaning that they have for `make_views`.
+    along : int, optional
+        Axis of the volume to stack slices along, instead of that of its sharpest plane.
     """
 
     volume: Volume
     spec: ViewSpec
+    along: int | None = None
 
     @cached_property
     def axis(self) -> int:
         """Axis that slices are stacked along: that of thick or single slices, else z."""
+        if self.along is not None:
+            return self.along
         shape, spacing = self.volume.array.shape, self.volume.spacing
         if self.volume.is_picture:
             return 2

@@ -172,6 +172,23 @@ def sentence(reason: Reason, lookalikes: Sequence[str], *, slices: Sequence[Slic
     return facts[0].upper() + facts[1:]
 
 
+_PARTS = ((0.1, "tenth"), (0.25, "quarter"), (0.5, "half"))
+
+
+def unsure_sentence(part: float) -> str:
+    """Say how unsure the labels so far leave a study, of which they leave that part of the studies more unsure.
+
+    >>> unsure_sentence(0.03)
+    'The labels so far leave it unsure: it is of the tenth of studies that they say least about.'
+    >>> unsure_sentence(0.7)
+    'It shows what the labels so far leave unsure in others.'
+    """
+    for most, name in _PARTS:
+        if part < most:
+            return f"The labels so far leave it unsure: it is of the {name} of studies that they say least about."
+    return "It shows what the labels so far leave unsure in others."
+
+
 def _listed(slices: Sequence[Slice]) -> str:
     """Name slices plane by plane."""
     planes = dict.fromkeys(where.plane for where in slices)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firstpick.proposal.explain import Reason, coverage, explain, merged, sentence
+from firstpick.proposal.explain import Reason, coverage, explain, merged, sentence, unsure_sentence
 from firstpick.proposal.nouns import Pick, Proposal, n_chosen
 from firstpick.selection.space import Space
 from firstpick.studies import Pool
@@ -50,9 +50,12 @@ def with_facts(proposal: Proposal, pool: Pool, *, labelled: Collection[str], exc
         picks.append(_with_reason(pick, merged([reasons[row] for row in own]), pool))
         curve.append(after[own[-1]])
     n_asked, n_found = proposal.batch_size, n_chosen(picks)
+    notes = [proposal.provenance.get("remark", "")]
+    if n_found < n_asked:
+        notes.insert(0, _shortage(n_found, n_asked, are_slices=any(pick.slices for pick in picks)))
     return replace(
         proposal,
-        note=_shortage(n_found, n_asked, are_slices=any(pick.slices for pick in picks)) if n_found < n_asked else "",
+        note=" ".join(filter(None, notes)),
         n_pool=pool.n_studies,
         n_labelled=len({ids[row] for row in done}),
         covered_before=covered.before,
@@ -71,6 +74,7 @@ def _with_reason(pick: Pick, reason: Reason, pool: Pool) -> Pick:
     """Say what a pick stands for; of slices, name the studies in which others lie."""
     ids = pool.study_ids
     others = dict.fromkeys(ids[row] for row in reason.lookalikes if ids[row] != pick.study_id)
+    text = sentence(reason, [pool.title_of(other) for other in others], slices=pick.slices)
     return replace(
         pick,
         title=pool.title_of(pick.study_id),
@@ -78,7 +82,7 @@ def _with_reason(pick: Pick, reason: Reason, pool: Pool) -> Pick:
         stands_for=reason.n_stands_for,
         lookalikes=tuple(others),
         unusual=reason.unusual,
-        reason=sentence(reason, [pool.title_of(other) for other in others], slices=pick.slices),
+        reason=text if pick.unsure is None else f"{text} {unsure_sentence(pick.unsure)}",
     )
 
 

@@ -41,6 +41,8 @@ class Pick:
         All that in one sentence; it names studies by their titles.
     replaces : str
         The study that it took the place of; empty if none.
+    unsure : float or None
+        Part of the studies that the labels so far leave more unsure than this one; None where that is not known.
     """
 
     rank: int
@@ -54,6 +56,7 @@ class Pick:
     unusual: bool = False
     reason: str = ""
     replaces: str = ""
+    unsure: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,13 @@ class Proposal:
     schema : int
         Version of its JSON.
     strategy, encoder : str
-        Names.
+        Names. Of the strategy, what was asked for: a later round may have been chosen by another one, see `chosen_by`.
     batch_size : int
         What was asked for: studies, or slices.
+    round : int
+        1 for the first batch, one more for each that labels came before.
     note : str
-        Why there are fewer picks than that; empty if there are not.
+        Why there are fewer picks than asked for, and what else is to be known; empty if nothing is.
     n_pool, n_labelled : int
         Studies that have an embedding, and how many of them are labelled, picks not counted.
     covered_before : float
@@ -147,13 +152,15 @@ class Proposal:
         ``fingerprint`` of the encoder's recipe, ``pool_hash`` of the embeddings, ``strategy``, ``params``,
         ``seed``, ``starts``, ``scaling``, ``n_components``, ``guards`` (see `firstpick.selection.guards.Guards`:
         ``duplicates``, ``max_per_group``, ``share``, ``outliers``, ``max_per_study``, ``min_distance_mm``),
-        ``version`` of FirstPick.
+        ``version`` of FirstPick; ``remark``, what the note says besides a shortage; and ``taught``, a hash of the
+        labels of which a later round's strategy knows what they leave unsure.
     """
 
     schema: int = SCHEMA
     strategy: str
     encoder: str
     batch_size: int
+    round: int = 1
     note: str = ""
     n_pool: int = 0
     n_labelled: int = 0
@@ -166,6 +173,11 @@ class Proposal:
     outlook: Outlook | None = None
     advice: Advice | None = None
     provenance: Mapping[str, Any]
+
+    @property
+    def chosen_by(self) -> str:
+        """The strategy that really chose."""
+        return str(self.provenance.get("strategy", self.strategy))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from firstpick.studies import Pool
 N_LOOKALIKES = 5
 _AT_ONCE = 64
 _OPEN = ("open", "", "")
+NOT_KNOWN: Mapping[str, int] = MappingProxyType({})
 
 
 class Standing(Protocol):
@@ -99,27 +101,34 @@ class Drawing:
             for study_id, fixed, owner in zip(self._pool.study_ids, self._fixed(), owners, strict=True)
         ]
 
-    def json(self, picks: Sequence[Pick], statuses: Mapping[str, Standing]) -> bytes:
-        """Return ``{"points": [...]}``: the fields of `points`, and with each of them three more.
+    def json(
+        self, picks: Sequence[Pick], statuses: Mapping[str, Standing], unsure: Mapping[str, int] = NOT_KNOWN
+    ) -> bytes:
+        """Return ``{"points": [...]}``: the fields of `points`, and with each of them four more.
 
-        Those are ``client`` and ``reason`` of its status, and ``stands_with``, the study of its nearest pick. Plain
-        ASCII, so a name that is no text harms nothing.
+        Those are ``client`` and ``reason`` of its status, ``stands_with``, the study of its nearest pick, and
+        ``unsure``, the quarter of the studies that it is of, 1 for those that the labels so far leave most unsure; None
+        where that is not known. Plain ASCII, so a name that is no text harms nothing.
         """
         ranks, owners = self._owners(picks)
         of_rank = {rank: study_id for study_id, rank in ranks.items()}
 
         @cache
-        def rest(rank: int | None, owner: int | None, status: str, client: str, reason: str) -> str:
+        def rest(
+            rank: int | None, owner: int | None, quarter: int | None, status: str, client: str, reason: str
+        ) -> str:
             with_whom = {"rank": rank, "nearest_pick": owner, "stands_with": of_rank.get(owner or 0, "")}
-            return _json({**with_whom, "status": status, "client": client, "reason": reason})[1:]
+            return _json({**with_whom, "unsure": quarter, "status": status, "client": client, "reason": reason})[1:]
 
-        texts = [fixed + rest(None, owner, *_OPEN) for fixed, owner in zip(self._texts, owners, strict=True)]
+        rows = zip(self._texts, owners, map(unsure.get, self._pool.study_ids), strict=True)
+        texts = [fixed + rest(None, owner, quarter, *_OPEN) for fixed, owner, quarter in rows]
         for study_id in {*ranks, *statuses}:
             now = statuses.get(study_id)
             standing = (now.status, now.client, now.reason) if now else _OPEN
             for row in self._pool.rows_at(study_id):
                 rank = ranks.get(study_id)
-                texts[row] = self._texts[row] + rest(rank, owners[row] if rank is None else rank, *standing)
+                owner = owners[row] if rank is None else rank
+                texts[row] = self._texts[row] + rest(rank, owner, unsure.get(study_id), *standing)
         return f'{{"points":[{",".join(texts)}]}}'.encode("ascii")
 
     def _fixed(self) -> Iterator[dict[str, Any]]:

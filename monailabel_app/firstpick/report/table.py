@@ -22,7 +22,7 @@ def table(proposal: Proposal, *, n_failed: int, n_left_out: int) -> str:
     n_slices = sum(len(pick.slices) for pick in picks)
     of_slices = f"{n_slices} slices in " if n_slices else ""
     lines.append(
-        f"{of_slices}{len(picks)} of {proposal.n_pool} studies by {proposal.strategy} on {proposal.encoder}; "
+        f"{of_slices}{len(picks)} of {proposal.n_pool} studies by {proposal.chosen_by} on {proposal.encoder}; "
         f"with what is labelled they cover {covered:.0%}. {len(proposal.duplicates)} copies, "
         f"{len(proposal.unusual)} unusual, {n_failed} failed, {n_left_out} left out."
     )

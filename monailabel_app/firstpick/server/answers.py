@@ -79,11 +79,15 @@ class ShownPoint(Point):
     client, reason : str
     stands_with : str
         The study of the nearest pick.
+    unsure : int or None
+        1 if it is of the quarter of studies that the labels so far leave most unsure, 4 for the surest; None where that
+        is not known.
     """
 
     client: str
     reason: str
     stands_with: str
+    unsure: int | None
 
 
 @dataclass(frozen=True)

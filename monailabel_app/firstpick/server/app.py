@@ -171,4 +171,5 @@ def _with_drafts(
     drafter = Drafter(config, desk, now, store=store, folder=state / "drafts", executor=pool)
     drafts = DraftDesk(config, desk, now, drafter)
     store.label_list.drafts_of = drafts.label
+    services.proposer.unsure = drafter.unsure
     return replace(services, threads=(*services.threads, drafter), drafts=drafts)

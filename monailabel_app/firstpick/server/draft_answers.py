@@ -95,6 +95,8 @@ class DraftsStatus:
         The oldest first.
     stop : str
         That the next drafts may be checked only; empty while there is no reason to say so.
+    next_round : str
+        How far it is known what the labels leave unsure; empty where the next round does not need that.
     """
 
     state: str
@@ -106,3 +108,4 @@ class DraftsStatus:
     warnings: list[LabelWarning]
     corrections: list[Correction]
     stop: str
+    next_round: str

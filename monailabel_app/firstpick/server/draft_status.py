@@ -52,6 +52,7 @@ class DraftDesk:
             ],
             corrections=corrections,
             stop=when_to_stop([one.dice for one in corrections], least=stop.dice, last=stop.last) or "",
+            next_round=drafter.looker.message if drafter.looker else "",
         )
 
     def label(self, study_id: str) -> list[ListedLabel]:

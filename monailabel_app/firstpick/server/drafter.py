@@ -19,12 +19,16 @@ from firstpick.board.events import FINAL
 from firstpick.config import Config
 from firstpick.encoders import EncoderError
 from firstpick.learning.draft import FEWEST, Labelled, LearningError
+from firstpick.learning.uncertainty import Uncertainty
 from firstpick.learning.work import Taught, Teaching, compare, draft_here, learn_here, taught_here
+from firstpick.selection import LATER
+from firstpick.server.chooser import nothing_learnt
 from firstpick.server.desk import Desk
 from firstpick.server.draft_files import DraftFiles, DraftRecord
+from firstpick.server.looker import Looker
 from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
-from firstpick.studies import Study
+from firstpick.studies import Pool, Study
 from firstpick.voxels.label_formats import LabelError
 from firstpick.voxels.labels import checksum
 from firstpick.voxels.volumes import VolumeError
@@ -46,12 +50,13 @@ class _Seen(NamedTuple):
 
     board: Board
     studies: Mapping[str, Study] | None
+    pool: Pool | None
     n_runs: int
     n_asked: int
 
     def is_same(self, other: _Seen) -> bool:
-        """Tell whether nothing is another: a board and a listing never change, others take their places."""
-        is_same = self.board is other.board and self.studies is other.studies
+        """Tell whether nothing is another: board, listing and pool never change, others take their places."""
+        is_same = self.board is other.board and self.studies is other.studies and self.pool is other.pool
         return is_same and (self.n_runs, self.n_asked) == (other.n_runs, other.n_asked)
 
 
@@ -92,6 +97,8 @@ class Drafter(threading.Thread):
         As `firstpick.server.draft_answers.DraftsStatus` has them.
     taught : Taught or None
         What came of the labels so far.
+    looker : Looker or None
+        Works out what they leave unsure, once all drafts are there; None where the next round does not need it.
     """
 
     def __init__(
@@ -111,6 +118,9 @@ class Drafter(threading.Thread):
         self._n_runs = 0
         self._idle_since: _Seen | None = None
         self.files = DraftFiles(folder / "ready")
+        self.looker = None
+        if config.next_round in LATER:
+            self.looker = Looker(config, now, folder=folder / "patches", executor=executor)
         self.taught: Taught | None = None
         self.state, self.message = "", ""
         self._wait_for_labels(0)
@@ -149,6 +159,10 @@ class Drafter(threading.Thread):
         text = f"The draft of study '{study.title}' is being made. Ask again in a few seconds."
         raise HTTPException(503, text, headers={"Retry-After": "2"})
 
+    def unsure(self) -> Uncertainty | str:
+        """Return what the labels so far leave unsure, or a sentence that says why that is not known."""
+        return nothing_learnt() if self.looker is None else self.looker.known(self._marks(self._desk.board))
+
     def learn_again(self) -> None:
         """Learn from the labels once more, though they are what they were."""
         self._n_runs += 1
@@ -182,10 +196,12 @@ class Drafter(threading.Thread):
     def work(self) -> bool:
         """Do the next thing that is due; False if nothing is."""
         board, studies = self._desk.board, self._now.studies
-        seen = _Seen(board, studies, self._n_runs, len(self._asked))
+        seen = _Seen(board, studies, self._now.pool, self._n_runs, len(self._asked))
         if studies is None or (self._idle_since is not None and self._idle_since.is_same(seen)):
             return False
-        is_busy = self._work(board, studies)
+        is_busy = self._work(board, studies) or (
+            self.looker is not None and self.looker.work(self._teaching, board, studies)
+        )
         self._idle_since = None if is_busy else seen
         return is_busy
 

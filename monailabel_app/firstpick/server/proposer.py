@@ -15,8 +15,9 @@ from fastapi import HTTPException
 from firstpick.board.board import Board, Refused
 from firstpick.board.events import Proposed
 from firstpick.config import Config
-from firstpick.proposal import Proposal, advise, n_chosen, prepare, propose, with_replacement
+from firstpick.proposal import Proposal, advise, in_round, n_chosen, prepare, propose, round_of, with_replacement
 from firstpick.server.answers import NewProposal
+from firstpick.server.chooser import Chooser, Unsure, chooser, nothing_learnt
 from firstpick.server.desk import Desk
 from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
@@ -47,6 +48,8 @@ class Proposer(threading.Thread):
         Whether the first batch stands and its first study can be opened, or that cannot be: whoever asks need not wait.
     problem : str
         What keeps batches from being made, for an administrator; empty if nothing.
+    unsure : callable
+        Says what the labels so far leave unsure.
     """
 
     def __init__(self, config: Config, desk: Desk, now: Snapshot, files: ServedFiles) -> None:
@@ -61,6 +64,7 @@ class Proposer(threading.Thread):
         self._following: dict[str, _Following] = {}
         self.is_ready = False
         self.problem = ""
+        self.unsure: Unsure = nothing_learnt
         self._is_stopped = False
 
     # -- what others ask
@@ -174,7 +178,9 @@ class Proposer(threading.Thread):
         config, standing = self._config, board.proposals.get(strategy)
         held, picks = self._desk.held(), standing.picks if standing else ()
         taken: dict[str, Any] = {"labelled": board.with_status("done"), "excluded": self.shut(board)}
-        choice = config.choice(strategy, wanted.seed)
+        number = standing.round if standing and keep_open else round_of(standing, taken["labelled"] & {*pool.study_ids})
+        by = self._chooser(pool, strategy, board, number)
+        choice = {**config.choice(by.strategy, wanted.seed), "patches": by.patches}
         try:
             made = propose(
                 pool,
@@ -191,7 +197,11 @@ class Proposer(threading.Thread):
             raise HTTPException(409 if nothing_left else 422, str(error)) from error
         if wanted.advice:
             made = replace(made, advice=advise(made, pool, **taken, **choice))
-        return made
+        return in_round(made, number, asked=strategy, remark=by.remark, taught=by.taught, unsure=by.unsure)
+
+    def _chooser(self, pool: Pool, strategy: str, board: Board, number: int) -> Chooser:
+        free = frozenset(pool.study_ids) - board.with_status("done") - self.shut(board)
+        return chooser(self._config, strategy, number, pool, self.unsure, free)
 
     def shut(self, board: Board) -> frozenset[str]:
         """Studies that nobody is to open: skipped, or no file that a reader could open can be made of them."""
@@ -288,10 +298,11 @@ class Proposer(threading.Thread):
         known = self._following.get(standing.strategy)
         if known and 2 * len(known.picks & picks) > len(picks) and len(pool) <= _GROWN * known.n_pool:
             return known.following
-        config, choice = self._config, self._config.choice(standing.strategy)
+        by = self._chooser(pool, standing.strategy, board, standing.round + 1)
+        choice = {**self._config.choice(by.strategy), "patches": by.patches}
         done, out = board.with_status("done") | picks, self.shut(board)
         try:
-            following = propose(pool, batch_size=config.batch_size, labelled=done, excluded=out, **choice)
+            following = propose(pool, batch_size=self._config.batch_size, labelled=done, excluded=out, **choice)
             found = tuple(pick.study_id for pick in following.picks)
         except ValueError:  # nothing is left
             found = ()

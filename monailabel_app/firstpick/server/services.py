@@ -44,6 +44,7 @@ class Services(Generic[AnyStore]):
     store: AnyStore
     worklist: Worklist
     metrics: Metrics
+    proposer: Proposer
     threads: tuple[threading.Thread, ...]
     keeper: Keeper
     drafts: DraftDesk | None = None
@@ -90,7 +91,7 @@ def put_together(
     embedder = Embedder(source, config, cache, now=now, store=store, proposer=proposer)
     keeper = Keeper(desk, store)
     metrics = Metrics(worklist.status, cache.path.parent)
-    return Services(config, store, worklist, metrics, (embedder, proposer, keeper), keeper)
+    return Services(config, store, worklist, metrics, proposer, (embedder, proposer, keeper), keeper)
 
 
 def _warn_of_version() -> None:

@@ -19,6 +19,7 @@ from firstpick import __version__
 from firstpick.board.board import Board, ReaderTally, Refused, Status, held_by, with_statuses
 from firstpick.board.events import Given, Reserved
 from firstpick.config import Config
+from firstpick.learning.uncertainty import Uncertainty
 from firstpick.proposal import LiveProposal, Proposal
 from firstpick.report import lookalikes
 from firstpick.selection import check_strategy
@@ -220,13 +221,18 @@ class Worklist:
     def map(self, strategy: str = "") -> bytes:
         """Return every study's place in the plane, status, rank and nearest pick: the JSON of `PoolMap`, by gzip."""
         drawing, standing = self.now.drawing()[1], self._standing(self._known(strategy))
-        made_of, held = (drawing, standing, self._desk.board), self._desk.held()
+        made_of, held = (drawing, standing, self._desk.board, self._unsure()), self._desk.held()
         with self._mapping:
             former, former_held, _ = self._map
             if former_held != held or not all(map(operator.is_, former, made_of)):
-                text = drawing.json(standing.picks, self._desk.statuses())
+                text = drawing.json(standing.picks, self._desk.statuses(), made_of[-1].quarters if made_of[-1] else {})
                 self._map = (made_of, held, gzip.compress(text, compresslevel=1, mtime=0))
             return self._map[2]
+
+    def _unsure(self) -> Uncertainty | None:
+        """Return what the labels so far leave unsure; None where that is not known."""
+        known = self._proposer.unsure()
+        return None if isinstance(known, str) else known
 
     def lookalikes(self, study_id: str) -> Lookalikes:
         """Return the studies nearest to one of the pool, nearest first; 404 if it has no embedding."""

@@ -55,6 +55,8 @@ PICK = {
 }
 PROPOSAL = {
     "strategy": str,
+    "round": Maybe(int),
+    "provenance": Maybe({"strategy": Maybe(str)}),
     "n_pool": int,
     "coverage": [float],
     "note": str,
@@ -70,6 +72,7 @@ POINT = {
     "client": str,
     "reason": str,
     "stands_with": str,
+    "unsure": Maybe(int),
     "series": Maybe([str]),
 }
 SERIES = {

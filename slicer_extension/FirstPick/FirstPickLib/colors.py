@@ -15,6 +15,15 @@ def rankColor(rank: int) -> str:
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
+UNSURE = ("#d55e00", "#e69f00", "#56b4e9", "#0072b2")
+"""Colours of the quarters of the studies, the one that the labels leave most unsure first; told apart by everybody."""
+
+
+def unsureColor(quarter: int | None) -> str:
+    """Colour of a study of a quarter, from 1; grey where that is not known."""
+    return UNSURE[quarter - 1] if quarter in range(1, len(UNSURE) + 1) else rankColor(0)
+
+
 @functools.lru_cache(maxsize=1024)
 def inkOn(color: str) -> str:
     """Black or white, whichever is read better on a colour: the contrast is 4.58 or more, on whatever colour.

@@ -33,6 +33,7 @@ class MapWidget(qt.QWidget):
         self._picture = None
         self._selected = ""
         self._hovered = -1
+        self._isByUnsure = False
         self.setMinimumHeight(HEIGHT)
         self.setAccessibleName(_("Map of all studies"))
         self.setMouseTracking(True)
@@ -43,6 +44,12 @@ class MapWidget(qt.QWidget):
             self._map = PoolMap(worklist.points if worklist else [])
             self._hovered = -1
         self._worklist = worklist
+        self._picture = None
+        self.update()
+
+    def colorByUnsure(self, isWanted: bool) -> None:
+        """Colour the dots by how unsure the labels so far leave them, rather than by the pick that stands for them."""
+        self._isByUnsure = isWanted
         self._picture = None
         self.update()
 
@@ -125,7 +132,9 @@ class MapWidget(qt.QWidget):
 
     def _drawDots(self, painter) -> None:
         """Every study: hollow while open, filled once it is done, a cross where it was skipped."""
-        points, colors = self._worklist.points, self._worklist.pointColors()
+        isByUnsure = self._isByUnsure and self._worklist.isUnsureKnown
+        points = self._worklist.points
+        colors = self._worklist.unsureColors() if isByUnsure else self._worklist.pointColors()
         shaped = range(len(points))
         if len(points) > MOST_SHAPES:
             shaped = [number for number in shaped if points[number]["status"] in ("done", "skipped")]
@@ -189,6 +198,7 @@ class MapWidget(qt.QWidget):
             lines.append(self._worklist.shareText(row))
         if row and row.status != "open":
             lines.append(row.statusText(self._worklist.reader))
+        lines += filter(None, [self._worklist.unsureText(self._hovered)])
         metrics = painter.fontMetrics()
         textWidth = max(metrics.boundingRect(line).width() for line in lines)
         width = min(max(PICTURE, textWidth) + 20, self.width)

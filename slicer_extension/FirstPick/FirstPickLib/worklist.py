@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .client import clock
-from .colors import rankColor
+from .colors import rankColor, unsureColor
 from .readers import names, turnText
 from .words import tr as _
 
@@ -85,6 +85,8 @@ class WorkList:
         self.nPool = proposal["n_pool"]
         self.coverage = tuple(proposal["coverage"])
         self.note = proposal["note"]
+        self.round = proposal.get("round") or 1
+        self.chosenBy = (proposal.get("provenance") or {}).get("strategy") or self.strategy
         self.outlook = (proposal.get("outlook") or {}).get("text", "")
         self.points = points
         picks = [_pickRow(pick) for pick in proposal["picks"]]
@@ -183,7 +185,7 @@ class WorkList:
         return bool(self.picks) and not self.openPicks
 
     def progressText(self) -> str:
-        """How far the batch is, and how much of the pool it covers."""
+        """Which round it is, if not the first; how far the batch is, and how much of the pool it covers."""
         done = sum(row.status == "done" for row in self.picks)
         parts = [_("{done} of {total} segmented").format(done=done, total=len(self.picks))]
         if self.nReadBefore:
@@ -191,7 +193,9 @@ class WorkList:
         covered = f"{self.coverage[-1]:.0%}".replace("%", " %") if self.coverage else _("nothing")
         cover = _("with what was labelled they cover {share} of {total}")
         parts.append(cover.format(share=covered, total=self.nPool))
-        return f"{'; '.join(parts)}. {self.note}".strip()
+        heading = _("Round {n}, chosen by {strategy}: ") if self.round > 1 else ""
+        heading = heading.format(n=self.round, strategy=self.chosenBy)
+        return f"{heading}{'; '.join(parts)}. {self.note}".strip()
 
     def shareText(self, row: Row) -> str:
         """How many studies a pick stands for."""
@@ -238,6 +242,21 @@ class WorkList:
     def pointColors(self) -> list:
         """The colour of each point of the map."""
         return [rankColor(self._ranks.get(point["stands_with"], 0)) for point in self.points]
+
+    @property
+    def isUnsureKnown(self) -> bool:
+        """Whether the server says how unsure the labels so far leave each study."""
+        return any(point.get("unsure") for point in self.points)
+
+    def unsureColors(self) -> list:
+        """The colour of each point of the map by how unsure the labels so far leave it."""
+        return [unsureColor(point.get("unsure")) for point in self.points]
+
+    def unsureText(self, number: int) -> str:
+        """How unsure the labels so far leave a point of the map; empty where that is not known."""
+        quarter = self.points[number].get("unsure")
+        names = (_("least sure quarter"), _("second quarter"), _("third quarter"), _("surest quarter"))
+        return names[quarter - 1] if quarter in range(1, len(names) + 1) else ""
 
     def standsWith(self, studyId: str) -> str:
         """The pick that stands for a study of the pool."""

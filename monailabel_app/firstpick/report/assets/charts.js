@@ -21,11 +21,14 @@ function basicLayout() {
 
 /* -- colours and shapes */
 
+const QUARTERS = ["least sure quarter", "second quarter", "third quarter", "surest quarter"];
+
 const COLOUR_BY = {
   nearest_pick: { label: "pick it is most like", name: (key) => `like pick ${key}` },
   status: { label: "status", name: (key) => key },
   group: { label: "group", name: (key) => key },
   stratum: { label: "stratum", name: (key) => key },
+  unsure: { label: "what the labels leave unsure", name: (key) => QUARTERS[key - 1] },
 };
 
 function fillColourBy() {
@@ -44,7 +47,7 @@ function categories() {
     sizes.set(key, (sizes.get(key) ?? 0) + 1);
   }
   const keys = [...sizes.keys()].filter((key) => key !== "");
-  if (page.colourBy === "nearest_pick") keys.sort((a, b) => a - b);
+  if (["nearest_pick", "unsure"].includes(page.colourBy)) keys.sort((a, b) => a - b);
   else keys.sort((a, b) => sizes.get(b) - sizes.get(a) || String(a).localeCompare(b));
   const styles = new Map();
   keys.forEach((key, k) => {

@@ -118,8 +118,12 @@ function redraw() {
 function drawSummary() {
   const { status, proposal } = page.data;
   const n = proposal.picks.length;
+  const chosenBy = proposal.provenance.strategy;
+  const some = `${n} of ${count(proposal.n_pool, "study", "studies")}`;
+  const round = proposal.round;
   const facts = [
-    `${n} of ${count(proposal.n_pool, "study", "studies")} by ${proposal.strategy} on ${proposal.encoder}`,
+    round > 1 ? `Round ${round}, chosen by ${chosenBy}: ${some} on ${proposal.encoder}`
+      : `${some} by ${chosenBy} on ${proposal.encoder}`,
     `${status.n_labelled.toLocaleString("en")} labelled`,
     `${percent(n ? proposal.coverage[n - 1] : proposal.covered_before)} of the pool covered`,
   ];
@@ -164,7 +168,7 @@ function showState(text, progress = null) {
 
 /** What, when it changes, changes the page. */
 const essence = (status, proposal) => JSON.stringify([
-  proposal.provenance, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client, pick.read_by, pick.series]),
+  proposal.provenance, proposal.round, proposal.picks.map((pick) => [pick.study_id, pick.status, pick.client, pick.read_by, pick.series]),
   status.n_labelled, status.n_skipped, status.n_pool, totals(status),
   status.readers.map((reader) => ({ ...reader, studies: reader.studies.map((held) => held.study_id) })),
   status.unclaimed_labels,
