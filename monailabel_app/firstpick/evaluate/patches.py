@@ -21,6 +21,7 @@ from firstpick.encoders import EncoderSpec
 from firstpick.encoders.patches import PatchEncoder, patch_encoder
 from firstpick.evaluate.grid import result_of
 from firstpick.evaluate.segmentation import Example, mask_measures
+from firstpick.learning.predict import entropy
 from firstpick.voxels.views import ViewSpec
 from firstpick.workers import Executor
 
@@ -155,7 +156,7 @@ def patch_probe(
 
 def patch_entropy(
     X: NDArray[np.float32], y: NDArray[np.uint8], X_pool: NDArray[np.float32], seed: int
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Train the same probe, and say how unsure it is of each patch of a pool.
 
     Parameters
@@ -168,7 +169,7 @@ def patch_entropy(
 
     Returns
     -------
-    ndarray of shape (m,), float64
+    ndarray of shape (m,), float32
         Entropy of the labels' probabilities in bits. 1 for all where the studies show one label only: nothing tells
         patches apart then.
 
@@ -181,14 +182,11 @@ def patch_entropy(
     >>> found.round(1).tolist()
     [1.0, 0.0]
     """
-    from scipy.stats import entropy  # noqa: PLC0415 - slow to import
-
     rows, labels = _learnt(X, y, seed)
     if len(np.unique(labels)) == 1:
-        return np.ones(len(X_pool))
+        return np.ones(len(X_pool), np.float32)
     with threadpool_limits(1):  # the same sums, whatever the cores
-        found = _probe(rows, labels).predict_proba(X_pool)
-    return np.asarray(entropy(found.astype(np.float64), base=2, axis=1))
+        return entropy(_probe(rows, labels).predict_proba(X_pool))
 
 
 def _learnt(X: NDArray[np.float32], y: NDArray[np.uint8], seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
