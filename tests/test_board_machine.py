@@ -676,7 +676,7 @@ CALM = settings(
     phases=[Phase.generate],  # a failure that is made shorter takes minutes
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
-    max_examples=50,
+    max_examples=25,
     stateful_step_count=30,
 )
 

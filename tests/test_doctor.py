@@ -160,6 +160,7 @@ def as_if(folder, **versions):
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 
+@pytest.mark.slow
 def test_it_is_said_what_was_tested_and_what_is_newer(setup, tmp_path):
     pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
     assert "monailabel 0.8.5, pydicom 2.4.5 and 3.0.1" in told(doctor(setup)[0], "ok")["tested"]

@@ -43,6 +43,7 @@ def ct(shape=(40, 48, 20), seed=0):
     return Volume(array, (3.0, 3.0, 4.0), modality="CT")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dim"), [("swin-ssl", 768), ("brainiac", 768), ("ct-fm", 512)])
 def test_rows_are_finite_repeatable_and_the_same_alone_and_in_a_batch(tmp_path, name, dim):
     encoder = build_encoder(save(name, tmp_path))

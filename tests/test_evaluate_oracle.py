@@ -239,6 +239,7 @@ def finish(work):
             return end.value
 
 
+@pytest.mark.slow
 def test_where_a_class_is_rare_the_oracle_gains_and_a_strategy_that_sees_noise_does_not(tmp_path):
     bench = planted()
     arms = (

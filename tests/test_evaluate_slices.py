@@ -74,6 +74,7 @@ def volumes(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_slices_are_compared_by_class_and_no_study_lies_in_both_parts(volumes):
     code = main(
         [

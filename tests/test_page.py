@@ -16,6 +16,8 @@ from firstpick.proposal import propose
 from firstpick.report import page_data, report_page
 from firstpick.studies import LeftOut, Pool, Sample, Study
 
+pytestmark = pytest.mark.slow  # each test opens a browser
+
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(1)</script>",
@@ -453,7 +455,6 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.mark.slow
 def test_the_servers_page_follows_the_work(server, open_page):
     wait_for(server.answers)
     tab = open_page(f"http://127.0.0.1:{server.port}/firstpick")  # even before all is embedded
@@ -482,7 +483,6 @@ def test_the_servers_page_follows_the_work(server, open_page):
     assert tab.get_by_text("broken.nii.gz is empty (0 bytes).").is_visible()
 
 
-@pytest.mark.slow
 def test_the_servers_page_tells_what_each_reader_did_and_what_is_to_be_known_of_the_log(tmp_path, open_page):
     studies = write_studies(tmp_path / "studies", 5)
     conf = ("batch_size", "3", "readers_per_study", "2")
@@ -520,7 +520,6 @@ def test_the_servers_page_tells_what_each_reader_did_and_what_is_to_be_known_of_
         tab.close()  # before the server, which it goes on asking
 
 
-@pytest.mark.slow
 def test_the_servers_page_shows_lookalikes_of_any_study(server, open_page):
     server.wait_until_ready()
     tab = open_page(f"http://127.0.0.1:{server.port}/firstpick/")
@@ -531,7 +530,6 @@ def test_the_servers_page_shows_lookalikes_of_any_study(server, open_page):
         assert tab.locator("#panel .alike").count() > 0
 
 
-@pytest.mark.slow
 def test_the_servers_page_asks_for_the_rest_of_a_long_list(tmp_path, open_page):
     folder = write_studies(tmp_path / "studies", 4)
     for number in range(2001):
@@ -546,7 +544,6 @@ def test_the_servers_page_asks_for_the_rest_of_a_long_list(tmp_path, open_page):
         tab.close()
 
 
-@pytest.mark.slow
 def test_the_servers_page_shows_the_series_of_any_study(tmp_path, open_page):
     studies = write_studies(tmp_path / "studies", 8)
     for number in range(8):
@@ -566,7 +563,6 @@ def test_the_servers_page_shows_the_series_of_any_study(tmp_path, open_page):
         tab.close()
 
 
-@pytest.mark.slow
 def test_the_servers_page_tells_of_drafts_where_there_are_any(tmp_path, open_page):
     pytest.importorskip("monailabel", reason="pip install 'firstpick[server]'")
     conf = ("drafts.enabled", "true", "drafts.ahead", "1", "drafts.min_dice", "0", "stop.last", "1", "stop.dice", "0")
@@ -597,7 +593,6 @@ def test_the_servers_page_runs_no_script_but_its_own(server):
     assert "secret.py" in server.get("/firstpick/page/secret.py", 404)
 
 
-@pytest.mark.slow
 def test_the_page_stays_when_the_server_cannot_be_reached(server, browser):
     server.wait_until_ready()
     context = browser.new_context()
@@ -625,7 +620,6 @@ def test_studies_with_the_names_of_what_every_object_has_are_as_any_other(tmp_pa
         assert not tab.locator("#panel-body .hint").all_text_contents()[1:]
 
 
-@pytest.mark.slow
 def test_on_the_server_too(tmp_path, open_page):
     """A file without ending is a study by its content: its id is such a name."""
     for name in OF_OBJECTS:
