@@ -15,6 +15,7 @@ from firstpick.config import Config
 from firstpick.encoders import ENCODERS, EncoderSpec
 from firstpick.evaluate.bench import Step
 from firstpick.evaluate.command import PRESETS, Request, n_workers_for, run_comparison
+from firstpick.evaluate.rounds_run import ARMS
 from firstpick.workers import LocalPool
 
 _N_DRAWS_TRAINED, _N_REPEATS_TRAINED = 3, 1  # of random and of the others, with real training
@@ -38,12 +39,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--out", required=True, type=Path, metavar="DIR", help="results; what is there is not run again")
     for name, text in (
         ("encoders", "what embeds"),
-        ("strategies", "what chooses, besides random"),
+        ("strategies", "what chooses, besides random; with --rounds, from the second round on"),
         ("scalings", "how features are scaled"),
         ("judges", "encoders on whose features probes judge (default: pixels and two others)"),
     ):
-        add(f"--{name}", type=names, default=getattr(Request, name), metavar="A,B,...", help=text)
+        default = None if name == "strategies" else getattr(Request, name)
+        add(f"--{name}", type=names, default=default, metavar="A,B,...", help=text)
     add("--budgets", type=numbers, default=Request.budgets, metavar="N,M,...", help="sizes of a batch")
+    text = "labels after each round: play rounds, the first with the configured encoder, scaling and strategy"
+    add("--rounds", type=numbers, default=(), metavar="N,M,...", help=text)
     add("--seeds", dest="n_seeds", type=int, default=Request.n_seeds, metavar="N", help="splits (default 20)")
     text = "batches of random on each split (default 10; 3 with --train)"
     add("--random-draws", dest="n_draws", type=int, metavar="N", help=text)
@@ -64,9 +68,16 @@ def run(options: argparse.Namespace) -> None:
         options.n_draws = _N_DRAWS_TRAINED if options.train else Request.n_draws
     if options.n_repeats is None:
         options.n_repeats = _N_REPEATS_TRAINED if options.train else Request.n_repeats
+    if options.strategies is None:
+        options.strategies = ARMS if options.rounds else Request.strategies
+    options.cold_start = Request.cold_start
     request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
     with session(options) as opened:
         config, spec = opened.config, opened.config.encoder_spec
+        if request.rounds:
+            request = replace(
+                request, cold_start=config.strategy, encoders=(config.encoder,), scalings=(config.scaling,)
+            )
         n_workers = n_workers_for(config.n_workers)
         possible = (name for name, row in ENCODERS.items() if config.unit == "volume" or row.ndim == _PICTURE)
         with LocalPool(

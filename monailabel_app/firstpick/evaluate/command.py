@@ -14,6 +14,7 @@ from firstpick.evaluate.arms import (
     ORACLE,
     PLAIN_SLICES,
     RANDOM,
+    Arm,
     all_arms,
     draws_of,
     told_arms,
@@ -23,7 +24,10 @@ from firstpick.evaluate.bench import Bench, Step, make_bench, read_examples, rea
 from firstpick.evaluate.grid import Cells
 from firstpick.evaluate.judges import Judge, class_judges, mask_judges
 from firstpick.evaluate.page import write_outputs
+from firstpick.evaluate.patches import ENCODER as PATCH_ENCODER
 from firstpick.evaluate.patches import Patches, cached_patches
+from firstpick.evaluate.rounds_page import write_rounds
+from firstpick.evaluate.rounds_run import Start, arms_of_rounds, play_rounds
 from firstpick.evaluate.run import Outcome, Plan, compare
 from firstpick.selection import Guards
 from firstpick.studies import LeftOut, Study
@@ -32,7 +36,6 @@ from firstpick.workers import Executor
 PRESETS = ("yuan-hong",)
 _NO_JUDGES = ("pixels", "random-init")
 _N_FOUNDATION_JUDGES = 2
-_PATCH_ENCODER = "dinov2-s"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class Request:
         Batches that every other arm chooses on each split, each with another seed; their mean counts.
     tests : bool
         Whether differences are tested.
+    rounds : tuple of int
+        Labels after each round, rising, where rounds are played: then ``strategies`` are what chooses from the second
+        round on, ``encoders`` and ``scalings`` have one name each, and ``budgets`` do not count. Empty for none.
+    cold_start : str
+        The strategy that chooses the first batch of rounds.
     """
 
     labels: str
@@ -76,6 +84,8 @@ class Request:
     n_draws: int = 10
     n_repeats: int = 5
     tests: bool = True
+    rounds: tuple[int, ...] = ()
+    cold_start: str = "kmeans"
 
     def __post_init__(self) -> None:
         if self.preset not in ("", *PRESETS):
@@ -92,7 +102,16 @@ class Request:
             raise ValueError(msg)
         for name in (*self.encoders, *self.judges):
             encoder_row(name)
-        all_arms(self.strategies, self.encoders, self.scalings)
+        if self.rounds:
+            if self.preset or len(self.rounds) < 2 or list(self.rounds) != sorted(set(self.rounds)):  # noqa: PLR2004
+                msg = f"rounds are two or more rising numbers, such as 5,10,20, without a preset; got {self.rounds}."
+                raise ValueError(msg)
+            if not Path(self.labels).is_dir():
+                msg = f"rounds need a mask of each study, since they teach what is unsure; {self.labels} is no folder."
+                raise ValueError(msg)
+            arms_of_rounds(self.strategies, n_draws=1, n_repeats=1)
+        else:
+            all_arms(self.strategies, self.encoders, self.scalings)
 
 
 def of_preset(request: Request) -> Request:
@@ -160,18 +179,12 @@ def run_comparison(
             series_pool=series_pool,
             left_out=left_out,
         )
-        bench, judges = yield from _judges(
+        bench, judges, patches = yield from _judges(
             bench, request, label_names or {}, cache.path.parent, executor, n_waiting=n_workers + 1
         )
-        encoders = [name for name in request.encoders if name in bench.features]
-        n_draws, n_repeats = request.n_draws, request.n_repeats
         plan = Plan(
-            arms=(
-                *all_arms(request.strategies, encoders, request.scalings, n_draws=n_draws, n_repeats=n_repeats),
-                *(one for arm in PLAIN_SLICES for one in draws_of(arm, n_repeats) if bench.slices),
-                *told_arms(encoders, with_masks=bool(bench.masks), n_draws=n_draws, n_repeats=n_repeats),
-            ),
-            budgets=request.budgets,
+            arms=_arms(request, bench),
+            budgets=request.rounds or request.budgets,
             n_seeds=request.n_seeds,
             test_fraction=request.test_fraction,
             guards=guards,
@@ -179,13 +192,31 @@ def run_comparison(
             starts=starts,
             with_convergence=bool(request.preset),
         )
-        outcome = yield from compare(bench, judges, plan, cells, executor, n_waiting=2 * n_workers + 1)
+        n_waiting = 2 * n_workers + 1
+        if request.rounds and patches is not None:
+            start = Start(Arm(request.cold_start, request.encoders[0], request.scalings[0]), request.n_repeats)
+            outcome = yield from play_rounds(bench, judges, patches, start, plan, cells, executor, n_waiting=n_waiting)
+            return write_rounds(request.out, outcome, bench, plan, start, tests=request.tests)
+        outcome = yield from compare(bench, judges, plan, cells, executor, n_waiting=n_waiting)
     return write_outputs(
         request.out,
         outcome,
         title=f"Which studies to label first: {len(bench.studies)} {bench.unit} compared",
         notes=[_facts(bench, plan, outcome), *bench.notes],
         tests=request.tests,
+    )
+
+
+def _arms(request: Request, bench: Bench) -> tuple[Arm, ...]:
+    """List what is compared."""
+    n_draws, n_repeats = request.n_draws, request.n_repeats
+    if request.rounds:
+        return arms_of_rounds(request.strategies, n_draws=n_draws, n_repeats=n_repeats)
+    encoders = [name for name in request.encoders if name in bench.features]
+    return (
+        *all_arms(request.strategies, encoders, request.scalings, n_draws=n_draws, n_repeats=n_repeats),
+        *(one for arm in PLAIN_SLICES for one in draws_of(arm, n_repeats) if bench.slices),
+        *told_arms(encoders, with_masks=bool(bench.masks), n_draws=n_draws, n_repeats=n_repeats),
     )
 
 
@@ -197,22 +228,22 @@ def _judges(
     executor: Executor,
     *,
     n_waiting: int,
-) -> Generator[Step, None, tuple[Bench, list[Judge]]]:
+) -> Generator[Step, None, tuple[Bench, list[Judge], Patches | None]]:
     """Prepare what judges learn from."""
     if bench.classes:
         views = (yield from read_views(bench)) if request.train else None
         foundation = [name for name in bench.features if name not in _NO_JUDGES][:_N_FOUNDATION_JUDGES]
         names = request.judges or ("pixels", *foundation)
-        return bench, class_judges(bench, [name for name in names if name in bench.features], views)
+        return bench, class_judges(bench, [name for name in names if name in bench.features], views), None
     bench, examples, labels = yield from read_examples(bench, label_names)
     patches: Patches | None = None
-    work = cached_patches(examples, _PATCH_ENCODER, state, bench.fingerprint, executor, n_waiting=n_waiting)
+    work = cached_patches(examples, PATCH_ENCODER, state, bench.fingerprint, executor, n_waiting=n_waiting)
     for found in work:
         if isinstance(found, Patches):
             patches = found
         else:
             yield Step("Patch features", found, len(examples))
-    return bench, mask_judges(examples, labels, patches, encoder=_PATCH_ENCODER, train=request.train)
+    return bench, mask_judges(examples, labels, patches, encoder=PATCH_ENCODER, train=request.train), patches
 
 
 def _facts(bench: Bench, plan: Plan, outcome: Outcome) -> str:

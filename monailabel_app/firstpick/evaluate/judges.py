@@ -50,7 +50,7 @@ class Judge:
     encoder: str = ""
 
 
-def _for_each_split(make: Callable[[Rows], Made]) -> Callable[[Split], Made]:
+def for_each_split(make: Callable[[Rows], Made]) -> Callable[[Split], Made]:
     """Make something of a split's pool, and keep it until another split is asked for."""
     last: list[tuple[Split, Made]] = []
 
@@ -71,7 +71,7 @@ def class_judges(bench: Bench, encoders: Sequence[str], views: NDArray[np.uint8]
 
     def probe(encoder: str) -> Judge:
         X = bench.features[encoder]
-        scaled = _for_each_split(lambda pool: StandardScaler().fit(X[pool]).transform(X))
+        scaled = for_each_split(lambda pool: StandardScaler().fit(X[pool]).transform(X))
 
         return Judge(
             name=f"probe on {encoder}",
@@ -116,7 +116,7 @@ def mask_judges(
     """Judges of a segmentation: the stand-in on frozen patches, and a network that is really trained."""
     judges = []
     if patches is not None:
-        features, label = _for_each_split(patches.reduced), patches.label
+        features, label = for_each_split(patches.reduced), patches.label
         judges.append(
             Judge(
                 name="patches",

@@ -45,7 +45,15 @@ img{max-width:100%;height:auto;background:#fff} summary{cursor:pointer;font-weig
 """
 
 
-def write_outputs(folder: Path, outcome: Outcome, *, title: str, notes: Sequence[str], tests: bool) -> list[Path]:
+def write_outputs(
+    folder: Path,
+    outcome: Outcome,
+    *,
+    title: str,
+    notes: Sequence[str],
+    tests: bool,
+    more: Sequence[tuple[str, list[list[str]]]] = (),
+) -> list[Path]:
     """Write everything that people read, and return the files.
 
     Parameters
@@ -57,6 +65,8 @@ def write_outputs(folder: Path, outcome: Outcome, *, title: str, notes: Sequence
         What was compared, and what was left out.
     tests : bool
         Whether intervals and p-values of differences are shown.
+    more : sequence of (str, table)
+        Other tables with their titles, to follow.
 
     Returns
     -------
@@ -64,7 +74,7 @@ def write_outputs(folder: Path, outcome: Outcome, *, title: str, notes: Sequence
         ``results.csv``, ``summary.csv``, ``headroom.csv``, ``tables.md``, ``index.html`` and the figures.
     """
     rows = summarise(outcome)
-    tables = sections(rows, outcome, tests=tests)
+    tables = [*sections(rows, outcome, tests=tests), *more]
     figures = figures_of(rows, outcome, tests=tests)
     reading = [READING if tests else READING_WITHOUT_TESTS]
     if any(row.of_oracle is not None for row in rows):

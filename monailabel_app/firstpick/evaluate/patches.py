@@ -11,17 +11,24 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from firstpick.encoders import EncoderSpec
 from firstpick.encoders.patches import PatchEncoder, patch_encoder
 from firstpick.evaluate.grid import result_of
 from firstpick.evaluate.segmentation import Example, mask_measures
+from firstpick.learning.predict import entropy
 from firstpick.voxels.views import ViewSpec
 from firstpick.workers import Executor
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+ENCODER = "dinov2-s"
 N_SLICES = 8
 SIZE = 168
 N_KEPT = 64
@@ -54,7 +61,6 @@ class Patches:
         ndarray of shape (n_studies, n_patches, 64), float32
         """
         from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         flat = self.tokens[pool].reshape(-1, self.tokens.shape[-1])
         sample = flat[:: max(1, len(flat) // _MAX_PATCHES)].astype(np.float32)
@@ -144,23 +150,65 @@ def patch_probe(
         ``dice``, its halves and ``dice: NAME``, as in `firstpick.evaluate.segmentation.mask_measures`. A patch is too
         coarse for distances.
     """
-    rows, labels = X.reshape(-1, X.shape[-1]), y.ravel()
-    if len(rows) > _MAX_PATCHES:
-        some = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_PATCHES, replace=False))
-        rows, labels = rows[some], labels[some]
-    found = _predict(rows, labels, X_test.reshape(-1, X.shape[-1])).reshape(y_test.shape)
+    found = _predict(*_learnt(X, y, seed), X_test.reshape(-1, X.shape[-1])).reshape(y_test.shape)
     return mask_measures(list(found), list(y_test), [(1.0,)] * len(found), names, half, distances=False)
 
 
-def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.float32]) -> NDArray[np.uint8]:
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+def patch_entropy(
+    X: NDArray[np.float32], y: NDArray[np.uint8], X_pool: NDArray[np.float32], seed: int
+) -> NDArray[np.float32]:
+    """Train the same probe, and say how unsure it is of each patch of a pool.
 
+    Parameters
+    ----------
+    X : ndarray of shape (n_studies, n_patches, dim), float32
+    y : ndarray of shape (n_studies, n_patches), uint8
+    X_pool : ndarray of shape (m, dim), float32
+    seed : int
+        As in `patch_probe`.
+
+    Returns
+    -------
+    ndarray of shape (m,), float32
+        Entropy of the labels' probabilities in bits. 1 for all where the studies show one label only: nothing tells
+        patches apart then.
+
+    Examples
+    --------
+    Between two that are known there is nothing to go by.
+
+    >>> X = np.array([[[-1.0], [1.0]]] * 9, np.float32)
+    >>> found = patch_entropy(X, np.array([[0, 1]] * 9, np.uint8), np.array([[0.0], [4.0]], np.float32), seed=0)
+    >>> found.round(1).tolist()
+    [1.0, 0.0]
+    """
+    rows, labels = _learnt(X, y, seed)
+    if len(np.unique(labels)) == 1:
+        return np.ones(len(X_pool), np.float32)
+    with threadpool_limits(1):  # the same sums, whatever the cores
+        return entropy(_probe(rows, labels).predict_proba(X_pool))
+
+
+def _learnt(X: NDArray[np.float32], y: NDArray[np.uint8], seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Patches that a probe learns from, and what they are."""
+    rows, labels = X.reshape(-1, X.shape[-1]), y.ravel()
+    if len(rows) <= _MAX_PATCHES:
+        return rows, labels
+    some = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_PATCHES, replace=False))
+    return rows[some], labels[some]
+
+
+def _predict(X: NDArray[np.float32], y: NDArray[np.uint8], X_test: NDArray[np.float32]) -> NDArray[np.uint8]:
     if len(np.unique(y)) == 1:
         return np.full(len(X_test), y[0], np.uint8)
     with threadpool_limits(1):  # the same sums, whatever the cores
-        model = LogisticRegression(max_iter=200, tol=1e-3).fit(X, y)
-        return np.asarray(model.predict(X_test), np.uint8)
+        return np.asarray(_probe(X, y).predict(X_test), np.uint8)
+
+
+def _probe(X: NDArray[np.float32], y: NDArray[np.uint8]) -> LogisticRegression:
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import
+
+    return LogisticRegression(max_iter=200, tol=1e-3).fit(X, y)
 
 
 def _encode(examples: Sequence[Example], encoder: str) -> list[tuple[NDArray[np.float16], NDArray[np.uint8]]]:

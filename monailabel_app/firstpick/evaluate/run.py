@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +101,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """One arm's batch on one split; rows of the bench, sorted, since their order must not matter."""
 
     arm: Arm
@@ -137,6 +137,23 @@ def compare(
     ValueError
         If a budget is larger than a pool, or a split cannot be made.
     """
+    splits = splits_of(bench, plan)
+    choices = {
+        (arm, seed): choice_of(bench, plan, arm, seed, split) for arm in plan.arms for seed, split in enumerate(splits)
+    }
+    yield from steps("Choosing", complete(choices.values(), cells, executor, n_waiting=n_waiting))
+    batches = [
+        Batch(arm, budget, seed, np.sort(splits[seed].pool[rows]))
+        for (arm, seed), cell in choices.items()
+        for budget, rows in zip(plan.budgets, cells.get(cell), strict=True)
+    ]
+    more = (yield from _convergence(bench, plan, splits, cells, executor)) if plan.with_convergence else []
+    outcome = yield from judge_batches(bench, judges, plan, splits, batches, cells, executor, n_waiting=n_waiting)
+    return replace(outcome, results=_sorted([*outcome.results, *more]))
+
+
+def splits_of(bench: Bench, plan: Plan) -> list[Split]:
+    """Make every split of a comparison; ValueError if a budget is larger than a pool, or a split cannot be made."""
     splits = [
         make_split(
             len(bench.studies), seed, test_fraction=plan.test_fraction, groups=bench.groups, classes=bench.classes
@@ -150,15 +167,21 @@ def compare(
             f"take smaller budgets than that, or a smaller test part than {plan.test_fraction}."
         )
         raise ValueError(msg)
-    choices = {
-        (arm, seed): _choice(bench, plan, arm, seed, split) for arm in plan.arms for seed, split in enumerate(splits)
-    }
-    yield from _steps("Choosing", complete(choices.values(), cells, executor, n_waiting=n_waiting))
-    batches = [
-        _Batch(arm, budget, seed, np.sort(splits[seed].pool[rows]))
-        for (arm, seed), cell in choices.items()
-        for budget, rows in zip(plan.budgets, cells.get(cell), strict=True)
-    ]
+    return splits
+
+
+def judge_batches(
+    bench: Bench,
+    judges: Sequence[Judge],
+    plan: Plan,
+    splits: Sequence[Split],
+    batches: Sequence[Batch],
+    cells: Cells,
+    executor: Executor,
+    *,
+    n_waiting: int,
+) -> Generator[Step, None, Outcome]:
+    """Judge what is missing of all batches; yield the progress and return the outcome."""
     results = list(_class_counts(bench, batches))
     for judge in judges:
         judged = [
@@ -168,19 +191,22 @@ def compare(
         ]
         judged.sort(key=lambda item: item[0].seed)  # what is made of a split's pool is made once
         found = complete((cell for _, cell in judged), cells, executor, n_waiting=n_waiting)
-        yield from _steps(f"Judging, {judge.name}", found)
+        yield from steps(f"Judging, {judge.name}", found)
         for batch, cell in judged:
             results += _results(judge.name, batch, cells.get(cell))
-    if plan.with_convergence:
-        results += yield from _convergence(bench, plan, splits, cells, executor)
     return Outcome(
-        tuple(sorted(results, key=lambda r: (r.judge, r.measure, r.budget, r.arm, r.seed))),
+        _sorted(results),
         float(np.mean([split.test_ratio for split in splits])),
         {judge.name: judge.primary for judge in judges},
     )
 
 
-def _steps(what: str, progress: Iterator[tuple[int, int]]) -> Iterator[Step]:
+def _sorted(results: Iterable[Result]) -> tuple[Result, ...]:
+    return tuple(sorted(results, key=lambda r: (r.judge, r.measure, r.budget, r.arm, r.seed)))
+
+
+def steps(what: str, progress: Iterator[tuple[int, int]]) -> Iterator[Step]:
+    """Name the progress of one stage."""
     return (Step(what, n_done, n_total) for n_done, n_total in progress)
 
 
@@ -193,7 +219,8 @@ def _split_recipe(bench: Bench, plan: Plan, seed: int) -> dict[str, object]:
     return {"data": bench.fingerprint, "test_fraction": plan.test_fraction, "seed": seed}
 
 
-def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell:
+def choice_of(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell:
+    """Let an arm choose a batch of each size from the pool of a split."""
     encoder = _encoder_of(bench, arm)
     return Cell(
         recipe={
@@ -219,7 +246,7 @@ def _choice(bench: Bench, plan: Plan, arm: Arm, seed: int, split: Split) -> Cell
     )
 
 
-def _judgement(bench: Bench, plan: Plan, judge: Judge, batch: _Batch, split: Split) -> Cell:
+def _judgement(bench: Bench, plan: Plan, judge: Judge, batch: Batch, split: Split) -> Cell:
     """Equal batches on one split are one cell, whoever chose them: the same training, the same numbers."""
     return Cell(
         recipe={
@@ -238,7 +265,7 @@ def _name(sample: Sample) -> str | list[object]:
     return sample.study_id if sample.at is None else [sample.study_id, sample.at.plane, sample.at.index]
 
 
-def _results(judge: str, batch: _Batch, measures: dict[str, float]) -> list[Result]:
+def _results(judge: str, batch: Batch, measures: dict[str, float]) -> list[Result]:
     """Of single halves of the test part, only those of random batches count: they tell luck."""
     return [
         Result(judge, measure, batch.budget, batch.seed, batch.arm, value)
@@ -247,7 +274,7 @@ def _results(judge: str, batch: _Batch, measures: dict[str, float]) -> list[Resu
     ]
 
 
-def _class_counts(bench: Bench, batches: Sequence[_Batch]) -> Iterator[Result]:
+def _class_counts(bench: Bench, batches: Sequence[Batch]) -> Iterator[Result]:
     """How many classes each batch holds."""
     for batch in batches:
         if bench.classes:
@@ -261,13 +288,13 @@ def _convergence(
     """Count the steps of k-means for every pair of encoder and scaling, one after the other: they are timed."""
     pairs = sorted({(arm.encoder, arm.scaling) for arm in plan.arms if arm.encoder})
     wanted = [
-        (_Batch(Arm("kmeans", encoder, scaling), budget, seed, split.pool), encoder, scaling)
+        (Batch(Arm("kmeans", encoder, scaling), budget, seed, split.pool), encoder, scaling)
         for encoder, scaling in pairs
         for budget in plan.budgets
         for seed, split in enumerate(splits)
     ]
 
-    def cell(batch: _Batch, encoder: str, scaling: str) -> Cell:
+    def cell(batch: Batch, encoder: str, scaling: str) -> Cell:
         return Cell(
             recipe={
                 "work": "converge",
@@ -285,5 +312,5 @@ def _convergence(
         )
 
     asked = [(batch, cell(batch, encoder, scaling)) for batch, encoder, scaling in wanted]
-    yield from _steps("Convergence", complete((one for _, one in asked), cells, executor, n_waiting=1))
+    yield from steps("Convergence", complete((one for _, one in asked), cells, executor, n_waiting=1))
     return [result for batch, one in asked for result in _results("k-means", batch, cells.get(one))]

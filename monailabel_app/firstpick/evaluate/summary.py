@@ -31,7 +31,8 @@ class Row:
     spread, worst : float
         Standard deviation over the splits, and the worst of them, of one draw, on average.
     difference : Estimate or None
-        To the mean of ``random`` on the same splits; None for ``random`` itself, and where nothing is tested.
+        To the mean of ``random``, or of what else was asked for, on the same splits; None for that arm itself, and
+        where nothing is tested.
     p_holm : float
         Its p-value, corrected for the number of arms by Holm.
     of_oracle : Estimate or None
@@ -57,11 +58,11 @@ def is_lower_better(measure: str) -> bool:
     return measure.partition(":")[0] in LOWER_IS_BETTER
 
 
-def summarise(outcome: Outcome) -> list[Row]:
-    """Summarise every measure of every judge at every budget, and over all budgets.
+def summarise(outcome: Outcome, base: Arm = RANDOM) -> list[Row]:
+    """Summarise every measure of every judge at every budget, and over all budgets; differences are to one arm.
 
     A split whose value is NaN for an arm (no test study had the label) does not count for it. Holm's correction counts
-    the strategies' arms of one judge, measure and budget, neither ``random`` nor what looks at the labels.
+    the other arms of one judge, measure and budget but for those that look at the labels.
     """
     rows: list[Row] = []
     whole = (result for result in outcome.results if not result.measure.endswith(HALVES))
@@ -76,7 +77,7 @@ def summarise(outcome: Outcome) -> list[Row]:
                 ]
                 for arm, draws in curves.items()
             }
-            rows += _compared(judge, measure, budget, values, outcome.test_ratio)
+            rows += _compared(judge, measure, budget, values, base, outcome.test_ratio)
     return rows
 
 
@@ -97,16 +98,21 @@ def _areas(by_budget: Mapping[int, Mapping[int, float]], budgets: Sequence[int])
 
 
 def _compared(
-    judge: str, measure: str, budget: int, values: Mapping[Arm, Sequence[Mapping[int, float]]], test_ratio: float
+    judge: str,
+    measure: str,
+    budget: int,
+    values: Mapping[Arm, Sequence[Mapping[int, float]]],
+    base: Arm,
+    test_ratio: float,
 ) -> list[Row]:
     means = {arm: found for arm, draws in values.items() if (found := _mean_over(draws))}
-    base = means.get(RANDOM, {})
+    of_base = means.get(base, {})
     worst = max if is_lower_better(measure) else min
     arms = list(means)
     gains = {
-        arm: {seed: value - base[seed] for seed, value in means[arm].items() if seed in base}
+        arm: {seed: value - of_base[seed] for seed, value in means[arm].items() if seed in of_base}
         for arm in arms
-        if arm != RANDOM
+        if arm != base
     }
     differences = [corrected_t(list(gains[arm].values()), test_ratio) if gains.get(arm) else None for arm in arms]
     corrected = holm([d.p if d and not is_told(arm) else np.nan for arm, d in zip(arms, differences, strict=True)])
