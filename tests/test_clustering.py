@@ -55,8 +55,9 @@ def test_the_best_of_the_starts_wins():
 def fitted(monkeypatch):
     """How many rows each k-means saw, with lower bounds from which on rows are sampled."""
     seen = []
-    one_start = clustering._one_start
-    monkeypatch.setattr(clustering, "_one_start", lambda *args: seen.append(len(args[0])) or one_start(*args))
+    for name in ("_one_start", "_settled"):
+        step = getattr(clustering, name)
+        monkeypatch.setattr(clustering, name, lambda *args, step=step: seen.append(len(args[0])) or step(*args))
     monkeypatch.setattr(clustering, "_START_ROWS", 400)
     monkeypatch.setattr(clustering, "_SAMPLE_ROWS", 800)
     return seen
@@ -102,6 +103,15 @@ def test_a_sample_without_the_rare_rows(fitted):
     found = kmeans_clusters(X, 3, seeded())
     assert fitted[0] == 400
     assert inertia(X, found) < 1e-9
+
+
+def test_the_last_steps_on_many_rows_are_those_of_scikit_learn(fitted):
+    X = blobs(4000, spread=2.0) + 50  # a large mean, in which small differences could drown
+    found = kmeans_clusters(X, 12, seeded())
+    before = kmeans_clusters(X, 12, seeded(), n_last_steps=0)
+    theirs = KMeans(12, init=before.centres, n_init=1, max_iter=5, tol=0).fit(X)
+    np.testing.assert_array_equal(found.label, theirs.labels_)
+    np.testing.assert_allclose(found.centres, theirs.cluster_centers_, rtol=1e-5)
 
 
 def test_copies_are_found_wherever_they_stand():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from firstpick.selection import outliers, space
 from firstpick.selection.geometry import distances, distinct_rows, nearest, squared_distances, unit_rows
-from firstpick.selection.outliers import Reference, thinned, unusual
+from firstpick.selection.outliers import Reference, unusual
 from firstpick.selection.space import Space
 
 calm = settings(deadline=None, max_examples=60)
@@ -93,7 +93,7 @@ def test_the_reference_is_the_distinct_rows(n_rows, dim, seed):
 def test_of_too_many_rows_the_reference_is_a_part(monkeypatch):
     monkeypatch.setattr(outliers, "MAX_REFERENCE", 30)
     X = np.repeat(rows_of(100, 5, seed=1), 2, axis=0)
-    np.testing.assert_array_equal(Space(X).reference.rows, thinned(distinct_rows(unit_rows(X))))
+    np.testing.assert_array_equal(Space(X).reference.rows, distinct_rows(unit_rows(X), 30))
 
 
 @calm

@@ -126,7 +126,7 @@ class Slice:
     position_mm: float
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Sample:
     """What one embedding stands for: a whole study, or, if ``at`` says where, one slice of it."""
 

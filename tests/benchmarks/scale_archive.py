@@ -47,7 +47,9 @@ def vectors(n_rows: int, *, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).normal(size=(N_KINDS, DIM)).astype(np.float32)
     X = centres[rng.integers(N_KINDS, size=n_rows)]
-    X += np.float32(0.7) * rng.standard_normal(X.shape, dtype=np.float32)
+    for start in range(0, n_rows, _AT_ONCE):
+        some = X[start : start + _AT_ONCE]
+        some += np.float32(0.7) * rng.standard_normal(some.shape, dtype=np.float32)
     outliers = rng.permutation(n_rows)[: round(0.03 * n_rows)]
     X[outliers] = 1.5 * rng.standard_normal((len(outliers), DIM), dtype=np.float32)
     return X
@@ -56,6 +58,11 @@ def vectors(n_rows: int, *, seed: int = 0) -> NDArray[np.float32]:
 def made_pool(n_studies: int) -> Pool:
     """A pool that was never in a file."""
     return Pool(tuple(Sample(f"study_{number:07d}.png") for number in range(n_studies)), vectors(n_studies))
+
+
+def made_studies(n_studies: int) -> list[Study]:
+    """Studies of which there are no files."""
+    return [Study(f"study_{number:07d}.png", "1", f"/nowhere/study_{number:07d}.png") for number in range(n_studies)]
 
 
 def fill_cache(state: Path, studies: list[Study], *, seed: int = 0) -> None:

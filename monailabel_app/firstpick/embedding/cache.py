@@ -9,10 +9,9 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,28 +226,40 @@ class Cache:
         series_pool : {'join', 'mean'}
             How those of its series become one, see `firstpick.embedding.series.pool_series`. Slices are the primary's.
         """
-        query = "select study_id, stamp, vector from embeddings where fingerprint = ?"
-        vectors: dict[tuple[object, ...], Any] = {row[:2]: row[2] for row in self._rows(query, (fingerprint,))}
-        rows = self._rows(query.replace("vector from embeddings", "slices from slices"), (fingerprint,))
+        embedded = set(self._rows("select study_id, stamp from embeddings where fingerprint = ?", (fingerprint,)))
+        rows = self._rows("select study_id, stamp, slices from slices where fingerprint = ?", (fingerprint,))
         slices = {row[:2]: str(row[2]) for row in rows}
         failed = self._reasons(fingerprint)
         found = sorted(
             study
             for study in studies
-            if _key(study.primary) in vectors
-            and all(_key(one) in vectors or _key(one) in failed for one in study.series)
+            if _key(study.primary) in embedded
+            and all(_key(one) in embedded or _key(one) in failed for one in study.series)
         )
         if not found:
             return Pool((), np.empty((0, 0), dtype=np.float32))
-        samples = [sample for study in found for sample in _samples(study, slices.get(_key(study.primary)))]
+        samples_of = [_samples(study, slices.get(_key(study.primary))) for study in found]
+        samples = tuple(sample for own in samples_of for sample in own)
         if not slices and any(study.series for study in found):
+            vectors = {key: _row(blob) for key, blob in self._vectors(fingerprint)}
             each = [
-                {one.name.casefold(): _row(vectors[_key(one)]) for one in study.members if _key(one) in vectors}
+                {one.name.casefold(): vectors[_key(one)] for one in study.members if _key(one) in vectors}
                 for study in found
             ]
-            return Pool(tuple(samples), pool_series(each, series_pool))
-        blob = b"".join(vectors[_key(study.primary)] for study in found)
-        return Pool(tuple(samples), _row(blob).reshape(len(samples), -1))
+            return Pool(samples, pool_series(each, series_pool))
+        ends = np.cumsum([len(own) for own in samples_of]).tolist()
+        place = {
+            _key(study.primary): slice(end - len(own), end)
+            for study, own, end in zip(found, samples_of, ends, strict=True)
+        }
+        return Pool(samples, _gathered(self._vectors(fingerprint), place, len(samples)))
+
+    def _vectors(self, fingerprint: str) -> Iterator[tuple[tuple[str, str], bytes]]:
+        """Yield study, stamp and vectors of all that is embedded, one by one."""
+        query = "select study_id, stamp, vector from embeddings where fingerprint = ?"
+        with self._lock, explain_errors(self.path):
+            for study_id, stamp, blob in self._connection.execute(query, (fingerprint,)):
+                yield (study_id, stamp), blob
 
     def thumbnail(self, study: Study) -> bytes | None:
         """PNG of a study, of several series of the primary; or None."""
@@ -287,6 +298,20 @@ def _key(study: Study) -> tuple[str, str]:
 
 def _row(blob: bytes) -> NDArray[np.float32]:
     return np.frombuffer(blob, dtype="<f4").astype(np.float32)
+
+
+def _gathered(
+    vectors: Iterable[tuple[tuple[str, str], bytes]], place: Mapping[tuple[str, str], slice], n_rows: int
+) -> NDArray[np.float32]:
+    """Read vectors straight into one array, each to its place; those without a place are passed over."""
+    rows: NDArray[np.float32] | None = None
+    for key, blob in vectors:
+        if key in place:
+            where = place[key]
+            own = np.frombuffer(blob, dtype="<f4").reshape(where.stop - where.start, -1)
+            rows = np.empty((n_rows, own.shape[1]), np.float32) if rows is None else rows
+            rows[where] = own
+    return np.empty((0, 0), np.float32) if rows is None else rows
 
 
 def _samples(study: Study, slices: str | None) -> list[Sample]:

@@ -96,5 +96,5 @@ def pool_hash(pool: Pool) -> str:
     names = [s.study_id if s.at is None else f"{s.study_id} {s.at.plane} {s.at.index}" for s in pool.samples]
     digest = hashlib.sha256("\0".join(names).encode())
     digest.update(repr(pool.vectors.shape).encode())
-    digest.update(np.ascontiguousarray(pool.vectors, dtype="<f4").tobytes())
+    digest.update(np.ascontiguousarray(pool.vectors, dtype="<f4").reshape(-1).data)
     return digest.hexdigest()[:16]

@@ -49,7 +49,7 @@ from firstpick.selection.consensus import consensus
 from firstpick.selection.constraints import Metadata, Rows
 from firstpick.selection.entropy_coverage import entropy_coverage
 from firstpick.selection.facility_location import facility_location
-from firstpick.selection.geometry import content_order
+from firstpick.selection.geometry import content_order, in_blocks
 from firstpick.selection.guards import Guards, choose
 from firstpick.selection.kcenter import kcenter
 from firstpick.selection.kmeans import kmeans
@@ -241,8 +241,7 @@ def select(
             raise ValueError(msg)
     is_labelled = _mask("labelled", labelled, len(values))
     is_out = _mask("excluded", excluded, len(values)) & ~is_labelled
-    rows = np.flatnonzero(~is_out)
-    n_left = len(rows) - int(is_labelled.sum())
+    n_left = len(values) - int(is_labelled.sum() + is_out.sum())
     if n_left == 0:
         msg = f"nothing left to choose: all {len(values)} rows are labelled or excluded."
         raise ValueError(msg)
@@ -251,13 +250,16 @@ def select(
         raise ValueError(msg)
     if patches is not None:
         _mask("owner of patches", patches.owner.tolist(), len(values))
-    rows = rows[content_order(values[rows])]
+    order = content_order(values)
+    rows = order[~is_out[order]]
+    ordered = values[rows]
     rng = np.random.default_rng(seed)
     generators = [rng, *rng.spawn(starts - 1 if strategy in SEEDED else 0)]
 
     @functools.lru_cache(maxsize=1)  # all starts ask for the same rows
     def scaled(some: bytes) -> NDArray[np.float32]:
-        found = scale(values[rows[np.frombuffer(some, np.intp)]], n_components)
+        asked = np.frombuffer(some, np.intp)
+        found = scale(ordered if len(asked) == len(ordered) else ordered[asked], n_components)
         return np.ascontiguousarray(found)  # some versions of BIRCH fail else
 
     def ask(rng: np.random.Generator, some: NDArray[np.intp]) -> Callable[[int, Rows, Rows], Selection]:
@@ -277,7 +279,7 @@ def select(
     )
     with _threads(n_jobs):
         asks = [functools.partial(ask, own) for own in generators]
-        chosen = choose(asks, values[rows], min(n_select, n_left), metadata, guards, is_nested=strategy in NESTED)
+        chosen = choose(asks, ordered, min(n_select, n_left), metadata, guards, is_nested=strategy in NESTED)
     return Selection(
         rows[chosen.indices],
         chosen.scores,
@@ -329,11 +331,13 @@ def _matrix(X: ArrayLike) -> NDArray[np.float32]:
     if values.ndim != 2 or values.shape[1] == 0:  # noqa: PLR2004 - a matrix
         msg = f"X must have one row of numbers per study; got an array of shape {values.shape}."
         raise ValueError(msg)
-    if not (np.abs(values) <= np.finfo(np.float32).max).all():  # False for NaN as well
-        bad = int(np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max).all(axis=1))[0])
-        msg = f"X must hold finite numbers within the range of float32; row {bad} does not."
-        raise ValueError(msg)
-    return values.astype(np.float32)
+    for block in in_blocks(*values.shape):
+        is_good = (np.abs(values[block]) <= np.finfo(np.float32).max).all(axis=1)  # False for NaN as well
+        if not is_good.all():
+            bad = block.start + int(is_good.argmin())
+            msg = f"X must hold finite numbers within the range of float32; row {bad} does not."
+            raise ValueError(msg)
+    return np.asarray(values, np.float32)
 
 
 def _mask(name: str, rows: Collection[int], n_rows: int) -> NDArray[np.bool_]:

@@ -58,7 +58,7 @@ def bal(
     first = first_of_each(X)
     n_clusters = max(1, min(n_clusters, len(np.unique(first)) // 2))
     clusters = kmeans_clusters(X, n_clusters, rng)
-    gap = _gap(X[candidates], clusters.centres)
+    gap = _gap(X, candidates, clusters.centres)
     is_covered = np.isin(clusters.label[candidates], clusters.label[labelled])
     is_copy = np.isin(first[candidates], first[labelled])
     lowest = np.unique(first[candidates], return_index=True)[1]
@@ -67,16 +67,17 @@ def bal(
     return Selection(candidates[order], gap[order])
 
 
-def _gap(X: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return how much farther the second nearest centre is than the nearest, 0 where there is one only."""
-    gap = np.zeros(len(X))
+def _gap(X: NDArray[np.float32], rows: NDArray[np.intp], centres: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how much farther the second centre is from some rows than the nearest, 0 where there is one only."""
+    gap = np.zeros(len(rows))
     if len(centres) == 1:
         return gap
-    size = float(max(np.abs(X).max(), np.abs(centres).max())) or 1.0  # distances() rounds to so many decimals
+    blocks = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
+    largest = max(float(np.abs(X[block]).max()) for block in blocks)
+    size = max(largest, float(np.abs(centres).max())) or 1.0  # distances() rounds to so many decimals
     with threadpool_limits(limits=1):  # sums of several threads depend on which finishes first
-        for start in range(0, len(X), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
+        for place, block in enumerate(blocks):
             away = distances(X[block].astype(np.float64) / size, centres.astype(np.float64) / size)
             nearest = np.partition(away, 1, axis=1)
-            gap[block] = nearest[:, 1] - nearest[:, 0]
+            gap[place * _BLOCK_ROWS :][: len(block)] = nearest[:, 1] - nearest[:, 0]
     return np.asarray(np.round(gap, _DECIMALS) * size)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from firstpick.selection.clustering import mean_rows, n_clusters_for
-from firstpick.selection.geometry import unit_rows
+from firstpick.selection.geometry import in_blocks, unit_rows
 from firstpick.selection.merging import micro_clusters, ward_labels
 from firstpick.selection.queues import largest_free_first
 from firstpick.selection.result import Selection
@@ -61,8 +61,13 @@ def calr(
     micro, centres, _ = micro_clusters(X, n_clusters, rng)
     with threadpool_limits(limits=1):  # sums of several threads depend on which finishes first
         label = _birch_labels(centres, min(n_clusters, len(centres)), threshold)[micro]
-        unit = unit_rows(X).astype(np.float32)
-        similarity = np.einsum("ij,ij->i", unit, mean_rows(unit, label, int(label.max()) + 1)[label])
+    unit = np.empty_like(X)
+    for block in in_blocks(*X.shape):
+        unit[block] = unit_rows(X[block])
+    middle = mean_rows(unit, label, int(label.max()) + 1)
+    similarity = np.empty(len(X), np.float32)
+    for block in in_blocks(*X.shape):
+        similarity[block] = np.einsum("ij,ij->i", unit[block], middle[label[block]])
     distance = np.maximum(1.0 - similarity, 0.0)
     return largest_free_first(label, distance, n_select, labelled=labelled, candidates=candidates)
 

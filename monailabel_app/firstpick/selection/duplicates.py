@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.selection.geometry import in_blocks, stride
+from firstpick.selection.greedy import EXACT_ROWS
+
 _N_COMPONENTS = 16  # in which pairs are looked for before they are measured
 _BLOCK = 1024
 _ROUNDING = 1e-5
@@ -99,4 +102,10 @@ def _projected(unit: NDArray[np.float32]) -> NDArray[np.float32]:
     from sklearn.decomposition import PCA  # noqa: PLC0415 - a server must start without it
 
     model = PCA(_N_COMPONENTS, svd_solver="randomized", random_state=0)
-    return np.asarray(model.fit_transform(unit), np.float32)
+    if len(unit) <= EXACT_ROWS:
+        return np.asarray(model.fit_transform(unit), np.float32)
+    model.fit(unit[:: stride(len(unit), EXACT_ROWS)])  # any directions will do, as long as many rows differ in them
+    low = np.empty((len(unit), _N_COMPONENTS), np.float32)
+    for block in in_blocks(*unit.shape):
+        low[block] = model.transform(unit[block])
+    return low

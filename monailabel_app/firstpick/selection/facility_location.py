@@ -47,7 +47,7 @@ def facility_location(
     >>> picked.indices.tolist()
     [1, 3]
     """
-    return cover(unit_rows(X), n_select, cosine_similarity, labelled=labelled, candidates=candidates, rng=rng)
+    return cover(X, n_select, cosine_similarity, labelled=labelled, candidates=candidates, rng=rng, prepared=unit_rows)
 
 
 def cosine_similarity(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float32]:

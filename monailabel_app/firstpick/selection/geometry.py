@@ -23,12 +23,14 @@ def unit_rows(X: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) -> ND
     >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
-    rows = np.asarray(X, dtype)
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)  # first, so that no square over- or underflows
-    rows = rows / np.where(largest > 0, largest, dtype(1))
-    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64)).astype(dtype)[:, None]
-    rows /= np.where(length > 0, length, dtype(1))
-    return np.asarray(rows)
+    rows = np.array(X, dtype)
+    for block in in_blocks(*rows.shape):
+        some = rows[block]
+        largest = np.abs(some).max(axis=1, keepdims=True, initial=0)  # first, so that no square over- or underflows
+        some /= np.where(largest > 0, largest, dtype(1))
+        length = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64)).astype(dtype)[:, None]
+        some /= np.where(length > 0, length, dtype(1))
+    return rows
 
 
 def content_order(X: NDArray[Any]) -> NDArray[np.intp]:
@@ -176,17 +178,33 @@ def nearest(X: NDArray[np.float64], Y: NDArray[np.float64]) -> tuple[NDArray[np.
     return index, as_distance(squared)
 
 
-def distinct_rows(X: NDArray[np.float64]) -> NDArray[np.float64]:
+def distinct_rows(X: NDArray[Any], most: int | None = None) -> NDArray[np.float64]:
     """Keep one of each row, in the order of their content; unit rows that agree to 6 decimals count as one.
+
+    Of more than ``most`` rows, every second, third, ... is kept.
 
     Examples
     --------
     >>> distinct_rows(np.array([[1.0], [-1.0], [1.0]])).tolist()
     [[-1.0], [1.0]]
     """
-    rounded = np.round(X, DECIMALS)
-    order, is_new = equal_runs(rounded)
-    return np.asarray(rounded[order[is_new]])
+    whole = np.empty(X.shape, np.int32)
+    for block in in_blocks(*X.shape):
+        whole[block] = np.rint(X[block].astype(np.float64) * 10.0**DECIMALS)
+    order, is_new = equal_runs(whole)
+    kept = order[is_new]
+    return np.asarray(whole[kept[:: stride(len(kept), most or len(kept))]] / 10.0**DECIMALS)
+
+
+def stride(n_rows: int, most: int) -> int:
+    """Return which of so many rows to take so that there are at most ``most``: every one, every second, ...
+
+    Examples
+    --------
+    >>> stride(5, 5), stride(6, 5), stride(0, 0)
+    (1, 2, 1)
+    """
+    return max(1, -(-n_rows // max(1, most)))
 
 
 def principal_plane(X: NDArray[Any]) -> NDArray[np.float64]:
@@ -200,12 +218,20 @@ def principal_plane(X: NDArray[Any]) -> NDArray[np.float64]:
     >>> principal_plane(np.array([[0.0, 3.0], [0.0, -5.0]])).tolist()
     [[1.0, 0.0], [-1.0, 0.0]]
     """
-    unit = unit_rows(X)
-    centred = unit - unit.sum(axis=0) / max(1, len(unit))
-    axes = _first_axes(centred) if len(unit) < centred.shape[1] else _last(centred.T @ centred)
+    blocks = list(in_blocks(*X.shape))
+    mean = sum((unit_rows(X[block]).sum(axis=0) for block in blocks), np.zeros(X.shape[1])) / max(1, len(X))
+    if len(X) < X.shape[1]:
+        axes = _first_axes(unit_rows(X) - mean)
+    else:
+        square = np.zeros((X.shape[1], X.shape[1]))
+        for block in blocks:
+            centred = unit_rows(X[block]) - mean
+            square += centred.T @ centred
+        axes = _last(square)
     weight = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
-    plane = np.zeros((len(unit), 2))
-    plane[:, : axes.shape[1]] = centred @ (axes * np.sign(weight))
+    plane = np.zeros((len(X), 2))
+    for block in blocks:
+        plane[block, : axes.shape[1]] = (unit_rows(X[block]) - mean) @ (axes * np.sign(weight))
     return plane
 
 

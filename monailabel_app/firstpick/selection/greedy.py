@@ -19,6 +19,14 @@ _NOTHING = 1e-9
 #: Takes two arrays of rows, float64, and returns float32 of shape (n_rows, n_others), 0 or more.
 Similarity = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32]]
 
+#: Takes some rows, float32, and returns them as a similarity is to see them, float64.
+Prepared = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
+def as_they_are(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return rows in double precision."""
+    return X.astype(np.float64)
+
 
 def tied_for_best(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Find the places of the largest value, lowest first.
@@ -49,13 +57,14 @@ def sampled(rows: NDArray[np.intp], n_rows: int, rng: np.random.Generator) -> ND
 
 
 def cover(
-    X: NDArray[np.float64],
+    X: NDArray[np.float32],
     n_select: int,
     similarity: Similarity,
     *,
     labelled: NDArray[np.intp],
     candidates: NDArray[np.intp],
     rng: np.random.Generator,
+    prepared: Prepared = as_they_are,
     break_ties: bool = False,
 ) -> Selection:
     """Pick, one after the other, the candidate that raises most how similar every row is to its nearest pick.
@@ -66,6 +75,8 @@ def cover(
         Of two arrays of rows. An uncovered row has 0.
     rng : numpy.random.Generator
         Draws the sample of a large pool, see Notes; otherwise not used.
+    prepared : callable
+        Makes of some rows what the similarity is to see of them, row by row; of all at once only in a small pool.
     break_ties : bool
         Of candidates that add as much, take the one most similar to all rows, covered or not, then the lowest; once
         nothing is added, the one farthest from all labelled and picked rows.
@@ -95,7 +106,7 @@ def cover(
     --------
     Similarity falls from 1 to 0 over a distance of 2; the row in the middle is similar to all.
 
-    >>> rows = np.array([[0.0], [1.0], [2.0]])
+    >>> rows = np.array([[0.0], [1.0], [2.0]], np.float32)
     >>> def near(A, B): return np.maximum(0, 1 - np.abs(A - B.T) / 2).astype(np.float32)
     >>> all_rows, nobody = np.arange(3), np.array([], dtype=int)
     >>> picked = cover(rows, 2, near, labelled=nobody, candidates=all_rows, rng=np.random.default_rng(0))
@@ -106,8 +117,9 @@ def cover(
     if len(X) > EXACT_ROWS:
         rows = sampled(np.arange(len(X)), SAMPLE_ROWS, rng)
         candidates = sampled(candidates, max(SAMPLE_ROWS, n_select), rng)
-    table = _Similarities(similarity, X[rows], X[candidates])
-    covered = _nearest_label(similarity, X[rows], X[labelled])
+    to_cover = prepared(X[rows])
+    table = _Similarities(similarity, to_cover, prepared(X[candidates]))
+    covered = _nearest_label(similarity, to_cover, prepared(X[labelled]))
     gains = table.added(np.arange(len(rows)), covered, np.full(len(rows), np.inf, np.float32))
     typical = table.added(np.arange(len(rows)), np.zeros_like(covered), np.ones_like(covered)) if break_ties else None
     free = np.arange(len(candidates))
@@ -127,7 +139,9 @@ def cover(
         gains -= table.added(changed, covered[changed], now[changed])
         covered = now
     n_left = n_select - len(picks)
-    picks += _farthest_first(X, n_left, chosen=np.array([*labelled, *picks], np.intp), free=candidates[free])
+    if n_left:
+        chosen, free = np.array([*labelled, *picks], np.intp), candidates[free]
+        picks += [free[place] for place in _farthest_first(prepared(X[free]), prepared(X[chosen]), n_left)]
     return Selection(np.array(picks, dtype=np.intp), np.array(scores + n_left * [0.0], dtype=np.float64))
 
 
@@ -183,15 +197,13 @@ def _nearest_label(
     return largest
 
 
-def _farthest_first(
-    X: NDArray[np.float64], n_select: int, *, chosen: NDArray[np.intp], free: NDArray[np.intp]
-) -> list[np.intp]:
-    """Pick, one after the other, the free row farthest from all chosen ones."""
+def _farthest_first(free: NDArray[np.float64], chosen: NDArray[np.float64], n_select: int) -> list[np.intp]:
+    """Pick, one after the other, the place of the free row farthest from all chosen ones."""
     picks: list[np.intp] = []
-    away = np.full(len(free), np.inf)
+    left, away = np.arange(len(free)), np.full(len(free), np.inf)
     for _ in range(n_select):
-        away = np.minimum(away, nearest_squared(X[free], X[picks[-1:] or chosen])[1])
+        away = np.minimum(away, nearest_squared(free[left], free[picks[-1:]] if picks else chosen)[1])
         best = tied_for_best(away)[0]
-        picks.append(free[best])
-        free, away = np.delete(free, best), np.delete(away, best)
+        picks.append(left[best])
+        left, away = np.delete(left, best), np.delete(away, best)
     return picks

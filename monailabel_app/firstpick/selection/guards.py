@@ -110,15 +110,8 @@ def choose(
         Rows that are neither copies nor set aside come first, then outliers (with ``last``), then copies. Fewer
         than ``n_select`` only if outliers are left out, or too few slices keep their distance.
     """
-    everything = np.arange(len(X))
-    original = everything
-    unit = unit_rows(X, np.float32) if guards.duplicates or guards.outliers != "keep" else X
-    if guards.duplicates:
-        original = near_duplicates(unit, guards.duplicates, first=np.flatnonzero(metadata.is_labelled))
-    is_copy = original != everything
-    is_aside = np.zeros(len(X), np.bool_)
-    if guards.outliers != "keep":
-        is_aside = unusual(unit, unit[~is_copy]) & ~metadata.is_labelled
+    original, is_aside = _told_apart(X, metadata.is_labelled, guards)
+    is_copy = original != np.arange(len(X))
     tiers = [~is_copy & ~is_aside, ~is_copy & is_aside, is_copy & ~is_aside, is_copy & is_aside]
     if guards.outliers == "leave out":
         tiers = [tiers[0], tiers[2]]
@@ -128,6 +121,20 @@ def choose(
     return Selection(
         *batches[best], duplicates=tuple((int(row), int(original[row])) for row in np.flatnonzero(is_copy))
     )
+
+
+def _told_apart(
+    X: NDArray[np.float32], is_labelled: NDArray[np.bool_], guards: Guards
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """Return the row that each row repeats (itself, if none), and which rows are outliers to be set aside."""
+    original, is_aside = np.arange(len(X)), np.zeros(len(X), np.bool_)
+    unit = unit_rows(X, np.float32) if guards.duplicates or guards.outliers != "keep" else X
+    if guards.duplicates:
+        original = near_duplicates(unit, guards.duplicates, first=np.flatnonzero(is_labelled))
+    if guards.outliers != "keep":
+        is_copy = original != np.arange(len(X))
+        is_aside = unusual(unit, unit[~is_copy] if is_copy.any() else unit) & ~is_labelled
+    return original, is_aside
 
 
 def _batch(

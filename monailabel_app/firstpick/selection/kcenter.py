@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.selection.geometry import nearest_squared, squared_distances, squared_lengths
+from firstpick.selection.geometry import in_blocks, nearest_squared, squared_distances
 from firstpick.selection.greedy import tied_for_best
 from firstpick.selection.outliers import remotest
 from firstpick.selection.result import Selection
@@ -58,33 +60,31 @@ def kcenter(
     if not 0 <= trim <= 1:
         msg = f"trim must be from 0 to 1; got {trim}."
         raise ValueError(msg)
-    rows = X.astype(np.float64)
-    squares = squared_lengths(rows)
-    is_usual = ~remotest(rows, trim, rng)
-    away = np.sqrt(nearest_squared(rows, rows[labelled])[1])
+    is_usual = ~remotest(X, trim, rng)
+    away = _distance_to(X[labelled], X)
     usual, last = candidates[is_usual[candidates]], candidates[~is_usual[candidates]]
     picks: list[int] = []
     scores: list[float] = []
     for allowed, targets in ((usual, np.flatnonzero(is_usual)), (last, last)):
-        stand_in, reach = _nearest_allowed(rows, allowed, targets)
-        is_free = np.isin(np.arange(len(rows)), allowed)
+        stand_in, reach = _nearest_allowed(X, allowed, targets)
+        is_free = np.isin(np.arange(len(X)), allowed)
         for _ in range(min(len(allowed), n_select - len(picks))):
             if np.isinf(away).all():
-                best, score = _first(rows, squares, allowed, targets)
+                best, score = _first(X, allowed, targets)
             else:
                 best, score = _next(away, is_free, targets, stand_in, reach)
             picks.append(best)
             scores.append(score)
             is_free[best] = False
-            away = np.minimum(away, _distance_to(rows[best], rows, squares))
+            away = np.minimum(away, _distance_to(X[[best]], X))
     return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64))
 
 
-def _first(
-    rows: NDArray[np.float64], squares: NDArray[np.float64], allowed: NDArray[np.intp], targets: NDArray[np.intp]
-) -> tuple[int, float]:
+def _first(X: NDArray[np.float32], allowed: NDArray[np.intp], targets: NDArray[np.intp]) -> tuple[int, float]:
     """Pick the row nearest to the mean, and say how far the farthest is from there."""
-    away = _distance_to(rows[targets].mean(axis=0), rows, squares)
+    blocks = in_blocks(len(targets), X.shape[1])
+    total = sum(X[targets[block]].sum(axis=0, dtype=np.float64, keepdims=True) for block in blocks)
+    away = _distance_to(total / len(targets), X)
     nearest = allowed[np.flatnonzero(away[allowed] <= away[allowed].min() * (1 + _TIE))[0]]
     return int(nearest), float(away[targets].max())
 
@@ -105,18 +105,20 @@ def _next(
 
 
 def _nearest_allowed(
-    rows: NDArray[np.float64], allowed: NDArray[np.intp], targets: NDArray[np.intp]
+    X: NDArray[np.float32], allowed: NDArray[np.intp], targets: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return which row to pick when another is the farthest, itself if it may be, and how far they are apart."""
-    stand_in, reach = np.arange(len(rows)), np.zeros(len(rows))
-    if len(allowed):
-        closed = np.setdiff1d(targets, allowed)
-        nearest, squared = nearest_squared(rows[closed], rows[allowed])
+    stand_in, reach = np.arange(len(X)), np.zeros(len(X))
+    closed = np.setdiff1d(targets, allowed)
+    if len(allowed) and len(closed):
+        nearest, squared = nearest_squared(X[closed].astype(np.float64), X[allowed].astype(np.float64))
         stand_in[closed], reach[closed] = allowed[nearest], np.sqrt(squared)
     return stand_in, reach
 
 
-def _distance_to(
-    point: NDArray[np.float64], rows: NDArray[np.float64], squares: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return np.asarray(np.sqrt(squared_distances(rows, point[None], squares=squares)[:, 0]))
+def _distance_to(points: NDArray[Any], X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far every row is from the nearest of some points; infinite where there are none."""
+    others, away = points.astype(np.float64), np.full(len(X), np.inf)
+    for block in in_blocks(len(X), max(X.shape[1], len(others))) if len(others) else ():
+        away[block] = np.sqrt(squared_distances(X[block].astype(np.float64), others).min(axis=1))
+    return away

@@ -52,8 +52,12 @@ def maxherding(
     if not bandwidth > 0:
         msg = f"bandwidth must be above 0; got {bandwidth}."
         raise ValueError(msg)
-    rows = X.astype(np.float64) / (bandwidth * typical_length(X))
-    return cover(rows, n_select, gaussian, labelled=labelled, candidates=candidates, rng=rng)
+    unit = bandwidth * typical_length(X)
+
+    def in_units(some: NDArray[np.float32]) -> NDArray[np.float64]:
+        return some.astype(np.float64) / unit
+
+    return cover(X, n_select, gaussian, labelled=labelled, candidates=candidates, rng=rng, prepared=in_units)
 
 
 def gaussian(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float32]:

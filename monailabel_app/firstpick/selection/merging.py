@@ -35,7 +35,7 @@ def micro_clusters(
     Notes
     -----
     Up to 5,000 rows stay as they are. More become 2,000 (four per wanted cluster, if that is more) by
-    five steps of k-means from random rows: they have to be small, not optimal.
+    five steps of k-means from random rows, of more than 20,000 rows one with all: they have to be small, not optimal.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def micro_clusters(
     if len(X) <= MAX_ROWS:
         return np.arange(len(X)), X, np.ones(len(X))
     n_micro = min(max(_N_MICRO, 4 * n_clusters), len(X))
-    found = kmeans_clusters(X, n_micro, rng, n_init=1, init="random", max_iter=_MICRO_STEPS)
+    found = kmeans_clusters(X, n_micro, rng, n_init=1, init="random", max_iter=_MICRO_STEPS, n_last_steps=1)
     used, label, count = np.unique(found.label, return_inverse=True, return_counts=True)
     return label.astype(np.intp), mean_rows(X, label, len(used)), count.astype(np.float64)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from firstpick.selection.geometry import distances, distinct_rows, in_blocks, squared_distances
+from firstpick.selection.geometry import distances, distinct_rows, in_blocks, squared_distances, stride
 from firstpick.selection.greedy import sampled
 
 MAX_REFERENCE = 2000
@@ -110,7 +109,7 @@ def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
     >>> unusual(rows, rows).tolist()
     [False, False, False, False, False, False, True]
     """
-    reference = Reference(thinned(distinct_rows(np.asarray(pool, np.float64))))
+    reference = Reference(distinct_rows(pool, MAX_REFERENCE))
     found = np.zeros(len(rows), dtype=np.bool_)
     for start in range(0, len(rows), _BLOCK):
         block = np.asarray(rows[start : start + _BLOCK], np.float64)
@@ -118,14 +117,9 @@ def unusual(rows: NDArray[Any], pool: NDArray[Any]) -> NDArray[np.bool_]:
     return found
 
 
-def thinned(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keep every second, third, ... row where there are too many."""
-    return rows[:: stride(len(rows))]
-
-
-def stride(n_rows: int) -> int:
+def reference_stride(n_rows: int) -> int:
     """Return which of so many rows the reference takes: every one, every second, every third, ..."""
-    return max(1, math.ceil(n_rows / MAX_REFERENCE))
+    return stride(n_rows, MAX_REFERENCE)
 
 
 def _nearest(found: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -138,7 +132,7 @@ def _nearest(found: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDAr
     return np.take_along_axis(order, by_distance, axis=1), np.take_along_axis(found, by_distance, axis=1)
 
 
-def remotest(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def remotest(X: NDArray[Any], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Mark a share of the rows, at most: those with the farthest fifth neighbours, rows of any length.
 
     Above 1,000 rows, neighbours are looked for among 1,000 random ones, and it is not the fifth but one as far on
@@ -156,9 +150,9 @@ def remotest(X: NDArray[np.float64], share: float, rng: np.random.Generator) -> 
         return np.zeros(len(X), dtype=np.bool_)
     others = sampled(np.arange(len(X)), _SAMPLE, rng)
     k = min(max(2, round(_NEIGHBOURS * len(others) / len(X))), max(1, len(others) - 1))
-    squared = np.empty(len(X))
+    squared, rows = np.empty(len(X)), X[others].astype(np.float64)
     for block in in_blocks(len(X), len(others)):
-        found = squared_distances(X[block], X[others])
+        found = squared_distances(X[block].astype(np.float64), rows)
         found[np.arange(block.start, block.stop)[:, None] == others] = np.inf
         squared[block] = np.partition(found, k - 1, axis=1)[:, k - 1]
     limit = np.sort(squared)[-n_out - 1] if n_out < len(X) else -1.0

@@ -65,10 +65,9 @@ def probcover(
             f"got {radius}, {purity} and {n_classes}."
         )
         raise ValueError(msg)
-    rows = X.astype(np.float64)
-    reach = pure_radius(rows, purity=purity, n_classes=n_classes, rng=rng) if radius is None else radius
+    reach = pure_radius(X, purity=purity, n_classes=n_classes, rng=rng) if radius is None else radius
 
     def is_within(A: NDArray[np.float64], B: NDArray[np.float64]) -> NDArray[np.float32]:
         return (squared_distances(A, B) <= reach**2).astype(np.float32)
 
-    return cover(rows, n_select, is_within, labelled=labelled, candidates=candidates, rng=rng, break_ties=True)
+    return cover(X, n_select, is_within, labelled=labelled, candidates=candidates, rng=rng, break_ties=True)

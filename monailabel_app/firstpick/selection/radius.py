@@ -14,7 +14,7 @@ _NEIGHBOUR = 5
 _MARGIN = 1e-6
 
 
-def pure_radius(X: NDArray[np.float64], *, purity: float, n_classes: int, rng: np.random.Generator) -> float:
+def pure_radius(X: NDArray[np.float32], *, purity: float, n_classes: int, rng: np.random.Generator) -> float:
     """Find the largest radius within which the surroundings of most rows are of one pseudo-class.
 
     Parameters
@@ -46,26 +46,26 @@ def pure_radius(X: NDArray[np.float64], *, purity: float, n_classes: int, rng: n
     --------
     Two groups whose nearest rows are 7 apart.
 
-    >>> X = np.array([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]])
+    >>> X = np.array([[0.0], [1.0], [2.0], [9.0], [10.0], [11.0]], np.float32)
     >>> round(pure_radius(X, purity=1.0, n_classes=2, rng=np.random.default_rng(0)), 3)
     7.0
     """
     kind = _pseudo_classes(X, min(n_classes, len(X)), rng)
     asked = sampled(np.arange(len(X)), _ASKED, rng)
     k = min(max(1, min(_NEIGHBOUR, len(X) // n_classes - 1)), len(X) - 1)
-    stranger, neighbour = np.empty(len(asked)), np.empty(len(asked))
-    for block in in_blocks(len(asked), len(X)):
-        rows = asked[block]
-        found = squared_distances(X[rows], X)
-        neighbour[block] = np.partition(found, k, axis=1)[:, k]  # the row itself is among them
-        found[kind[rows][:, None] == kind] = np.inf
-        stranger[block] = found.min(axis=1)
+    rows = X[asked].astype(np.float64)
+    stranger, near = np.full(len(asked), np.inf), np.full((len(asked), k + 1), np.inf)  # a row is near itself
+    for block in in_blocks(len(X), len(asked)):
+        found = squared_distances(rows, X[block].astype(np.float64))
+        near = np.partition(np.hstack([near, found]), k, axis=1)[:, : k + 1]
+        found[kind[asked][:, None] == kind[block]] = np.inf
+        stranger = np.minimum(stranger, found.min(axis=1))
+    neighbour = near.max(axis=1)
     n_impure = int((1.0 - purity) * len(asked) + _MARGIN)
     pure = np.sort(stranger)[min(n_impure, len(asked) - 1)]
     return float(max(np.sqrt(pure) * (1 - _MARGIN), np.sqrt(np.median(neighbour)) * (1 + _MARGIN)))
 
 
-def _pseudo_classes(X: NDArray[np.float64], n_classes: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def _pseudo_classes(X: NDArray[np.float32], n_classes: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Cluster the rows."""
-    rows = X.astype(np.float32)
-    return kmeans_clusters(rows, n_distinct(rows, n_classes), rng, n_init=3).label
+    return kmeans_clusters(X, n_distinct(X, n_classes), rng, n_init=3).label

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,21 +59,20 @@ def repdiv(
         raise ValueError(msg)
     n_typical = max(1, int(share * n_select + 0.5))
     typical = facility_location(X, n_typical, labelled=labelled, candidates=candidates, rng=rng)
-    rows = unit_rows(X)
     picks, scores = typical.indices.tolist(), typical.scores.tolist()
     free = np.setdiff1d(candidates, picks)
-    farthest = _largest_dissimilarity(rows[free], rows[[*labelled, *picks]])
+    farthest = _largest_dissimilarity(X, free, [*labelled, *picks])
     while len(picks) < n_select:
         best = tied_for_best(farthest)[0]
         picks.append(free[best])
         scores.append(farthest[best])
         free, farthest = np.delete(free, best), np.delete(farthest, best)
-        farthest = np.maximum(farthest, _largest_dissimilarity(rows[free], rows[picks[-1:]]))
+        farthest = np.maximum(farthest, _largest_dissimilarity(X, free, picks[-1:]))
     return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64))
 
 
-def _largest_dissimilarity(X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
-    largest = np.empty(len(X))
-    for block in in_blocks(len(X), len(Y)):
-        largest[block] = 1.0 - cosine_similarity(X[block], Y).min(axis=1).astype(np.float64)
+def _largest_dissimilarity(X: NDArray[np.float32], rows: NDArray[np.intp], to: Sequence[int]) -> NDArray[np.float64]:
+    others, largest = unit_rows(X[[*to]]), np.empty(len(rows))
+    for block in in_blocks(len(rows), max(len(others), X.shape[1])):
+        largest[block] = 1.0 - cosine_similarity(unit_rows(X[rows[block]]), others).min(axis=1).astype(np.float64)
     return largest

@@ -15,7 +15,7 @@ _NEGLIGIBLE = 1e-6
 
 def unscaled(X: NDArray[np.float32]) -> NDArray[np.float32]:
     """Take the features as the encoder gave them, but for one common factor that keeps squares in range."""
-    return np.asarray(X / (np.abs(X).max() or np.float32(1)))
+    return np.asarray(X / (max(X.max(), -X.min()) or np.float32(1)))
 
 
 def standardise(X: NDArray[np.float32]) -> NDArray[np.float32]:

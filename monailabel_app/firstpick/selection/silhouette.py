@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from firstpick.selection.clustering import Clusters, distance_to_centre, kmeans_clusters, members, n_distinct
+from firstpick.selection.geometry import in_blocks
 from firstpick.selection.queues import nearest_first
 from firstpick.selection.result import Selection
 
@@ -107,15 +108,21 @@ def _medoid_then_farthest(
     X: NDArray[np.float32], free: NDArray[np.intp], taken: NDArray[np.intp], distance: NDArray[np.float32]
 ) -> Iterator[int]:
     """Yield the free rows of a cluster, each time the one farthest from all before it and from the labelled ones."""
-    rows = X[free]
     gap = np.full(len(free), np.inf)
     for row in taken:
-        gap = np.minimum(gap, np.linalg.norm(rows - X[row], axis=1))
+        gap = np.minimum(gap, _distance_to(X[row], X, free))
     for _ in free:
         if np.isinf(gap).all():  # nothing is taken yet
             pick = int(np.searchsorted(free, nearest_first(free, distance)[0]))
         else:
             pick = int(np.round(gap / (gap.max() or 1.0), _DECIMALS).argmax())
         yield int(free[pick])
-        gap = np.minimum(gap, np.linalg.norm(rows - rows[pick], axis=1))
+        gap = np.minimum(gap, _distance_to(X[free[pick]], X, free))
         gap[pick] = -1.0  # behind exact copies of what is taken
+
+
+def _distance_to(point: NDArray[np.float32], X: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    away = np.empty(len(rows), np.float32)
+    for block in in_blocks(len(rows), X.shape[1]):
+        away[block] = np.linalg.norm(X[rows[block]] - point, axis=1)
+    return away

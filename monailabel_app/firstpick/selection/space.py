@@ -18,7 +18,7 @@ from firstpick.selection.geometry import (
     in_blocks,
     unit_rows,
 )
-from firstpick.selection.outliers import Reference, stride
+from firstpick.selection.outliers import Reference, reference_stride
 
 _KEPT_BYTES = 64 * 2**20
 _AT_ONCE = 64
@@ -177,7 +177,7 @@ class Space:
         order, is_new = equal_runs(whole)
         number = np.cumsum(is_new) - 1
         n_distinct = int(is_new.sum())
-        step = stride(n_distinct)
+        step = reference_stride(n_distinct)
         member_of = np.empty(len(order), np.intp)
         member_of[order] = np.where(number % step == 0, number // step, -1)
         rows = whole[order[is_new][::step]] / 10.0**DECIMALS

@@ -45,16 +45,25 @@ def most_like_all(X: NDArray[np.float32], batches: Sequence[NDArray[np.intp]]) -
     """
     if len(batches) == 1:
         return 0
-    unit = unit_rows(X, np.float32)
-    rows = unit_rows(unit - unit.mean(axis=0, dtype=np.float64).astype(np.float32), np.float32)
-    scores = [2 * _mean_kernel(rows, rows[batch]) - _mean_kernel(rows[batch], rows[batch]) for batch in batches]
+    blocks = list(in_blocks(len(X), max(X.shape[1], *map(len, batches))))
+    total = sum(unit_rows(X[block], np.float32).sum(axis=0, dtype=np.float64) for block in blocks)
+    mean = (total / len(X)).astype(np.float32)
+
+    def directions(rows: slice | NDArray[np.intp]) -> NDArray[np.float64]:
+        return unit_rows(unit_rows(X[rows], np.float32) - mean, np.float32).astype(np.float64)
+
+    own = [directions(batch) for batch in batches]
+    to_all = np.zeros(len(batches))
+    for block in blocks:
+        rows = directions(block)
+        to_all += [_kernel(rows, others) for others in own]
+    scores = [
+        2 * alike / (len(X) * len(others)) - _kernel(others, others) / len(others) ** 2
+        for alike, others in zip(to_all, own, strict=True)
+    ]
     return int(np.argmax(np.round(scores, _DECIMALS)))
 
 
-def _mean_kernel(X: NDArray[np.float32], Y: NDArray[np.float32]) -> float:
-    others = Y.astype(np.float64)
-    blocks = in_blocks(len(X), max(len(Y), X.shape[1]))
-    total = sum(
-        float(np.exp(squared_distances(X[block].astype(np.float64), others) / -_WIDTH).sum()) for block in blocks
-    )
-    return total / (len(X) * len(Y))
+def _kernel(X: NDArray[np.float64], Y: NDArray[np.float64]) -> float:
+    """Return the sum of the kernel of all pairs."""
+    return float(np.exp(squared_distances(X, Y) / -_WIDTH).sum())

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from firstpick.selection.clustering import MAX_CLUSTERS, kmeans_clusters, members, n_distinct
-from firstpick.selection.geometry import distances
+from firstpick.selection.geometry import distances, stride
+from firstpick.selection.greedy import EXACT_ROWS
 from firstpick.selection.result import Selection
 
 _SMALLEST_DISTANCE = 1e-5
 _DECIMALS = 5
 _MOST_OTHERS = 5_000
+_MOST_ASKED = 2_000
 _BLOCK_ROWS = 1_000
 
 
@@ -52,7 +56,8 @@ def typiclust(
     when a batch of 20 is asked of 60 rows; here the limit shrinks with the clusters, and the small ones come
     last. Picks take their turn by count, so a cluster with more labelled rows waits until the others have as many.
     A cluster's typicality is computed once, of all its rows; there, labelled and picked rows drop out of it.
-    In a cluster of more than 5,000 rows neighbours are sought among 5,000 rows at even steps.
+    In a cluster of more than 5,000 rows neighbours are sought among 5,000 rows at even steps; of more than 20,000 rows
+    in all, 2,000 candidates of each cluster at even steps are asked first, the others when these are picked.
 
     Examples
     --------
@@ -72,29 +77,33 @@ def typiclust(
     clusters, inside = members(label, n_clusters), members(label[candidates], n_clusters)
     lowest = np.array([rows.min(initial=len(X)) for rows in clusters])
     n_left = np.array([len(positions) for positions in inside])
-    queues: dict[int, list[tuple[int, float]]] = {}
+    queues: dict[int, Iterator[tuple[int, float]]] = {}
+    n_asked = _MOST_ASKED if len(X) > EXACT_ROWS else len(X)
     picks = []
     for _ in range(n_select):
         best = int(np.lexsort((lowest, -n_rows, n_taken, is_small, n_left == 0))[0])  # the last key decides first
         if best not in queues:
-            queues[best] = _most_typical_last(X, clusters[best], candidates[inside[best]], n_neighbours)
-        picks.append(queues[best].pop())
+            queues[best] = _most_typical(X, clusters[best], candidates[inside[best]], n_neighbours, n_asked)
+        picks.append(next(queues[best]))
         n_taken[best] += 1
         n_left[best] -= 1
     rows, scores = zip(*picks, strict=True)
     return Selection(np.array(rows, dtype=np.intp), np.array(scores, dtype=np.float64))
 
 
-def _most_typical_last(
-    X: NDArray[np.float32], cluster: NDArray[np.intp], candidates: NDArray[np.intp], n_neighbours: int
-) -> list[tuple[int, float]]:
-    """Sort the candidates of a cluster, each with its typicality; of equals the lowest row comes last."""
-    away = _mean_distance(
-        X[cluster], np.searchsorted(cluster, candidates), max(1, min(n_neighbours, len(cluster) // 2))
-    )
-    order = np.argsort(away, kind="stable")[::-1]
-    typicality = 1.0 / (away + _SMALLEST_DISTANCE)
-    return [(int(candidates[i]), float(typicality[i])) for i in order]
+def _most_typical(
+    X: NDArray[np.float32], cluster: NDArray[np.intp], candidates: NDArray[np.intp], n_neighbours: int, n_asked: int
+) -> Iterator[tuple[int, float]]:
+    """Yield the candidates of a cluster, the most typical first, each with its typicality; of equals the lowest row.
+
+    Where there are more than ``n_asked``, so many at even steps come first, then as many others.
+    """
+    n_steps = stride(len(candidates), n_asked)
+    for some in (candidates[first::n_steps] for first in range(n_steps)):
+        n_near = max(1, min(n_neighbours, len(cluster) // 2))
+        away = _mean_distance(X[cluster], np.searchsorted(cluster, some), n_near)
+        typicality = 1.0 / (away + _SMALLEST_DISTANCE)
+        yield from ((int(some[i]), float(typicality[i])) for i in np.argsort(away, kind="stable"))
 
 
 def _mean_distance(X: NDArray[np.float32], wanted: NDArray[np.intp], n_neighbours: int) -> NDArray[np.float64]:
