@@ -21,6 +21,7 @@ threads together. Arms:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from dataclasses import dataclass, replace
@@ -271,21 +272,21 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--long-seeds", type=int, default=2, help="splits with a network trained ten times as long")
+    parser.add_argument("--trained", type=int, default=2, help="splits on which a network is trained from scratch")
     parser.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=list(RIVALS))
     parser.add_argument("--minutes", type=float, default=600.0, help="after which nothing more is begun")
     options = parser.parse_args()
     results = Results(options.out, options.minutes)
-    for seed in range(options.seeds):
-        for name in options.sets:
-            round_ = make_round(options.data, name, seed)
-            see_all(round_, results)
-            for n in round_.steps:
-                play(round_, n, results, tuple(options.rivals))
-            for n in (n for n in N_LABELS if n in round_.steps):
-                train(round_, n, results, SCRATCH, times=1)
-                if seed < options.long_seeds and n == max(N_LABELS):
-                    train(round_, n, results, LONG, times=10)
+    for seed, name in itertools.product(range(options.seeds), options.sets):
+        round_ = make_round(options.data, name, seed)
+        see_all(round_, results)
+        for n in round_.steps:
+            play(round_, n, results, tuple(options.rivals))
+    for seed, name in itertools.product(range(options.trained), options.sets):
+        round_ = make_round(options.data, name, seed)
+        for n in N_LABELS:
+            train(round_, n, results, SCRATCH, times=1)
+        train(round_, max(N_LABELS), results, LONG, times=10)
 
 
 if __name__ == "__main__":
