@@ -242,14 +242,14 @@ def claims_table(claims):
     return markdown([["labels", "the default against", "difference", "pools won", "spread over repeats, ratio"], *rows])
 
 
-def put_between(path, text):
+def put_between(path, text, begin=BEGIN, end=END):
     """Replace what lies between the two marks of a file."""
     old = path.read_text(encoding="utf-8")
-    if old.count(BEGIN) != 1 or old.count(END) != 1:
-        msg = f"{path} must hold the lines {BEGIN} and {END} once each."
+    if old.count(begin) != 1 or old.count(end) != 1:
+        msg = f"{path} must hold the lines {begin} and {end} once each."
         raise ValueError(msg)
-    head, tail = old.split(BEGIN)[0], old.split(END)[1]
-    path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+    head, tail = old.split(begin)[0], old.split(end)[1]
+    path.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def table_of(lines, kind):

@@ -143,16 +143,38 @@ def segment(
         In which half of the test part each study is.
     names : sequence of str
         Of the labels.
-    crop : tuple of int
-    seed : int
-        Of the weights, the order and the crops.
-    n_steps : int
-        The same for any number of studies: every arm is trained in the very same way.
+    crop, seed, n_steps
+        See `network_masks`.
 
     Returns
     -------
     dict
         See `mask_measures`.
+    """
+    found = network_masks(examples, tests, len(names), crop, seed, n_steps)
+    return mask_measures(found, [t.label for t in tests], [t.spacing for t in tests], names, half)
+
+
+def network_masks(
+    examples: Sequence[Example],
+    tests: Sequence[Example],
+    n_classes: int,
+    crop: tuple[int, ...],
+    seed: int,
+    n_steps: int,
+) -> list[NDArray[np.uint8]]:
+    """Train a SegResNet from scratch, and return its masks of the tests.
+
+    Parameters
+    ----------
+    examples, tests : sequence of Example
+    n_classes : int
+        Background apart.
+    crop : tuple of int
+    seed : int
+        Of the weights, the order and the crops.
+    n_steps : int
+        The same for any number of studies: every arm is trained in the very same way.
 
     Notes
     -----
@@ -177,7 +199,7 @@ def segment(
     with reproducible(seed) as device, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI 1.5 indexes as torch 2.9 is going to forbid
         model = SegResNet(
-            spatial_dims=len(crop), init_filters=8, out_channels=len(names) + 1, blocks_down=(1, 1, 2), blocks_up=(1, 1)
+            spatial_dims=len(crop), init_filters=8, out_channels=n_classes + 1, blocks_down=(1, 1, 2), blocks_up=(1, 1)
         )
         loss = DiceCELoss(to_onehot_y=True, softmax=True)
         train(model, batch, loss, n_steps=n_steps, rate=_RATE, device=device)
@@ -187,7 +209,7 @@ def segment(
                 image = torch.from_numpy(test.image)[None, None].to(device)
                 logits = sliding_window_inference(image, crop, 4, model, overlap=0.25)
                 found.append(logits[0].argmax(dim=0).cpu().numpy().astype(np.uint8))
-        return mask_measures(found, [t.label for t in tests], [t.spacing for t in tests], names, half)
+        return found
 
 
 def mask_measures(

@@ -121,10 +121,10 @@ def fit(samples: Sequence[Sampled], n_classes: int, *, seed: int) -> Model:
     with _one_thread():
         weights, offsets = _fitted([((X - mean) / scale, y) for X, y in each], n_classes, rng)
     model = Model(mean, scale, weights, offsets, tuple(folds))
-    return replace(model, shift=_best_shift(model, samples, n_classes))
+    return replace(model, shift=best_shift(model, samples, n_classes))
 
 
-def _best_shift(model: Model, samples: Sequence[Sampled], n_classes: int) -> float:
+def best_shift(model: Model, samples: Sequence[Sampled], n_classes: int) -> float:
     """Return the shift that gives the best mean Dice on what each network has not seen; of equals the nearest to 0."""
     said = [model.held_out(place, own.X) for place, own in enumerate(samples)]
     best = {}
