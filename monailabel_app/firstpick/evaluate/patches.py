@@ -21,7 +21,7 @@ from firstpick.encoders import EncoderSpec
 from firstpick.encoders.patches import PatchEncoder, patch_encoder
 from firstpick.evaluate.grid import result_of
 from firstpick.evaluate.segmentation import Example, mask_measures
-from firstpick.learning.predict import entropy
+from firstpick.learning.uncertainty import entropy
 from firstpick.voxels.views import ViewSpec
 from firstpick.workers import Executor
 
