@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from firstpick.selection import Patches, select
+from firstpick.selection import Guards, Patches, select
 from firstpick.selection.entropy_coverage import entropy_coverage
 from firstpick.selection.greedy import SAMPLE_ROWS
 from firstpick.studies import Pool, Sample
@@ -163,3 +163,14 @@ def test_a_proposal_can_be_made_with_it():
     assert [pick.study_id for pick in made.picks] == ["d", "b"]
     assert made.provenance["strategy"] == "entropy_coverage"
     assert made.provenance["params"] == {}
+
+
+@pytest.mark.parametrize("guards", [Guards(max_per_group=1), Guards(duplicates=0.999, outliers="last")])
+def test_with_safeguards_a_smaller_batch_is_still_the_start_of_a_larger_one(guards):
+    patches, X = some(n_rows=40, n_each=3), rng(3).normal(size=(40, 4))
+    groups = [str(row // 3) for row in range(40)]
+    large, small = (
+        select("entropy_coverage", X, n, groups=groups, guards=guards, patches=patches).indices.tolist() for n in (9, 4)
+    )
+    assert large[:4] == small
+    assert len({groups[row] for row in large}) == 9 or not guards.max_per_group

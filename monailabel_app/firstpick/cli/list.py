@@ -6,7 +6,7 @@ import argparse
 
 from firstpick.cli import catalogue
 from firstpick.cli.session import UsageError, add_configuration, add_studies, session
-from firstpick.selection import STRATEGIES, describe
+from firstpick.selection import LATER, STRATEGIES, describe
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -25,6 +25,8 @@ def run(options: argparse.Namespace) -> None:
     if options.what != "encoders":
         for name in sorted(STRATEGIES):
             print(f"{name:18} {describe(name)}")
+        for name in sorted(LATER):
+            print(f"{name:18} {describe(name)} For next_round alone.")
     if options.what != "strategies":
         print(catalogue.table(catalogue.remembered()))
 
