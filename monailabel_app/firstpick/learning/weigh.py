@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,17 @@ class Weighed:
     bits: NDArray[np.float32]
 
 
-_looked: dict[tuple[Path, ...], tuple[list[StudyPatches], Reduction, NDArray[np.float32]]] = {}
+@dataclass(frozen=True)
+class _Looked:
+    """Patches of all studies, reduced, and of what they are."""
+
+    reduction: Reduction
+    features: NDArray[np.float32]
+    study: NDArray[np.intp]
+    part: NDArray[np.intp]
+
+
+_looked: dict[tuple[Path, ...], _Looked] = {}
 _taught: dict[tuple[str, str, tuple[Slice, ...]], LabelledPatches | None] = {}
 
 
@@ -68,23 +79,24 @@ def weigh_here(teaching: Teaching, files: tuple[Path, ...]) -> Weighed | None:
         studies = [one for one in found if one is not None]
         if len(studies) < len(files) or not studies:
             return None
-        rows = np.concatenate([one.rows for one in studies])
-        sample = rows[:: max(1, len(rows) // MOST_TAUGHT)]
-        reduction = reduced_to(sample, max(1, min(N_COMPONENTS, len(sample) // 4)))
-        _looked[files] = studies, reduction, reduction.of(rows)
-    studies, reduction, features = _looked[files]
-    taught = [replace(one, rows=reduction.of(one.rows)) for one in _lessons(teaching)]
+        _looked[files] = _reduced(studies)
+    looked = _looked[files]
+    taught = [replace(one, rows=looked.reduction.of(one.rows)) for one in _lessons(teaching)]
     try:
-        bits = doubt(taught, features)
+        bits = doubt(taught, looked.features)
     except ValueError as error:
         raise LearningError(str(error)) from error
-    spread = np.linalg.norm(reduction.axes, axis=0)  # whose inverse is that of each component
-    return Weighed(
-        unit_rows(features / spread).astype(np.float16),
-        np.repeat(np.arange(len(studies)), [len(one.rows) for one in studies]),
-        np.concatenate([one.part for one in studies]),
-        bits,
-    )
+    spread = np.linalg.norm(looked.reduction.axes, axis=0)  # whose inverse is that of each component
+    return Weighed(unit_rows(looked.features / spread).astype(np.float16), looked.study, looked.part, bits)
+
+
+def _reduced(studies: Sequence[StudyPatches]) -> _Looked:
+    """Reduce patches to 64 principal components of their own, of equal spread."""
+    rows = np.concatenate([one.rows for one in studies])
+    sample = rows[:: max(1, len(rows) // MOST_TAUGHT)]
+    reduction = reduced_to(sample, max(1, min(N_COMPONENTS, len(sample) // 4)))
+    study = np.repeat(np.arange(len(studies)), [len(one.rows) for one in studies])
+    return _Looked(reduction, reduction.of(rows), study, np.concatenate([one.part for one in studies]))
 
 
 def _lessons(teaching: Teaching) -> list[LabelledPatches]:
