@@ -372,7 +372,7 @@ def refusal(folder, datastore=LocalDatastore, **conf):
 def test_a_configuration_that_cannot_be_is_refused(tmp_path):
     assert "Did you mean 'kmeans'?" in refusal(tmp_path, **{"firstpick.strategy": "kmens", "strategy": "the host's"})
     assert "readers_per_study must be 1 inside" in refusal(tmp_path, **{"firstpick.readers_per_study": "2"})
-    assert "drafts.enabled must be false inside" in refusal(tmp_path, **{"firstpick.drafts.enabled": "true"})
+    assert "drafts.enabled needs drafts.model inside" in refusal(tmp_path, **{"firstpick.drafts.enabled": "true"})
     assert "series.by must be empty inside" in refusal(tmp_path, **{"firstpick.series.by": "folder"})
     state = tmp_path / "state"
     assert "which FirstPick never writes" in refusal(tmp_path, **{"firstpick.state_dir": str(state)})

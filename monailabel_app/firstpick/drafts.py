@@ -31,6 +31,8 @@ class Drafts:
     """Gigabytes of what the encoder saw in labelled and coming studies; what was used longest ago goes first."""
     memory_gb: float = 3.0
     """Gigabytes of memory at which the process that drafts is ended."""
+    model: str = ""
+    """Inside another app, and only there: its own model whose results are the drafts; nothing is learnt."""
 
     def __post_init__(self) -> None:
         _check_count("ahead", self.ahead)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from firstpick.encoders import EncoderSpec
 from firstpick.encoders.patches import patch_encoder
 from firstpick.learning.agreement import Doubt, dice_by_class, doubts, mean_dice
 from firstpick.learning.features import Reduction, Seen, fit_reduction
-from firstpick.learning.labels import read_classes, volume_grid, write_classes
+from firstpick.learning.labels import count_classes, read_classes, write_classes
 from firstpick.learning.model import Model, fit
 from firstpick.learning.predict import compact_classes, predict, scattered
 from firstpick.learning.sampling import Sampled, sample
@@ -27,7 +25,6 @@ from firstpick.learning.stack import AXES, Stack
 from firstpick.learning.tokens import SIZE, TokenCache, Tokens
 from firstpick.sources.source import read_study
 from firstpick.studies import Slice, Study
-from firstpick.voxels.grids import read_grid
 from firstpick.voxels.label_formats import LabelError
 from firstpick.voxels.volumes import Volume, VolumeError
 
@@ -256,18 +253,8 @@ def draft(
     seen = _seen(stack, _see(study, stack, token_cache(spec, folder, tokens_gb)), lesson.reduction)
     predicted = predict(lesson.model, seen, compact=lesson.compact)
     classes = stack.back(predicted.classes)
-    grid = read_grid(served) if served is not None else volume_grid(volume)
-    partial = out.with_name(f"{uuid.uuid4().hex}.part.nii.gz")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write_classes(classes, volume, lesson.classes, grid, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-    counts = np.bincount(classes.ravel(), minlength=len(lesson.classes) + 1)[1:]
-    n_voxels = {name: int(n) for name, n in zip(lesson.classes, counts, strict=True)}
+    write_classes(classes, volume, lesson.classes, served, out)
+    n_voxels = count_classes(classes, lesson.classes)
     return Draft(study.study_id, out, predicted.unsure, n_voxels, time.perf_counter() - start)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import uuid
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firstpick.voxels.formats import one_sentence
-from firstpick.voxels.grids import Grid, find_fit, placed
+from firstpick.voxels.grids import Grid, find_fit, placed, read_grid
 from firstpick.voxels.label_formats import LabelError, read_label, write_label
 from firstpick.voxels.labels import values_of
 from firstpick.voxels.stored import LPS_TO_RAS
@@ -69,14 +71,47 @@ def read_classes(path: Path, volume: Volume, labels: Mapping[str, int]) -> NDArr
     return classes
 
 
-def write_classes(classes: NDArray[np.uint8], volume: Volume, labels: Mapping[str, int], grid: Grid, out: Path) -> None:
-    """Write classes as a mask with the values of `labels`, on a grid that the volume fills.
+def write_classes(
+    classes: NDArray[np.uint8], volume: Volume, labels: Mapping[str, int], served: Path | None, out: Path
+) -> None:
+    """Write classes as a mask with the values of `labels`: all of it at once, and on the disk.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (nx, ny, nz), uint8
+        As `read_classes` returns them.
+    volume : Volume
+        Of the study.
+    labels : mapping of str to int
+    served : Path or None
+        The file that readers open: the mask lies on its grid. Without it on that of `volume`, which is RAS+.
+    out : Path
+        A ``.nii.gz``; its folder is made.
 
     Raises
     ------
     LabelError
         If the volume does not lie on the grid.
     """
+    grid = read_grid(served) if served is not None else volume_grid(volume)
+    partial = out.with_name(f"{uuid.uuid4().hex}.part.nii.gz")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(classes, volume, labels, grid, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def count_classes(classes: NDArray[np.uint8], names: Collection[str]) -> dict[str, int]:
+    """Return the number of voxels of each class."""
+    counts = np.bincount(classes.ravel(), minlength=len(names) + 1)[1:]
+    return {name: int(n) for name, n in zip(names, counts, strict=True)}
+
+
+def _write(classes: NDArray[np.uint8], volume: Volume, labels: Mapping[str, int], grid: Grid, out: Path) -> None:
     fit = find_fit(classes.shape, LPS_TO_RAS @ volume.affine, grid, is_crop=False)
     if fit is None:
         msg = "The volume does not lie on the grid of the file that readers open."

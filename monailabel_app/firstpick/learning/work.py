@@ -9,7 +9,7 @@ from pathlib import Path
 from firstpick.encoders import EncoderSpec
 from firstpick.learning.agreement import Doubt
 from firstpick.learning.draft import Labelled, Lesson, draft, learn
-from firstpick.learning.labels import read_classes
+from firstpick.learning.labels import count_classes, read_classes, write_classes
 from firstpick.learning.stop import Correction, correction
 from firstpick.sources.source import read_study
 from firstpick.studies import Study
@@ -94,6 +94,42 @@ def draft_here(study: Study, out: Path, served: Path | None) -> tuple[float, dic
         served=served,
     )
     return made.unsure, made.n_voxels
+
+
+def adopt(
+    study: Study,
+    found: Path,
+    values: Mapping[str, int],
+    classes: tuple[tuple[str, int], ...],
+    out: Path,
+    served: Path | None,
+) -> dict[str, int]:
+    """Make a draft of what another model drew of a study; return the voxels of each class.
+
+    Parameters
+    ----------
+    study : Study
+    found : Path
+        The model's mask.
+    values : mapping of str to int
+        Name and value of each of its classes there.
+    classes : tuple of (str, int)
+        Name and value of each class here; those that the model does not know are not in the draft.
+    out, served
+        As in `firstpick.learning.draft.draft`.
+
+    Raises
+    ------
+    VolumeError
+        If the study cannot be read.
+    LabelError
+        If the mask cannot be read, or does not lie on the grid of the study.
+    """
+    volume = read_study(study.primary)
+    shared = {name: value for name, value in classes if name in values}
+    drawn = read_classes(found, volume, {name: values[name] for name in shared})
+    write_classes(drawn, volume, shared, served, out)
+    return count_classes(drawn, shared)
 
 
 def compare(study: Study, drafted: Path, final: Path, classes: tuple[tuple[str, int], ...]) -> Correction:

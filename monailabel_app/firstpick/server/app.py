@@ -16,7 +16,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.train import TrainTask
 
 from firstpick import __version__
-from firstpick.config import load_config, state_folder
+from firstpick.config import ConfigError, load_config, state_folder
 from firstpick.embedding.cache import Cache
 from firstpick.server.auth import check_tokens
 from firstpick.server.bounds import limit_bodies
@@ -135,6 +135,9 @@ def _build(app_dir: str, studies: str, conf: Mapping[str, str]) -> Services[Stud
     """Check the configuration, open the state and put everything together."""
     own = {key: value for key, value in conf.items() if key not in ("config", "server_mode")}
     config = load_config(conf.get("config"), own)
+    if config.drafts.model:
+        msg = f"drafts.model must be empty, for this app has no models: it learns drafts; got '{config.drafts.model}'."
+        raise ConfigError(msg)
     state = state_folder(config, studies, app_dir=app_dir)
     folder, served_folder = state / "datastore", state / "served"
     readers = config.readers_per_study

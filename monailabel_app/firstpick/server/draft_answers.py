@@ -14,11 +14,11 @@ class ListedDraft:
     ----------
     study_id, title : str
     n_labels : int
-        That it was learnt from.
-    dice : float
-        On labels that were not learnt from.
-    unsure : float
-        Mean entropy of the classes' probabilities where the mask is, in bits.
+        That it was learnt from; 0 of a model of another app.
+    dice : float or None
+        On labels that were not learnt from; None of such a model.
+    unsure : float or None
+        Mean entropy of the classes' probabilities where the mask is, in bits; None where that is not known.
     ts : float
         When it was made, in seconds since the epoch.
     """
@@ -26,8 +26,8 @@ class ListedDraft:
     study_id: str
     title: str
     n_labels: int
-    dice: float
-    unsure: float
+    dice: float | None
+    unsure: float | None
     ts: float
 
 

@@ -28,11 +28,11 @@ class DraftRecord:
     study_id, stamp : str
         Of the study, as its file was then.
     marks : tuple of str
-        Of the labels that it was learnt from: another mark is another file.
-    dice : float
-        On labels that were not learnt from.
-    unsure : float
-        Mean entropy of the classes' probabilities where the mask is, in bits.
+        Of the labels that it was learnt from: another mark is another file. None for a model that learnt from others.
+    dice : float or None
+        On labels that were not learnt from; None for such a model.
+    unsure : float or None
+        Mean entropy of the classes' probabilities where the mask is, in bits; None where that is not known.
     n_voxels : mapping of str to int
         Of each class.
     checksum : str
@@ -46,8 +46,8 @@ class DraftRecord:
     study_id: str
     stamp: str
     marks: tuple[str, ...]
-    dice: float
-    unsure: float
+    dice: float | None
+    unsure: float | None
     n_voxels: Mapping[str, int]
     checksum: str
     ts: float

@@ -60,12 +60,12 @@ class DraftDesk:
         record = self.drafter.offered().get(study_id)
         if record is None:
             return []
-        n, path = len(record.marks), self.drafter.files.path(study_id)
+        path = self.drafter.files.path(study_id)
         listed = ListedLabel(
             tag=DRAFT,
             version=0,
             kind=DRAFT,
-            title=f"Draft of the server from {n} labels (Dice {record.dice:.2f} on labels that it had not seen)",
+            title=self._title(record),
             client="",
             ts=record.ts,
             seconds=0.0,
@@ -77,6 +77,12 @@ class DraftDesk:
             path=f"/firstpick/draft/{quote(study_id)}",
         )
         return [listed]
+
+    def _title(self, record: DraftRecord) -> str:
+        if record.dice is None:
+            return f"Draft of the model '{self._config.drafts.model}'"
+        n = len(record.marks)
+        return f"Draft of the server from {n} labels (Dice {record.dice:.2f} on labels that it had not seen)"
 
     def _listed(self, record: DraftRecord) -> ListedDraft:
         return ListedDraft(

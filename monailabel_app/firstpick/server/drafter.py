@@ -6,11 +6,11 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fastapi import HTTPException
 
@@ -23,10 +23,10 @@ from firstpick.learning.uncertainty import Uncertainty
 from firstpick.learning.work import Taught, Teaching, compare, draft_here, learn_here, taught_here
 from firstpick.selection import LATER
 from firstpick.server.chooser import nothing_learnt
-from firstpick.server.datastore import StudiesDatastore
 from firstpick.server.desk import Desk
 from firstpick.server.draft_files import DraftFiles, DraftRecord
 from firstpick.server.looker import Looker
+from firstpick.server.served import ServedFiles
 from firstpick.server.snapshot import Snapshot
 from firstpick.studies import Pool, Study
 from firstpick.voxels.label_formats import LabelError
@@ -60,6 +60,20 @@ class _Seen(NamedTuple):
         return is_same and (self.n_runs, self.n_asked) == (other.n_runs, other.n_asked)
 
 
+class Labels(Protocol):
+    """Of a store of studies, what a drafter needs."""
+
+    served: ServedFiles
+
+    def get_label_uri(self, label_id: str, label_tag: str, /) -> str:
+        """Return the path of a label."""
+        ...
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any], /) -> None:
+        """Add to what is known of a label."""
+        ...
+
+
 class Drafter(threading.Thread):
     """Keeps drafts ready for the next picks of the configured strategy, and for studies that somebody asked for.
 
@@ -71,7 +85,7 @@ class Drafter(threading.Thread):
     config : Config
     desk : Desk
     now : Snapshot
-    store : StudiesDatastore
+    store : Labels
     folder : Path
         Of the state; for drafts, and for what the encoder saw.
     executor : LocalPool
@@ -88,7 +102,7 @@ class Drafter(threading.Thread):
     """
 
     def __init__(
-        self, config: Config, desk: Desk, now: Snapshot, *, store: StudiesDatastore, folder: Path, executor: LocalPool
+        self, config: Config, desk: Desk, now: Snapshot, *, store: Labels, folder: Path, executor: LocalPool
     ) -> None:
         super().__init__(name="drafter", daemon=True)
         self._config = config
@@ -252,17 +266,23 @@ class Drafter(threading.Thread):
         if taught.dice is None or taught.dice < self._config.drafts.min_dice:
             self._say("below", _why_none(taught, self._config.drafts.min_dice))
             return False
-        study = next(self._due(teaching, board, studies), None)
+        study = next(self._due(teaching.marks, board, studies), None)
         learnt = f"learnt from {taught.n_labels} labels (Dice {taught.dice:.2f} on labels that were not learnt from)"
         if study is None:
             self._say("ready", f"Drafts are ready, {learnt}.")
             return False
         self._say("drafting", f"Drafting {study.title}, {learnt}.")
-        self._draft(study, taught.dice, teaching)
+
+        def make(path: Path, served: Path | None) -> tuple[float, dict[str, int]]:
+            task = self._executor.submit_after((learn_here, teaching), draft_here, study, path, served)
+            unsure, n_voxels = task.result()
+            return unsure, n_voxels
+
+        self._draft(study, make, marks=teaching.marks, dice=taught.dice)
         self._asked.pop(study.study_id, None)
         return True
 
-    def _due(self, teaching: Teaching, board: Board, studies: Mapping[str, Study]) -> Iterator[Study]:
+    def _due(self, marks: tuple[str, ...], board: Board, studies: Mapping[str, Study]) -> Iterator[Study]:
         """Yield the studies whose draft is missing, or older than the newest label and nobody's yet."""
         for study_id in [*self._asked, *self._ahead(board)]:
             study = studies.get(study_id)
@@ -270,17 +290,24 @@ class Drafter(threading.Thread):
                 self._asked.pop(study_id, None)
                 continue
             record = self.files.records.get(study_id)
-            is_there = record is not None and (record.is_taken or record.marks == teaching.marks)
+            is_there = record is not None and (record.is_taken or record.marks == marks)
             if not is_there and (study_id, study.stamp) not in self._failed:
                 yield study
 
-    def _draft(self, study: Study, dice: float, teaching: Teaching) -> None:
+    def _draft(
+        self,
+        study: Study,
+        make: Callable[[Path, Path | None], tuple[float | None, dict[str, int]]],
+        *,
+        marks: tuple[str, ...] = (),
+        dice: float | None = None,
+    ) -> None:
+        """Have a draft made and keep it; `make` takes where it is written and the file that readers open."""
         path = self.files.new_path(study.study_id)
         try:
             served = self._store.served.place(study.study_id)
             served = served if served and served.exists() else None
-            task = self._executor.submit_after((learn_here, teaching), draft_here, study, path, served)
-            unsure, n_voxels = task.result()
+            unsure, n_voxels = make(path, served)
         except (VolumeError, LabelError, OSError) as error:
             is_late = isinstance(error, futures.TimeoutError)  # an OSError since Python 3.11
             self._failed[study.study_id, study.stamp] = why_failed(error, "Drafting") if is_late else str(error)
@@ -290,7 +317,7 @@ class Drafter(threading.Thread):
             record = DraftRecord(
                 study_id=study.study_id,
                 stamp=study.stamp,
-                marks=teaching.marks,
+                marks=marks,
                 dice=dice,
                 unsure=unsure,
                 n_voxels=n_voxels,

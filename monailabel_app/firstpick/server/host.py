@@ -9,6 +9,8 @@ import colorsys
 import functools
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -24,8 +26,12 @@ from firstpick.config import ConfigError, Label, load_config, state_folder
 from firstpick.embedding.cache import Cache
 from firstpick.server.auth import check_tokens
 from firstpick.server.bounds import limit_bodies
+from firstpick.server.desk import Desk
 from firstpick.server.documentation import document
+from firstpick.server.draft_routes import make_draft_router
+from firstpick.server.draft_status import DraftDesk
 from firstpick.server.errors import explain_errors
+from firstpick.server.host_drafter import HostDrafter, check_model, class_values
 from firstpick.server.host_store import HostStore
 from firstpick.server.packing import pack_lists
 from firstpick.server.routes import make_router
@@ -121,7 +127,10 @@ def _add_routes(server: FastAPI, services: Services[HostStore]) -> None:
     """Have requests for ``/firstpick`` answered behind our own rules; no other ever meets them."""
     place = f"{settings.MONAI_LABEL_API_STR}/firstpick"
     ours = FastAPI(title="FirstPick", version=__version__, openapi_url=f"{place}/openapi.json", docs_url=None)
-    ours.include_router(make_router(services.worklist, services.metrics), prefix=settings.MONAI_LABEL_API_STR)
+    drafts, prefix = services.drafts, settings.MONAI_LABEL_API_STR
+    router = make_router(services.worklist, services.metrics, has_drafts=drafts is not None)
+    for one in (router, *([make_draft_router(drafts)] if drafts else [])):
+        ours.include_router(one, prefix=prefix)
     check_tokens(ours)
     document(ours, place, pages=("/docs",))
     pack_lists(ours)
@@ -138,6 +147,8 @@ def _services(app: Any) -> Services[HostStore]:
     """Return what lives longer than an app that MONAI Label makes anew, looking at this one's datastore."""
     services = lasting(app.app_dir, app.studies, lambda: _build(app))
     services.store.attach(app.datastore())
+    if services.drafts and isinstance(services.drafts.drafter, HostDrafter):
+        services.drafts.drafter.attach(app)
     return services
 
 
@@ -149,8 +160,8 @@ def _build(app: Any) -> Services[HostStore]:
     if config.readers_per_study > 1:
         msg = "readers_per_study must be 1 inside another app: its datastore keeps one final label of each study."
         raise ConfigError(msg)
-    if config.drafts.enabled:
-        msg = "drafts.enabled must be false inside another app: drafts are its own models' there."
+    if config.drafts.enabled and not config.drafts.model:
+        msg = "drafts.enabled needs drafts.model inside another app: drafts are made by one of its own models there."
         raise ConfigError(msg)
     if config.series.by:
         msg = (
@@ -160,6 +171,8 @@ def _build(app: Any) -> Services[HostStore]:
         raise ConfigError(msg)
     if "labels" not in config.model_fields_set:
         config = config.model_copy(update={"labels": tuple(_labels(app)) or config.labels})
+    if config.drafts.enabled:
+        check_model(app, config.drafts.model, [label.name for label in config.labels])
     state = state_folder(config, folder, app_dir=app.app_dir)
     if not config.state_dir:
         state = state.with_name(f"{state.name}-inside")  # ids are others than those of `firstpick serve`
@@ -168,7 +181,18 @@ def _build(app: Any) -> Services[HostStore]:
     idle = LocalPool(n_workers=1, **config.limits(state))  # of every study there is a file already
     store = HostStore(app.datastore(), desk, ServedFiles(state / "served", config.served_gb * 1e9, idle), now)
     source = Listed(f"The datastore in {folder}", store.listing, config.eligible)
-    return put_together(config, desk, cache, source=source, store=store, now=now)
+    services = put_together(config, desk, cache, source=source, store=store, now=now)
+    return _with_drafts(services, desk, now, state) if config.drafts.enabled else services
+
+
+def _with_drafts(services: Services[HostStore], desk: Desk, now: Snapshot, state: Path) -> Services[HostStore]:
+    """Add what keeps results of a model ready."""
+    config, store = services.config, services.store
+    pool = LocalPool(n_workers=1, **config.limits(state), background=True)
+    drafter = HostDrafter(config, desk, now, store=store, folder=state / "drafts", executor=pool)
+    drafts = DraftDesk(config, desk, now, drafter)
+    store.label_list.drafts_of = drafts.label
+    return replace(services, threads=(*services.threads, drafter), drafts=drafts)
 
 
 def _folder(datastore: Datastore, studies: str) -> str:
@@ -194,11 +218,10 @@ def _labels(app: Any) -> Iterator[Label]:
     """Yield what the app's models draw, with their own values where these are free, in colours that differ."""
     taken: dict[str, int] = {}
     for labels in [app.labels, *(getattr(model, "labels", None) for model in app._infers.values())]:  # noqa: SLF001
-        named = labels.items() if isinstance(labels, Mapping) else ((name, i) for i, name in enumerate(labels or (), 1))
-        for name, value in named:
-            if str(name).lower() != "background" and str(name) not in taken:
+        for name, value in class_values(labels):
+            if name not in taken:
                 is_free = isinstance(value, int) and value > 0 and value not in taken.values()
-                taken[str(name)] = value if is_free else max(taken.values(), default=0) + 1
+                taken[name] = value if is_free else max(taken.values(), default=0) + 1
     for number, (name, value) in enumerate(sorted(taken.items(), key=lambda one: one[1])):
         rgb = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.75, 1.0)
         yield Label(name=name, value=value, color="#" + "".join(f"{round(255 * part):02x}" for part in rgb))

@@ -12,7 +12,7 @@ from typing import Any
 from monailabel.datastore.local import LocalDatastore
 
 from firstpick.board.board import OPEN
-from firstpick.board.events import Event, Labelled, SavedLabel, Unlabelled
+from firstpick.board.events import Event, Labelled, Noted, SavedLabel, Unlabelled
 from firstpick.database import StoreError
 from firstpick.server.desk import Desk
 from firstpick.server.label_folder import stamp_of
@@ -124,6 +124,15 @@ class HostStore:
     def odd_labels(self) -> dict[str, list[Any]]:
         """Return nothing: the host takes what it takes."""
         return {"unclaimed_labels": [], "unknown_values": []}
+
+    def get_label_uri(self, study_id: str, tag: str, /) -> str:
+        """Return the path of a label."""
+        label_id = self._host.get_labels_by_image_id(study_id)[tag]
+        return str(self._host.get_label_uri(label_id, tag))
+
+    def update_label_info(self, study_id: str, tag: str, info: dict[str, Any], /) -> None:
+        """Note more of a label in our own log: the host's says what it said."""
+        self._desk.decide(Noted(study_id=study_id, tag=tag, info=info))
 
     def warm_up(self) -> None:
         """Do nothing: the host checks no labels."""
