@@ -14,8 +14,7 @@ from firstpick.learning.features import Reduction, reduced_to
 from firstpick.learning.look import StudyPatches, kept_patches, teach
 from firstpick.learning.uncertainty import MOST_TAUGHT, LabelledPatches, doubt
 from firstpick.learning.work import Teaching
-from firstpick.selection.geometry import unit_rows
-from firstpick.selection.patches import N_COMPONENTS
+from firstpick.selection.patches import N_COMPONENTS, Patches
 from firstpick.studies import Slice
 from firstpick.voxels.label_formats import LabelError
 from firstpick.voxels.volumes import VolumeError
@@ -42,10 +41,11 @@ class Weighed:
 
 @dataclass(frozen=True)
 class _Looked:
-    """Patches of all studies, reduced, and of what they are."""
+    """Patches of all studies, as a probe sees them and as they are compared, and of what they are."""
 
     reduction: Reduction
     features: NDArray[np.float32]
+    rows: NDArray[np.float16]
     study: NDArray[np.intp]
     part: NDArray[np.intp]
 
@@ -86,17 +86,17 @@ def weigh_here(teaching: Teaching, files: tuple[Path, ...]) -> Weighed | None:
         bits = doubt(taught, looked.features)
     except ValueError as error:
         raise LearningError(str(error)) from error
-    spread = np.linalg.norm(looked.reduction.axes, axis=0)  # whose inverse is that of each component
-    return Weighed(unit_rows(looked.features / spread).astype(np.float16), looked.study, looked.part, bits)
+    return Weighed(looked.rows, looked.study, looked.part, bits)
 
 
 def _reduced(studies: Sequence[StudyPatches]) -> _Looked:
-    """Reduce patches to 64 principal components of their own, of equal spread."""
+    """Reduce patches to 64 principal components of their own; of equal spread for the probe, see `Patches`."""
     rows = np.concatenate([one.rows for one in studies])
     sample = rows[:: max(1, len(rows) // MOST_TAUGHT)]
     reduction = reduced_to(sample, max(1, min(N_COMPONENTS, len(sample) // 4)))
     study = np.repeat(np.arange(len(studies)), [len(one.rows) for one in studies])
-    return _Looked(reduction, reduction.of(rows), study, np.concatenate([one.part for one in studies]))
+    compared = Patches.reduced(rows, study).rows.astype(np.float16)
+    return _Looked(reduction, reduction.of(rows), compared, study, np.concatenate([one.part for one in studies]))
 
 
 def _lessons(teaching: Teaching) -> list[LabelledPatches]:
