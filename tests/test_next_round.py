@@ -102,6 +102,7 @@ def test_a_proposal_from_before_rounds_is_of_the_first(pool):
             "needs what the labels teach: set drafts.enabled: true",
         ),
         ({"next_round": "entropy_coverag"}, "Did you mean 'entropy_coverage'.*Or 'same'"),
+        ({"next_round": "entropy_coverage", "drafts.model": "m", "drafts.enabled": "true"}, "leave drafts.model empty"),
         ({"next_round": "sam"}, "next_round: strategy 'sam' is not known"),
     ],
 )

@@ -440,10 +440,9 @@ def _check_rounds(config: Config) -> None:
     except ValueError as error:
         msg = f"next_round: {error} Or 'same'."
         raise ValueError(msg) from error
-    if config.next_round in LATER and (config.drafts.model or not config.drafts.enabled):
-        msg = f"next_round '{config.next_round}' needs what the labels teach: set drafts.enabled: true."
-        if config.drafts.model:
-            msg = f"next_round '{config.next_round}' needs what the labels teach: with drafts.model nothing is learnt."
+    if config.next_round in LATER and (not config.drafts.enabled or config.drafts.model):
+        what_to_do = "leave drafts.model empty" if config.drafts.model else "set drafts.enabled: true"
+        msg = f"next_round '{config.next_round}' needs what the labels teach: {what_to_do}."
         raise ValueError(msg)
 
 

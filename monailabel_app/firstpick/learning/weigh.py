@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +14,7 @@ from firstpick.learning.features import Reduction, reduced_to
 from firstpick.learning.look import StudyPatches, kept_patches, teach
 from firstpick.learning.uncertainty import MOST_TAUGHT, LabelledPatches, doubt
 from firstpick.learning.work import Teaching
-from firstpick.selection.geometry import unit_rows
-from firstpick.selection.patches import N_COMPONENTS
+from firstpick.selection.patches import N_COMPONENTS, Patches
 from firstpick.studies import Slice
 from firstpick.voxels.label_formats import LabelError
 from firstpick.voxels.volumes import VolumeError
@@ -39,7 +39,18 @@ class Weighed:
     bits: NDArray[np.float32]
 
 
-_looked: dict[tuple[Path, ...], tuple[list[StudyPatches], Reduction, NDArray[np.float32]]] = {}
+@dataclass(frozen=True)
+class _Looked:
+    """Patches of all studies, as a probe sees them and as they are compared, and of what they are."""
+
+    reduction: Reduction
+    features: NDArray[np.float32]
+    rows: NDArray[np.float16]
+    study: NDArray[np.intp]
+    part: NDArray[np.intp]
+
+
+_looked: dict[tuple[Path, ...], _Looked] = {}
 _taught: dict[tuple[str, str, tuple[Slice, ...]], LabelledPatches | None] = {}
 
 
@@ -68,23 +79,24 @@ def weigh_here(teaching: Teaching, files: tuple[Path, ...]) -> Weighed | None:
         studies = [one for one in found if one is not None]
         if len(studies) < len(files) or not studies:
             return None
-        rows = np.concatenate([one.rows for one in studies])
-        sample = rows[:: max(1, len(rows) // MOST_TAUGHT)]
-        reduction = reduced_to(sample, max(1, min(N_COMPONENTS, len(sample) // 4)))
-        _looked[files] = studies, reduction, reduction.of(rows)
-    studies, reduction, features = _looked[files]
-    taught = [replace(one, rows=reduction.of(one.rows)) for one in _lessons(teaching)]
+        _looked[files] = _reduced(studies)
+    looked = _looked[files]
+    taught = [replace(one, rows=looked.reduction.of(one.rows)) for one in _lessons(teaching)]
     try:
-        bits = doubt(taught, features)
+        bits = doubt(taught, looked.features)
     except ValueError as error:
         raise LearningError(str(error)) from error
-    spread = np.linalg.norm(reduction.axes, axis=0)  # whose inverse is that of each component
-    return Weighed(
-        unit_rows(features / spread).astype(np.float16),
-        np.repeat(np.arange(len(studies)), [len(one.rows) for one in studies]),
-        np.concatenate([one.part for one in studies]),
-        bits,
-    )
+    return Weighed(looked.rows, looked.study, looked.part, bits)
+
+
+def _reduced(studies: Sequence[StudyPatches]) -> _Looked:
+    """Reduce patches to 64 principal components of their own; of equal spread for the probe, see `Patches`."""
+    rows = np.concatenate([one.rows for one in studies])
+    sample = rows[:: max(1, len(rows) // MOST_TAUGHT)]
+    reduction = reduced_to(sample, max(1, min(N_COMPONENTS, len(sample) // 4)))
+    study = np.repeat(np.arange(len(studies)), [len(one.rows) for one in studies])
+    compared = Patches.reduced(rows, study).rows.astype(np.float16)
+    return _Looked(reduction, reduction.of(rows), compared, study, np.concatenate([one.part for one in studies]))
 
 
 def _lessons(teaching: Teaching) -> list[LabelledPatches]:

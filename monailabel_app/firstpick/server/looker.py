@@ -160,7 +160,7 @@ class Looker:
         self.message = "What the labels leave unsure is being worked out."
         self._weighed = teaching, plan.files
         try:
-            found = self._executor.submit(weigh_here, teaching, plan.files).result()
+            found = self._executor.submit_slow(weigh_here, teaching, plan.files).result()  # all labels after a start
         except Exception as error:  # noqa: BLE001 - a worker may die of anything
             is_said = isinstance(error, LearningError | EncoderError)
             self._known, self.message = None, str(error) if is_said else why_failed(error, "Working it out")

@@ -8,6 +8,7 @@ function makeDraftsSection() {
   const section = make("section", { id: "drafts" },
     make("h2", { id: "drafts-title", textContent: "Drafts" }),
     make("p", { id: "drafts-text" }),
+    make("p", { id: "drafts-round" }),
     make("p", { id: "drafts-stop" }, make("b")),
     make("ul", { id: "drafts-warnings" }),
     make("div", { id: "corrections" }),
@@ -44,6 +45,9 @@ function drawCorrections(corrections) {
 function drawDrafts(drafts) {
   if (!byId("drafts")) makeDraftsSection();
   byId("drafts-text").textContent = drafts.message;
+  byId("drafts-round").hidden = !drafts.next_round;
+  if (byId("drafts-round").textContent !== drafts.next_round) drawn = ""; // the map may show something else now
+  byId("drafts-round").textContent = drafts.next_round;
   byId("drafts-stop").hidden = !drafts.stop;
   byId("drafts-stop").firstChild.textContent = drafts.stop;
   byId("drafts-warnings").replaceChildren(...drafts.warnings.map(({ title, sentence }) =>
