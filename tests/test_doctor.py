@@ -73,6 +73,11 @@ def test_a_good_installation_is_told_to_be_well_and_nothing_is_written(setup, tm
     assert [line.split()[1] for line in lines if not line.startswith(" ")][: len(CHECKS)] == CHECKS
 
 
+def test_what_chooses_later_rounds_is_said_if_it_is_another(setup):
+    findings, _, _ = doctor(setup, "--conf", "next_round", "ward")
+    assert "strategy kmeans (later rounds: ward), batches of 10." in told(findings, "ok")["config"]
+
+
 def test_a_configuration_with_mistakes(setup):
     assert_only(setup, "config", "Did you mean 'kmeans'?", "--conf", "strategy", "kmens")
 

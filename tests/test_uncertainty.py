@@ -10,15 +10,8 @@ from firstpick.encoders import EncoderSpec
 from firstpick.learning import uncertainty
 from firstpick.learning.draft import Labelled, LearningError
 from firstpick.learning.look import Look, kept_patches, look, teach
-from firstpick.learning.uncertainty import (
-    LabelledPatches,
-    Uncertainty,
-    doubt,
-    drawn,
-    looked_at,
-    patch_classes,
-    pictured,
-)
+from firstpick.learning.patches import patch_classes, pictured
+from firstpick.learning.uncertainty import LabelledPatches, Uncertainty, doubt, drawn, looked_at
 from firstpick.learning.weigh import weigh_here
 from firstpick.learning.work import Teaching
 from firstpick.studies import Pool, Sample, Slice, Study

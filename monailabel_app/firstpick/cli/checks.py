@@ -30,7 +30,7 @@ from firstpick.board.log import check_log, read_log
 from firstpick.cli import catalogue
 from firstpick.cli.serve import INSTALL_MONAILABEL
 from firstpick.cli.session import configuration, studies_place
-from firstpick.config import Config, ConfigError, state_folder
+from firstpick.config import SAME, Config, ConfigError, state_folder
 from firstpick.database import StoreError
 from firstpick.encoders import EncoderError, hub_id
 from firstpick.encoders.gpu import gpu_here
@@ -151,7 +151,8 @@ def _configuration(setup: Setup) -> Found:
         yield BAD, setup.problem, "What follows is looked at with the default instead."
         return
     config = setup.config
-    yield GOOD, f"Encoder {config.encoder}, strategy {config.strategy}, batches of {config.batch_size}."
+    later = "" if config.next_round == SAME else f" (later rounds: {config.next_round})"
+    yield GOOD, f"Encoder {config.encoder}, strategy {config.strategy}{later}, batches of {config.batch_size}."
 
 
 def _encoder(setup: Setup) -> Found:

@@ -17,9 +17,10 @@ from firstpick.encoders import EncoderSpec
 from firstpick.encoders.patches import PatchEncoder, patch_encoder
 from firstpick.learning.draft import Labelled, LearningError, token_cache
 from firstpick.learning.labels import read_classes
+from firstpick.learning.patches import patch_classes, pictured
 from firstpick.learning.stack import AXES, Stack
 from firstpick.learning.tokens import SIZE
-from firstpick.learning.uncertainty import LabelledPatches, drawn, patch_classes, pictured, seed_of
+from firstpick.learning.uncertainty import LabelledPatches, drawn, seed_of
 from firstpick.sources.source import read_study
 from firstpick.studies import Sample, Slice, Study
 from firstpick.voxels.volumes import Volume
