@@ -25,7 +25,7 @@ from firstpick.libraries import settle_libraries
 from firstpick.studies import Study
 from firstpick.workers import LocalPool, NotReadyError
 
-_LIBRARIES = ("numpy", "scipy", "torch", "nibabel", "SimpleITK", "pydicom", "pillow", "h5py")
+_LIBRARIES = ("numpy", "scipy", "torch", "onnxruntime", "nibabel", "SimpleITK", "pydicom", "pillow", "h5py")
 """Those that read voxels and make numbers of them; besides, those that the encoder asks for."""
 
 Done = TypeVar("Done")

@@ -1,4 +1,4 @@
-"""Which GPUs there are; torch, which takes over a second to import, is asked only if it was built for one."""
+"""Which GPUs there are; torch, which takes over a second to import, is asked only where there may be one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import runpy
 import sys
 from pathlib import Path
 
+_DEVICES = ("nvidia", "nvhost", "nvmap", "dxg", "kfd")
+"""How Linux names GPUs in ``/dev``: Nvidia's, those of its small boards, Windows' below WSL, AMD's."""
+
 
 def n_gpus() -> int:
     """How many GPUs torch has to run networks on."""
-    if "torch" not in sys.modules and not _built_for_gpu():
+    if "torch" not in sys.modules and not _may_have_gpu():
         return 0
     import torch  # noqa: PLC0415 - see above
 
@@ -26,8 +29,10 @@ def see_only(gpu: int) -> None:
 
 
 @functools.cache
-def _built_for_gpu() -> bool:
-    """Whether the torch that is installed, if it is, could use a GPU."""
+def _may_have_gpu() -> bool:
+    """Whether there may be a GPU that the torch that is installed, if it is, could use."""
+    if sys.platform == "linux" and not any(file.name.startswith(_DEVICES) for file in Path("/dev").iterdir()):
+        return False
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
         return False
