@@ -11,6 +11,7 @@ from firstpick.selection.greedy import EXACT_ROWS
 
 _N_COMPONENTS = 16  # in which pairs are looked for before they are measured
 _N_OF_MANY = 64  # the same among more than 20,000 rows, of which hardly any is then measured in vain
+_MOST_FITTED = 5_000
 _BLOCK = 1024
 _ROUNDING = 1e-5
 
@@ -114,7 +115,7 @@ def _projected(unit: NDArray[np.float32]) -> NDArray[np.float32]:
     model = PCA(n_components, svd_solver="randomized", random_state=0)
     if len(unit) <= EXACT_ROWS:
         return np.asarray(model.fit_transform(unit), np.float32)
-    model.fit(unit[:: stride(len(unit), EXACT_ROWS)])  # any directions will do, as long as many rows differ in them
+    model.fit(unit[:: stride(len(unit), _MOST_FITTED)])  # any directions will do, as long as many rows differ in them
     low = np.empty((len(unit), n_components), np.float32)
     for block in in_blocks(*unit.shape):
         low[block] = model.transform(unit[block])
