@@ -194,6 +194,20 @@ def test_near_duplicates_are_found_across_blocks(monkeypatch):
     np.testing.assert_array_equal(labelled, [*range(119, 59, -1), *range(60, 120)])
 
 
+def test_copies_among_many_rows_are_those_of_the_definition(monkeypatch):
+    monkeypatch.setattr("firstpick.selection.duplicates.EXACT_ROWS", 150)
+    X = unit_rows(rng(0).normal(size=(200, 80)), np.float32)
+    X[:40] = X[0] + 0.002 * rng(1).normal(size=(40, 80)) / np.sqrt(80)  # a crowd
+    X = unit_rows(np.vstack([X, X[150:]]), np.float32)
+    found = near_duplicates(X, 0.9999, first=np.array([160]))
+    assert len(set(found[:40].tolist())) == 1
+    assert found[210] == 160
+    pairs = np.sort(np.column_stack([np.arange(150, 200), np.arange(200, 250)]), axis=1)
+    for one, other in pairs[np.arange(50) != 10]:
+        assert {found[one], found[other]} in ({one}, {other})
+    np.testing.assert_array_equal(found[40:150], np.arange(40, 150))
+
+
 # -- strata
 
 

@@ -1,5 +1,7 @@
 """What `select` does around every strategy: checks, scales, puts rows in an order of their content, maps back."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -146,3 +148,16 @@ def test_what_select_gives_is_no_parameter_of_a_strategy():
     for name in STRATEGIES:
         with pytest.raises(ValueError, match="parameter 'rng' is not known"):
             check_strategy(name, {"rng"})
+
+
+@pytest.mark.parametrize("strategy", ["calr", "kcenter", "kmeans"])
+def test_many_rows_are_copied_less_than_four_times(strategy):
+    # the rows in order, the rows scaled, and what the strategy needs
+    X = np.random.default_rng(0).standard_normal((60_000, 128), np.float32) + np.float32(1)
+    select(strategy, X[:100], 3)  # imports
+    tracemalloc.start()
+    try:
+        select(strategy, X, 5, starts=1)
+        assert tracemalloc.get_traced_memory()[1] < 4 * X.nbytes
+    finally:
+        tracemalloc.stop()

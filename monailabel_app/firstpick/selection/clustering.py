@@ -279,7 +279,8 @@ def mean_rows(X: NDArray[np.float32], label: NDArray[np.intp], n_clusters: int) 
     centres = np.zeros((n_clusters, X.shape[1]), np.float32)
     for c, rows in enumerate(members(label, n_clusters)):
         if len(rows):
-            centres[c] = X[rows].mean(axis=0, dtype=np.float64)
+            blocks = in_blocks(len(rows), X.shape[1])
+            centres[c] = sum(X[rows[block]].sum(axis=0, dtype=np.float64) for block in blocks) / len(rows)
     return centres
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from firstpick.selection.cells import have_company
 from firstpick.selection.geometry import in_blocks, stride
 from firstpick.selection.greedy import EXACT_ROWS
 
 _N_COMPONENTS = 16  # in which pairs are looked for before they are measured
+_N_OF_MANY = 64  # the same among more than 20,000 rows, of which hardly any is then measured in vain
+_MOST_FITTED = 5_000
 _BLOCK = 1024
 _ROUNDING = 1e-5
 
@@ -36,7 +39,8 @@ def near_duplicates(unit: NDArray[np.float32], threshold: float, *, first: NDArr
     close enough, or becomes an original. So everything is close to what stands for it, which linking pairs to
     chains would not promise. Exact: a projection on the first principal components, which never makes a pair
     more distant, tells which pairs to measure, and rows are taken along the first one, so that most originals
-    are too far behind to look at. Memory grows with the number of rows, not with its square.
+    are too far behind to look at. Of more than 20,000 rows, those that have none close by in the projection are
+    originals at once, see `firstpick.selection.cells`. Memory does not grow with the square of the number of rows.
 
     Examples
     --------
@@ -50,6 +54,8 @@ def near_duplicates(unit: NDArray[np.float32], threshold: float, *, first: NDArr
     for start in range(0, len(others), _BLOCK):
         search.match(others[start : start + _BLOCK], first, original)
     others = others[original[others] == others]
+    if len(unit) > EXACT_ROWS:
+        others = others[search.have_company(others)]
     others = others[np.argsort(search.along[others], kind="stable")]
     found = np.empty(0, np.intp)  # originals, sorted along the first component
     for start in range(0, len(others), _BLOCK):
@@ -76,6 +82,10 @@ class _Search:
         self.along = low[:, 0]
         self.radius = float(np.sqrt(squared))
 
+    def have_company(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Tell which of some rows may have another of them close enough."""
+        return have_company(self._right[rows, :-2], self.radius)
+
     def match(self, rows: NDArray[np.intp], originals: NDArray[np.intp], original: NDArray[np.intp]) -> None:
         """Note in ``original`` which rows repeat an original."""
         for i, j in self._pairs(rows, originals):
@@ -97,15 +107,16 @@ class _Search:
 
 
 def _projected(unit: NDArray[np.float32]) -> NDArray[np.float32]:
-    if unit.shape[1] <= _N_COMPONENTS or len(unit) <= _N_COMPONENTS:
+    n_components = _N_COMPONENTS if len(unit) <= EXACT_ROWS else _N_OF_MANY
+    if min(unit.shape) <= n_components:
         return unit
     from sklearn.decomposition import PCA  # noqa: PLC0415 - a server must start without it
 
-    model = PCA(_N_COMPONENTS, svd_solver="randomized", random_state=0)
+    model = PCA(n_components, svd_solver="randomized", random_state=0)
     if len(unit) <= EXACT_ROWS:
         return np.asarray(model.fit_transform(unit), np.float32)
-    model.fit(unit[:: stride(len(unit), EXACT_ROWS)])  # any directions will do, as long as many rows differ in them
-    low = np.empty((len(unit), _N_COMPONENTS), np.float32)
+    model.fit(unit[:: stride(len(unit), _MOST_FITTED)])  # any directions will do, as long as many rows differ in them
+    low = np.empty((len(unit), n_components), np.float32)
     for block in in_blocks(*unit.shape):
         low[block] = model.transform(unit[block])
     return low

@@ -41,14 +41,7 @@ def content_order(X: NDArray[Any]) -> NDArray[np.intp]:
     >>> content_order(np.array([[2.0, 0.0], [1.0, 9.0], [1.0, 5.0]])).tolist()
     [2, 1, 0]
     """
-    if not len(X):
-        return np.empty(0, dtype=np.intp)
-    order = np.argsort(X[:, 0], kind="stable")
-    first = X[order, 0]
-    is_as_before = np.append(False, first[1:] == first[:-1])
-    tied = np.flatnonzero(is_as_before | np.append(is_as_before[1:], False))  # hardly any, in a pool of embeddings
-    order[tied] = order[tied][np.lexsort(X[order[tied]].T[::-1])]
-    return np.asarray(order, dtype=np.intp)
+    return equal_runs(X)[0]
 
 
 def equal_runs(X: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -67,12 +60,20 @@ def equal_runs(X: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     >>> order.tolist(), is_new.tolist()
     ([1, 0, 2], [True, True, False])
     """
-    order = content_order(X)
-    is_new = np.arange(len(order)) == 0
-    is_new[1:] = X[order[1:], 0] != X[order[:-1], 0]
-    alike = np.flatnonzero(~is_new)  # as the row before, in the first column
-    for block in in_blocks(len(alike), X.shape[1]):
-        is_new[alike[block]] = (X[order[alike[block]]] != X[order[alike[block] - 1]]).any(axis=1)
+    if not len(X):
+        return np.empty(0, np.intp), np.empty(0, np.bool_)
+    order = np.argsort(X[:, 0], kind="stable")
+    is_new = np.append(True, X[order[1:], 0] != X[order[:-1], 0])
+    tied = np.arange(len(X))
+    for column in X.T[1:]:  # hardly any rows are tied in more than one, in a pool of embeddings
+        begins = is_new[tied]
+        tied = tied[~begins | np.append(~begins[1:], False)]
+        if not len(tied):
+            break
+        values = column[order[tied]]
+        by_value = np.lexsort((values, np.cumsum(is_new[tied])))
+        order[tied], values = order[tied][by_value], values[by_value]
+        is_new[tied[1:]] |= values[1:] != values[:-1]
     return order, is_new
 
 
