@@ -259,11 +259,11 @@ def train(round_: Round, n: int, results: Results, arm: str, *, times: int) -> N
 def time_step(examples: Any, n_classes: int, crop: tuple[int, ...]) -> float:
     """Return the seconds of one step of training, what it takes to begin apart."""
     taken = []
-    for n_steps in (FEWEST_STEPS, FEWEST_STEPS, 6 * FEWEST_STEPS):  # the first one loads libraries
+    for n_steps in (FEWEST_STEPS, FEWEST_STEPS, 3 * FEWEST_STEPS):  # the first one loads libraries
         start = time.process_time()
         network_masks(examples, [], n_classes, crop, 0, n_steps)
         taken.append(time.process_time() - start)
-    return (taken[2] - taken[1]) / (5 * FEWEST_STEPS)
+    return (taken[2] - taken[1]) / (2 * FEWEST_STEPS)
 
 
 def main() -> None:
@@ -273,6 +273,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--trained", type=int, default=2, help="splits on which a network is trained from scratch")
+    parser.add_argument("--trained-long", type=int, default=1, help="the same, for ten times as long")
     parser.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=list(RIVALS))
     parser.add_argument("--minutes", type=float, default=600.0, help="after which nothing more is begun")
     options = parser.parse_args()
@@ -286,7 +287,8 @@ def main() -> None:
         round_ = make_round(options.data, name, seed)
         for n in N_LABELS:
             train(round_, n, results, SCRATCH, times=1)
-        train(round_, max(N_LABELS), results, LONG, times=10)
+    for seed, name in itertools.product(range(options.trained_long), options.sets):
+        train(make_round(options.data, name, seed), max(N_LABELS), results, LONG, times=10)
 
 
 if __name__ == "__main__":

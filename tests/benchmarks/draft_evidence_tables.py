@@ -129,30 +129,31 @@ def played(steps: dict[int, dict[str, Any]], *, least: float, last: int) -> tupl
 
 
 def stop_table(lines: Lines, names: list[str]) -> str:
-    """A line for each set and rule: how often it says stop, when, and what the drafts of other studies are then."""
+    """A line for each set and rule, or for all rules that never say anything there."""
     head = ["data", "`stop.dice`", "`stop.last`", "says so", "after labels", "Dice of held-out drafts then, median"]
     rows = [[*head, "part of them below `stop.dice`", "too early", "never, though it could"]]
     for name in names:
-        rounds = rounds_of(lines, name)
-        for least, last in RULES:
-            ends = [played(steps, least=least, last=last) for steps in rounds]
-            said = [end for end in ends if end]
-            early = sum(np.median(dice) < least for _, dice in said)
-            missed = sum(
-                np.median(steps[max(steps)]["dice"]) >= least
-                for steps, end in zip(rounds, ends, strict=True)
-                if end is None
-            )
-            then = np.concatenate([dice for _, dice in said]) if said else np.empty(0)
-            rows.append([name, f"{least:g}", str(last), f"{len(said)} of {len(rounds)}"])
-            if said:
-                labels = np.median([n for n, _ in said])
-                rows[-1] += [f"{labels:g}", f"{np.median(then):.3f}", f"{np.mean(then < least):.0%}"]
-                rows[-1] += [f"{early} of {len(said)}"]
-            else:
-                rows[-1] += [""] * 4
-            rows[-1] += [f"{missed} of {len(rounds) - len(said)}" if len(said) < len(rounds) else ""]
+        own = [stop_cells(rounds_of(lines, name), least, last) for least, last in RULES]
+        if len(set(own)) == 1 and not own[0][1]:
+            rows.append([name, "each of these", "", *own[0]])
+        else:
+            rows += [[name, f"{least:g}", str(last), *cells] for (least, last), cells in zip(RULES, own, strict=True)]
     return markdown(rows)
+
+
+def stop_cells(rounds: list[dict[int, dict[str, Any]]], least: float, last: int) -> tuple[str, ...]:
+    """How often a rule says stop, when, what the drafts of other studies are then, and how often it is wrong."""
+    ends = [played(steps, least=least, last=last) for steps in rounds]
+    silent = [steps for steps, end in zip(rounds, ends, strict=True) if end is None]
+    n_missed = sum(np.median(steps[max(steps)]["dice"]) >= least for steps in silent)
+    missed = f"{n_missed} of {len(silent)}" if silent else ""
+    said = [end for end in ends if end]
+    if not said:
+        return f"0 of {len(rounds)}", "", "", "", "", missed
+    labels, then = np.median([n for n, _ in said]), np.concatenate([dice for _, dice in said])
+    n_early = sum(np.median(dice) < least for _, dice in said)
+    when = (f"{len(said)} of {len(rounds)}", f"{labels:g}", f"{np.median(then):.3f}", f"{np.mean(then < least):.0%}")
+    return *when, f"{n_early} of {len(said)}", missed
 
 
 def draw_round(data: Path, out: Path, lines: Lines, name: str, path: Path) -> None:
