@@ -1,6 +1,7 @@
 """One way to run an encoder's network on this processor, in a process of its own (part of `encoder_paths.py`).
 
-``python encoder_ways.py prepare ENCODER FOLDER`` writes there what every way takes: views, an ONNX graph, int8.
+``python encoder_ways.py prepare ENCODER FOLDER`` writes there what ways take: views, and an ONNX graph; ``narrow`` that
+graph in int8.
 ``python encoder_ways.py WAY ENCODER FOLDER`` gets ready on one thread, says what that took, and answers orders, a line
 of JSON for each: ``time N_THREADS`` and ``rows FILE``.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-SETS = {"hippocampus": 16, "nerve_us": 48, "polyp_kvasir": 32}
+SETS = {"nerve_us": 40, "polyp_kvasir": 40, "mednist": 40}
 N_VIEWS = 24
 CALIBRATION, N_CALIBRATION = ("hippocampus", "nerve_us", "polyp_kvasir", "mednist"), 4
 
@@ -147,7 +148,7 @@ def peak_mb():
 
 
 def prepare(name, folder):
-    """Write views, whose they are, and graphs; print the seconds of the processor that the graphs took."""
+    """Write views, whose they are, and the graph; note the seconds of the processor that the graph took."""
     from firstpick.encoders import EncoderSpec, build_encoder
     from firstpick.voxels.volumes import read_volume
 
@@ -162,11 +163,9 @@ def prepare(name, folder):
         parts = [encoder.parts(read_volume(file)) for file in some]
         np.save(folder / f"{kind}.npy", np.ascontiguousarray(encoder.prepare(np.concatenate(parts))))
         np.save(folder / f"{kind}_counts.npy", [len(part) for part in parts])
-    facts = {"batch": encoder._batch}
-    for graph, make in (("graph_s", export), ("int8_s", to_int8)):
-        start = time.process_time()
-        make(name, folder, encoder._batch)
-        facts[graph] = time.process_time() - start
+    start = time.process_time()
+    export(name, folder, encoder._batch)
+    facts = {"batch": encoder._batch, "graph_s": time.process_time() - start}
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
@@ -187,10 +186,12 @@ def export(name, folder, size):
         )
 
 
-def to_int8(name, folder, size):
+def narrow(name, folder):
     """Write the graph in int8, calibrated on views of four kinds."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    size = json.loads((folder / "facts.json").read_text())["batch"]
 
     class Views(CalibrationDataReader):
         def __init__(self):
@@ -207,7 +208,7 @@ def to_int8(name, folder, size):
 
 if __name__ == "__main__":
     what, encoder_name, where = sys.argv[1:]
-    if what == "prepare":
-        prepare(encoder_name, Path(where))
+    if what in {"prepare", "narrow"}:
+        {"prepare": prepare, "narrow": narrow}[what](encoder_name, Path(where))
     else:
         serve(what, encoder_name, Path(where))
