@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 from draft_evidence import STEPS
-from draft_evidence_tables import honesty_table, paired_table, played, stop_table
+from draft_evidence_tables import honesty_table, paired_table, played, stop_table, told
 
 
 def line(held_out, ahead, dice):
@@ -49,9 +49,12 @@ def test_too_early_is_told_from_never():
 
 
 def test_what_the_server_says_is_compared_with_what_is_true():
-    assert "| membrane | 0.900 | 0.900 | 0.900 | +0.050 (+0.050 to +0.050)" in honesty_table(
-        made_up([0.9, 0.9]), {"membrane": 0.4}
-    )
+    lines, ratios = made_up([0.9] * 4), {"membrane": 0.4}
+    assert "| membrane | 0.900 | 0.900 | 0.900 | +0.050 (+0.050 to +0.050)" in honesty_table(lines, ratios)
+
+
+def test_two_splits_give_no_interval():
+    assert told([0.7, 0.8], 0.4) == "0.700; 0.800"
 
 
 def test_other_arms_are_compared_split_by_split():
@@ -59,5 +62,5 @@ def test_other_arms_are_compared_split_by_split():
     for seed, dice in enumerate([0.9, 0.8]):
         lines["membrane", seed, "LDA", 5] = {"dice": [dice]}
     row = paired_table(lines, {"membrane": 0.4}).splitlines()[-1]
-    assert row.startswith("| membrane | LDA | +0.000 (")
+    assert row.startswith("| membrane | LDA | +0.050; -0.050 |")
     assert row.endswith("| 1 of 2 |")

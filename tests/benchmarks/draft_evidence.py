@@ -127,7 +127,7 @@ def listed(root: Path) -> tuple[Study, ...]:
 
 
 def make_round(data: Path, name: str, seed: int) -> Round:
-    """Draw a split; nothing of it was used when the drafts' networks were made."""
+    """Draw a split, another one than those that the settings of the drafts' networks were chosen on."""
     folder, labels = SETS[name]
     studies = listed(data / name)
     by_name = {bare(path.name): path for path in (data / name / folder).iterdir()}

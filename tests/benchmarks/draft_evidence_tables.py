@@ -3,8 +3,8 @@
     python tests/benchmarks/draft_evidence_tables.py DATA OUT --readme monailabel_app/firstpick/evaluate/README.md
 
 DATA and OUT are those of `draft_evidence.py`. Means over the splits with 95 % intervals of the corrected resampled
-t-test. ``--pictures FOLDER`` draws, of one split of each set, three drafts at 5, 10 and 20 labels beside the masks, and
-how the drafts of the studies labelled next agreed with their masks.
+t-test; of fewer than four splits each one's number. ``--pictures FOLDER`` draws, of one split of each set, three drafts
+at 5, 10 and 20 labels beside the masks, and how the drafts of the studies labelled next agreed with their masks.
 """
 
 # ruff: noqa: T201  a script prints
@@ -23,7 +23,7 @@ from draft_rounds import draw
 from evidence_over_pools import put_between
 
 from firstpick.drafts import Drafts
-from firstpick.evaluate.statistics import Estimate, corrected_t
+from firstpick.evaluate.statistics import corrected_t
 from firstpick.evaluate.tables import markdown
 from firstpick.learning.labels import read_classes
 from firstpick.learning.stack import Stack
@@ -36,6 +36,8 @@ RULES = ((0.9, 3), (0.9, 5), (0.9, 10), (0.8, 5), (0.75, 5), (0.7, 5))
 """Values of ``stop.dice`` and ``stop.last``."""
 BEGIN, END = "<!-- begin: draft_evidence_tables.py -->", "<!-- end: draft_evidence_tables.py -->"
 N_SHOWN = 3
+FEWEST_SPLITS = 4
+"""For an interval."""
 
 Lines = dict[tuple[str, int, str, int], dict[str, Any]]
 
@@ -58,7 +60,7 @@ def dice_table(lines: Lines, ratios: dict[str, float]) -> str:
         for arm in ARMS:
             found = [by_split(lines, name, arm, n) for n in N_LABELS]
             if any(found):
-                cells = [plain(corrected_t(list(one.values()), ratio)) if one else "" for one in found]
+                cells = [told(list(one.values()), ratio) for one in found]
                 seconds = [by_split(lines, name, arm, max(N_LABELS), what) for what in ("learn_s", "draft_s")]
                 shown = [f"{np.median(list(one.values())):.2g}" if one else "" for one in seconds]
                 rows.append([name, arm, *cells, str(max(map(len, found))), *shown])
@@ -74,7 +76,7 @@ def paired_table(lines: Lines, ratios: dict[str, float]) -> str:
             for n in N_LABELS:
                 own, drafts = by_split(lines, name, arm, n), by_split(lines, name, NETWORKS, n)
                 apart = [own[seed] - drafts[seed] for seed in own if seed in drafts]
-                cells.append(signed(corrected_t(apart, ratio)) if apart else "")
+                cells.append(told(apart, ratio, "+.3f"))
                 won, total = won + sum(one > 0 for one in apart), total + len(apart)
             if total:
                 rows.append([name, arm, *cells, f"{won} of {total}"])
@@ -89,17 +91,17 @@ def honesty_table(lines: Lines, ratios: dict[str, float]) -> str:
         for n in N_LABELS:
             stated, true = (by_split(lines, name, NETWORKS, n, what) for what in ("held_out", "dice"))
             said.append(f"{np.mean(list(stated.values())):.3f}")
-            off.append(signed(corrected_t([stated[seed] - true[seed] for seed in stated], ratio)))
+            off.append(told([stated[seed] - true[seed] for seed in stated], ratio, "+.3f"))
         rows.append([name, *said, *off])
     return markdown(rows)
 
 
-def plain(found: Estimate) -> str:
-    return f"{found.mean:.3f}" + ("" if np.isnan(found.low) else f" ({found.low:.3f} to {found.high:.3f})")
-
-
-def signed(found: Estimate) -> str:
-    return f"{found.mean:+.3f}" + ("" if np.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})")
+def told(values: list[float], ratio: float, how: str = ".3f") -> str:
+    """Write a mean and its interval; of fewer splits than tell anything of their spread, each one's number."""
+    if len(values) < FEWEST_SPLITS:
+        return "; ".join(f"{value:{how}}" for value in values)
+    found = corrected_t(values, ratio)
+    return f"{found.mean:{how}} ({found.low:{how}} to {found.high:{how}})"
 
 
 def rounds_of(lines: Lines, name: str) -> list[dict[int, dict[str, Any]]]:
