@@ -90,6 +90,16 @@ def test_each_process_is_prepared_before_its_first_task():
         assert pool.submit(how_often_ready).result()[0] == 1
 
 
+def test_a_pool_that_is_alike_is_prepared_like_the_first_and_in_its_own_way():
+    with (
+        LocalPool(n_workers=1, prepare=(get_ready, 0, "well")) as pool,
+        pool.alike(n_workers=1) as plain,
+        pool.alike(n_workers=1, prepare=(get_ready, 0, "better")) as other,
+    ):
+        assert plain.submit(how_often_ready).result()[0] == 1
+        assert other.submit(how_often_ready).result()[0] == 2
+
+
 def test_what_comes_first_is_done_once_in_each_worker_and_again_after_its_death():
     with LocalPool(n_workers=1, time_limit_s=2) as pool:
         first = (get_ready, 0)

@@ -172,13 +172,13 @@ class LocalPool:
         return self._put(_Task((function, *args), first))
 
     def alike(self, *, n_workers: int, prepare: Call = ()) -> LocalPool:
-        """Return another pool with these limits and this priority, and a preparation of its own if one is given."""
+        """Return another pool with these limits and this priority, prepared like this one and then by `prepare`."""
         return LocalPool(
             n_workers=n_workers,
             time_limit_s=self.time_limit_s,
             start_limit_s=self.start_limit_s,
             memory_gb=self.memory_gb,
-            prepare=prepare or self._prepare,
+            prepare=(_call_each, self._prepare, prepare),
             background=self._background,
         )
 
@@ -310,12 +310,18 @@ def _make_importable() -> None:
 # -- in the worker
 
 
+def _call_each(*calls: Call) -> None:
+    """Call functions with their arguments, one after the other."""
+    for call in calls:
+        if call:
+            call[0](*call[1:])
+
+
 def _work(pipe: Connection, prepare: Call, n_threads: int, background: bool) -> None:  # noqa: FBT001 - of a process
     """Answer calls until the pool closes the pipe or ends the process."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     prepare_process(n_threads, background=background)
-    if prepare:
-        prepare[0](*prepare[1:])
+    _call_each(prepare)
     answer: tuple[Any, BaseException | None, str] | None
     while True:
         try:
