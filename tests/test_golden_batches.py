@@ -64,7 +64,9 @@ def picked(studies, state, strategy, seed):
 
 
 def strategies():
-    return [line.split()[0] for line in run("list", "strategies")[1].splitlines()]
+    """Those that can choose a first batch."""
+    lines = run("list", "strategies")[1].splitlines()
+    return [line.split()[0] for line in lines if not line.endswith("For next_round alone.")]
 
 
 def computer():
