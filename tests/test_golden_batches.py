@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from conftest import Phantom
@@ -77,7 +78,7 @@ def computer():
     kind = [facts.get(key, "") for key in ("model name", "cpu family", "model", "stepping")]
     threads = f"{os.cpu_count()} x {torch.backends.cpu.get_cpu_capability()}"
     return " ".join([*(kind if any(kind) else [platform.processor()]), f"({threads})"]) + (
-        f", torch {torch.__version__}, numpy {np.__version__}"
+        f", torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}, numpy {np.__version__}"
     )
 
 
