@@ -26,10 +26,10 @@ from firstpick.server.documentation import document
 from firstpick.server.draft_routes import make_draft_router
 from firstpick.server.draft_status import DraftDesk
 from firstpick.server.draft_tasks import MODEL, DraftInfer, DraftTrainer, make_draft_stock_router
-from firstpick.server.drafter import Drafter
 from firstpick.server.errors import explain_errors
 from firstpick.server.filing import Filing
 from firstpick.server.label_folder import LabelFolder, copy_labels
+from firstpick.server.learner import Learner
 from firstpick.server.packing import pack_lists
 from firstpick.server.routes import make_router
 from firstpick.server.security import guard
@@ -168,7 +168,7 @@ def _with_drafts(
     config, store = services.config, services.store
     limits = {**config.limits(state), "memory_gb": config.drafts.memory_gb}
     pool = LocalPool(n_workers=1, **limits, background=True)
-    drafter = Drafter(config, desk, now, store=store, folder=state / "drafts", executor=pool)
+    drafter = Learner(config, desk, now, store=store, folder=state / "drafts", executor=pool)
     drafts = DraftDesk(config, desk, now, drafter)
     store.label_list.drafts_of = drafts.label
     services.proposer.unsure = drafter.unsure

@@ -1,10 +1,11 @@
-"""The thread that learns from the final labels and drafts the masks of the next picks; nobody waits for it."""
+"""The thread that keeps drafts of the next picks ready, whoever makes them; nobody waits for it."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
@@ -17,12 +18,7 @@ from fastapi import HTTPException
 from firstpick.board.board import OPEN, Board
 from firstpick.board.events import FINAL
 from firstpick.config import Config
-from firstpick.encoders import EncoderError
-from firstpick.learning.draft import FEWEST, Labelled, LearningError
-from firstpick.learning.uncertainty import Uncertainty
-from firstpick.learning.work import Taught, Teaching, compare, draft_here, learn_here, taught_here
-from firstpick.selection import LATER
-from firstpick.server.chooser import nothing_learnt
+from firstpick.learning.work import Taught, compare
 from firstpick.server.desk import Desk
 from firstpick.server.draft_files import DraftFiles, DraftRecord
 from firstpick.server.looker import Looker
@@ -32,15 +28,13 @@ from firstpick.studies import Pool, Study
 from firstpick.voxels.label_formats import LabelError
 from firstpick.voxels.labels import checksum
 from firstpick.voxels.volumes import VolumeError
-from firstpick.workers import LocalPool, NotReadyError, why_failed
+from firstpick.workers import LocalPool, why_failed
 
 logger = logging.getLogger(__name__)
 
 CORRECTION = "draft"
 """Key of a final label's info: how it differs from the draft of its study."""
 
-_SAID = (LearningError, EncoderError, VolumeError, LabelError)
-"""Errors whose text is for people."""
 _LOOK_S = 0.5
 _MOST_ASKED = 100
 
@@ -74,7 +68,7 @@ class Labels(Protocol):
         ...
 
 
-class Drafter(threading.Thread):
+class Drafter(threading.Thread, ABC):
     """Keeps drafts ready for the next picks of the configured strategy, and for studies that somebody asked for.
 
     A draft is there only while every label that it was learnt from is: one that is deleted or drawn anew is forgotten
@@ -87,18 +81,18 @@ class Drafter(threading.Thread):
     now : Snapshot
     store : Labels
     folder : Path
-        Of the state; for drafts, and for what the encoder saw.
+        Of the state, for drafts.
     executor : LocalPool
-        Of one process, which keeps what it has learnt.
+        Of one process.
 
     Attributes
     ----------
     state, message : str
         As `firstpick.server.draft_answers.DraftsStatus` has them.
     taught : Taught or None
-        What came of the labels so far.
+        What came of the labels so far, where they are learnt from.
     looker : Looker or None
-        Works out what they leave unsure, once all drafts are there; None where the next round does not need it.
+        Works out what they leave unsure, where the next round needs it.
     """
 
     def __init__(
@@ -109,21 +103,16 @@ class Drafter(threading.Thread):
         self._desk = desk
         self._now = now
         self._store = store
-        self._tokens = folder / "tokens"
         self._executor = executor
         self._wanted = threading.Event()
         self._asked: OrderedDict[str, None] = OrderedDict()
         self._failed: dict[tuple[str, str], str] = {}  # by study and stamp, from the labels of now
-        self._teaching: Teaching | None = None
         self._n_runs = 0
         self._idle_since: _Seen | None = None
         self.files = DraftFiles(folder / "ready")
-        self.looker = None
-        if config.next_round in LATER:
-            self.looker = Looker(config, now, folder=folder / "patches", executor=executor)
+        self.looker: Looker | None = None
         self.taught: Taught | None = None
         self.state, self.message = "", ""
-        self._wait_for_labels(0)
 
     # -- what requests ask
 
@@ -159,17 +148,9 @@ class Drafter(threading.Thread):
         text = f"The draft of study '{study.title}' is being made. Ask again in a few seconds."
         raise HTTPException(503, text, headers={"Retry-After": "2"})
 
-    def unsure(self) -> Uncertainty | str:
-        """Return what the labels so far leave unsure, or a sentence that says why that is not known."""
-        return nothing_learnt() if self.looker is None else self.looker.known(self._marks(self._desk.board))
-
     def learn_again(self) -> None:
-        """Learn from the labels once more, though they are what they were."""
+        """Look at the labels once more, though they are what they were."""
         self._n_runs += 1
-        self._wanted.set()
-
-    def wake(self) -> None:
-        """Say that something changed."""
         self._wanted.set()
 
     def _ask(self, study_id: str) -> None:
@@ -199,88 +180,21 @@ class Drafter(threading.Thread):
         seen = _Seen(board, studies, self._now.pool, self._n_runs, len(self._asked))
         if studies is None or (self._idle_since is not None and self._idle_since.is_same(seen)):
             return False
-        is_busy = self._work(board, studies) or (
-            self.looker is not None and self.looker.work(self._teaching, board, studies)
-        )
+        is_busy = self._compare(board, studies)
+        if not is_busy:
+            self._forget(board)
+            is_busy = self._next(board, studies)
         self._idle_since = None if is_busy else seen
         return is_busy
 
-    def _work(self, board: Board, studies: Mapping[str, Study]) -> bool:
-        if self._compare(board, studies):
-            return True
-        self._forget(board)
-        teaching = self._from(board, studies)
-        if len(teaching.labelled) < FEWEST:
-            self._teaching = self.taught = None
-            self._wait_for_labels(len(teaching.labelled))
-            return False
-        if teaching != self._teaching:
-            self._learn(teaching)
-            return True
-        return self.taught is not None and self._draft_next(self.taught, teaching, board, studies)
-
-    def _wait_for_labels(self, n_labels: int) -> None:
-        there = "there is none" if not n_labels else f"there is {n_labels}"
-        self._say("waiting", f"Drafts begin with {FEWEST} final labels; {there} yet.")
+    @abstractmethod
+    def _next(self, board: Board, studies: Mapping[str, Study]) -> bool:
+        """Do the next thing that is due, once all that is over is dealt with; False if nothing is."""
 
     def _say(self, state: str, message: str) -> None:
         self.state, self.message = state, message
 
-    # -- learning
-
-    def _from(self, board: Board, studies: Mapping[str, Study]) -> Teaching:
-        """Return what there is to be learnt from."""
-        config = self._config
-        labelled = []
-        for study_id, mark in self._marks(board).items():
-            if study_id in studies:
-                path = Path(self._store.get_label_uri(study_id, FINAL))
-                ts = board.statuses[study_id].labels[FINAL].info.get("ts")
-                saved = float(ts) if isinstance(ts, int | float) else 0.0
-                labelled.append(Labelled(studies[study_id], path, mark, saved, board.annotated.get(study_id, ())))
-        classes = tuple((label.name, label.value) for label in config.labels)
-        spec, tokens_gb = config.encoder_spec, config.drafts.tokens_gb
-        return Teaching(tuple(labelled), spec, classes, self._tokens, tokens_gb, config.seed, self._n_runs)
-
-    def _learn(self, teaching: Teaching) -> None:
-        """Learn from labels, and find what that is worth."""
-        n_labels = len(teaching.labelled)
-        self._say("learning", f"Learning from {n_labels} labels.")
-        self._failed.clear()
-        self._teaching, self.taught = teaching, None
-        try:
-            self.taught = self._executor.submit_after((learn_here, teaching), taught_here).result()
-        except NotReadyError as error:
-            cause = error.__cause__ or error
-            why = str(cause) if isinstance(cause, _SAID) else why_failed(cause, "Learning from the labels")
-            logger.warning("%s", why)
-            self._say("problem", f"No drafts: {why} FirstPick tries again with the next label.")
-            return
-        for doubt in self.taught.warnings:
-            logger.warning("Study %s: %s", doubt.study_id, doubt.sentence)
-
     # -- drafting
-
-    def _draft_next(self, taught: Taught, teaching: Teaching, board: Board, studies: Mapping[str, Study]) -> bool:
-        """Draft the mask of the next study that needs one; False if none does."""
-        if taught.dice is None or taught.dice < self._config.drafts.min_dice:
-            self._say("below", _why_none(taught, self._config.drafts.min_dice))
-            return False
-        study = next(self._due(teaching.marks, board, studies), None)
-        learnt = f"learnt from {taught.n_labels} labels (Dice {taught.dice:.2f} on labels that were not learnt from)"
-        if study is None:
-            self._say("ready", f"Drafts are ready, {learnt}.")
-            return False
-        self._say("drafting", f"Drafting {study.title}, {learnt}.")
-
-        def make(path: Path, served: Path | None) -> tuple[float, dict[str, int]]:
-            task = self._executor.submit_after((learn_here, teaching), draft_here, study, path, served)
-            unsure, n_voxels = task.result()
-            return unsure, n_voxels
-
-        self._draft(study, make, marks=teaching.marks, dice=taught.dice)
-        self._asked.pop(study.study_id, None)
-        return True
 
     def _due(self, marks: tuple[str, ...], board: Board, studies: Mapping[str, Study]) -> Iterator[Study]:
         """Yield the studies whose draft is missing, or older than the newest label and nobody's yet."""
@@ -383,13 +297,3 @@ class Drafter(threading.Thread):
             self._store.update_label_info(study_id, FINAL, {CORRECTION: dict(noted)})
         except HTTPException:  # it was deleted meanwhile
             logger.info("The label of study %s was deleted while it was compared with its draft.", study_id)
-
-
-def _why_none(taught: Taught, least: float) -> str:
-    """Say why no draft is offered."""
-    if taught.dice is None:
-        return "No draft is offered: no label holds anything."
-    return (
-        f"No draft is offered: on labels that were not learnt from, Dice is {taught.dice:.2f}, and drafts.min_dice is "
-        f"{least:g}. It may be better with more labels."
-    )

@@ -34,10 +34,7 @@ class HostDrafter(Drafter):
     def _model(self) -> str:
         return self._config.drafts.model
 
-    def _work(self, board: Board, studies: Mapping[str, Study]) -> bool:
-        if self._compare(board, studies):
-            return True
-        self._forget(board)
+    def _next(self, board: Board, studies: Mapping[str, Study]) -> bool:
         study = next(self._due((), board, studies), None)
         if study is None:
             self._say("ready", f"Drafts by the model '{self._model}' are ready.")
