@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from firstpick.learning.draft import Labelled, LearningError, token_cache
 from firstpick.learning.labels import read_classes
 from firstpick.learning.patches import patch_classes, pictured
 from firstpick.learning.stack import AXES, Stack
-from firstpick.learning.tokens import SIZE
+from firstpick.learning.tokens import SIZE, save_arrays
 from firstpick.learning.uncertainty import LabelledPatches, drawn, seed_of
 from firstpick.sources.source import read_study
 from firstpick.studies import Sample, Slice, Study
@@ -211,11 +209,4 @@ def _some(rows: Rows, most: int, rng: np.random.Generator) -> Rows:
 
 def _keep(path: Path, found: StudyPatches) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_name(f"{uuid.uuid4().hex}.tmp")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, rows=found.rows, part=found.part)
-        partial.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    save_arrays(path, rows=found.rows, part=found.part)

@@ -8,6 +8,7 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -91,13 +92,7 @@ class TokenCache:
         return self._folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npz"
 
     def _keep(self, path: Path, tokens: Tokens) -> None:
-        partial = path.with_name(f"{uuid.uuid4().hex}.tmp")
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, slices=tokens.slices, rows=tokens.rows)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        save_arrays(path, slices=tokens.slices, rows=tokens.rows)
         files = sorted((stat.st_mtime, stat.st_size, one) for one in self._folder.iterdir() if (stat := _stat(one)))
         total = sum(size for _, size, _ in files)
         for _, size, one in files[:-1]:
@@ -115,6 +110,17 @@ def see(stack: Stack, encoder: PatchEncoder) -> Tokens:
         for start in range(0, len(slices), _N_AT_ONCE)
     ]
     return Tokens(slices, np.concatenate(found), encoder.size)
+
+
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays into a file of that name, all of it at once."""
+    partial = path.with_name(f"{uuid.uuid4().hex}.tmp")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _stat(path: Path) -> os.stat_result | None:
